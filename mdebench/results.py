@@ -1,0 +1,267 @@
+"""Rows: every number the suite ever reports, with what it was measured on, by what, and how sure it is.
+
+A protocol returns measurements; together with the facts about run, pack and code each becomes a row, one JSON line in
+`results/rows/<protocol>/<run>.jsonl`. The rows of one evaluation form a unit and share a key: the hash of all that
+decides whether they are still good. Rows are appended whole or not at all, and tables are views of them.
+"""
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, get_origin, get_type_hints
+
+import pandas as pd
+
+from mdebench import __version__
+from mdebench.errors import UserError
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow")
+CODE = ("mdebench", "baselines", "protocols", "pyproject.toml")  # what can change a number
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number with its 95 % interval [low, high] over `n` test images, in `unit`; NaN where it is undefined."""
+
+    metric: str
+    unit: str
+    value: float
+    low: float
+    high: float
+    n: int
+    setting: str
+    split: str = "test"
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measurement and its provenance: `Row(**facts, **asdict(measurement))`.
+
+    `label` is the variant in words ("rec 0.1"); `protocol_settings` and `settings` (the method's) are plain JSON
+    values; `git` is the revision of the code, or "wheel"; `time` is ISO 8601 in UTC.
+    """
+
+    key: str
+    protocol: str
+    protocol_version: int
+    protocol_settings: dict[str, Any]
+    method: str
+    label: str
+    run: str
+    settings: dict[str, Any]
+    scale: str
+    updates: int
+    dataset: str
+    pack_hash: str
+    pack_note: str
+    seed: int
+    weights_hash: str
+    perceptual: str
+    git: str
+    dirty: bool
+    packages: dict[str, str]
+    device: str
+    time: str
+    metric: str
+    unit: str
+    value: float
+    low: float
+    high: float
+    n: int
+    setting: str
+    split: str = "test"
+    note: str = ""
+    judge: str = ""
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+_TYPES: dict[str, type] = {name: get_origin(hint) or hint for name, hint in get_type_hints(Row).items()}
+
+
+def unit_key(
+    *,
+    protocol: str,
+    protocol_version: int,
+    protocol_settings: Mapping[str, Any],
+    method: str,
+    settings: Mapping[str, Any],
+    seed: int,
+    pack_hash: str,
+    weights_hash: str,
+) -> str:
+    """Sha256 (hex) of what decides whether a unit's rows are still good; device, time and run name are not in it."""
+    decides = [
+        protocol,
+        protocol_version,
+        dict(protocol_settings),
+        method,
+        dict(settings),
+        seed,
+        pack_hash,
+        weights_hash,
+    ]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def append_rows(home: Path, rows: Sequence[Row]) -> int:
+    """Append rows of one protocol and one run, whole or not at all; returns how many were new.
+
+    Rows whose unit is stored already are left out: another process finished it first. The file is rewritten beside
+    itself and moved into place, under a lock, so that neither a kill nor a second process loses a row. A full disk
+    is a UserError and leaves the file as it was; an infinite value is a ValueError (a protocol's mistake).
+    """
+    if not rows:
+        return 0
+    if len({(row.protocol, row.run) for row in rows}) != 1:
+        raise ValueError("append_rows takes rows of one protocol and one run at a time")
+    path = _path(home, rows[0].protocol, rows[0].run)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.parent.parent / ".lock"):
+            stored = _parse(path)
+            known = {row["key"] for row in stored}
+            new = [asdict(row) for row in rows if row.key not in known]
+            if new:
+                _replace(path, "".join(map(_line, [*stored, *new])))
+    except OSError as error:
+        raise UserError(
+            f"Could not write the rows of {rows[0].run} to {path}: {error.strerror or error}. "
+            "The rows stored before are untouched; make room or permit writing, then give the same command again."
+        ) from error
+    return len(new)
+
+
+def has_unit(home: Path, protocol: str, run: str, key: str) -> bool:
+    """Whether the unit is finished (its rows are stored), so that it need not be computed again."""
+    return any(row["key"] == key for row in _parse(_path(home, protocol, run)))
+
+
+def read_rows(home: Path) -> pd.DataFrame:
+    """All rows, one line each, columns as in `Row`; a damaged line is a UserError that names file and line."""
+    paths = sorted((Path(home) / "results" / "rows").glob("*/*.jsonl"))
+    return pd.DataFrame([row for path in paths for row in _parse(path)], columns=list(COLUMNS))
+
+
+def stale(rows: pd.DataFrame, versions: Mapping[str, int]) -> pd.Series:
+    """True for each row measured by an older version of its protocol than `versions` gives (absent: not stale)."""
+    current = rows["protocol"].map(dict(versions)).fillna(0)
+    return (rows["protocol_version"] < current).astype(bool)
+
+
+def superseded(rows: pd.DataFrame) -> pd.Series:
+    """True for each row that a newer unit of the same run, data set, protocol and setting replaces.
+
+    Such units differ in their key: the run was trained again (other weights), the pack or the evaluator changed. The
+    newest wins; the older are never averaged with it.
+    """
+    if rows.empty:
+        return pd.Series(False, index=rows.index, dtype=bool)
+    newest = rows.sort_values("time", kind="stable").groupby(["protocol", "run", "dataset", "setting"])["key"]
+    return rows["key"] != newest.transform("last").reindex(rows.index)
+
+
+def provenance() -> dict[str, Any]:
+    """The row fields git, dirty, packages and time of the code that runs now.
+
+    `git` is the revision of the mdebench checkout, or "wheel" where there is none; `dirty` says whether code that can
+    change a number (results are not code) differs from that revision.
+    """
+    root = Path(__file__).resolve().parent.parent
+    top = _git(root, "rev-parse", "--show-toplevel")
+    inside = bool(top) and Path(top).resolve() == root  # a venv inside another project's checkout is not ours
+    changes = _git(root, "status", "--porcelain", "--", *CODE) if inside else ""
+    return {
+        "git": (_git(root, "rev-parse", "HEAD") or "uncommitted") if inside else "wheel",
+        "dirty": bool(changes),
+        "packages": {"mdebench": __version__} | {name: metadata.version(name) for name in PACKAGES if _installed(name)},
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+    }
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """What git answers, or "" where there is no git or no repository."""
+    try:
+        answer = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return answer.stdout.strip() if answer.returncode == 0 else ""
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _path(home: Path, protocol: str, run: str) -> Path:
+    return Path(home) / "results" / "rows" / protocol / f"{run}.jsonl"
+
+
+def _line(row: dict[str, Any]) -> str:
+    """One JSON line; an undefined number (NaN) is null, since JSON has no NaN."""
+    plain = {name: None if isinstance(x, float) and math.isnan(x) else x for name, x in row.items()}
+    return json.dumps(plain, allow_nan=False) + "\n"
+
+
+def _parse(path: Path) -> list[dict[str, Any]]:
+    """The rows in a file (none where there is no file), every one checked."""
+    if not path.exists():
+        return []
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            _check(row)
+        except (ValueError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"Line {number} of {path} is damaged ({error}). "
+                "Restore the file from git, or delete that line and give the command again to compute its unit anew."
+            ) from error
+        rows.append({name: math.nan if row[name] is None else row[name] for name in COLUMNS})
+    return rows
+
+
+def _check(row: Any) -> None:
+    if not isinstance(row, dict):
+        raise ValueError("not a JSON object")
+    if wrong := sorted(set(COLUMNS) ^ set(row)):
+        raise ValueError(f"fields missing or unknown: {', '.join(wrong)}")
+    for name, kind in _TYPES.items():
+        if not isinstance(row[name], (int, float, type(None)) if kind is float else kind):
+            raise ValueError(f"{name} is {row[name]!r}, not {kind.__name__}")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock; the operating system frees it when the process ends, however it ends."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file beside its place and move it there, so that it is whole at every moment."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
