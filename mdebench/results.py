@@ -49,7 +49,8 @@ class Row:
     """A measurement and its provenance: `Row(**facts, **asdict(measurement))`.
 
     `label` is the variant in words ("rec 0.1"); `protocol_settings` and `settings` (the method's) are plain JSON
-    values; `git` is the revision of the code, or "wheel"; `time` is ISO 8601 in UTC.
+    values; `losses` is the loss set that was in fact used; `git` is the revision of the code, or "wheel"; `time` is
+    ISO 8601 in UTC.
     """
 
     key: str
@@ -83,6 +84,7 @@ class Row:
     split: str = "test"
     note: str = ""
     judge: str = ""
+    losses: str = ""
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
