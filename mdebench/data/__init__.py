@@ -1,0 +1,89 @@
+"""Packs of images and the sources they are made from: `prepare` once, `open_pack` ever after."""
+
+import inspect
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from mdebench.data.pack import Pack, open_pack
+from mdebench.errors import UserError
+
+# Source → the module with `EXPECTS` (what must lie in root) and `write(writer, root, progress, *, options)`.
+SOURCES: dict[str, str] = {
+    "toyfaces": "mdebench.data.embedded",
+    "celeba": "mdebench.data.celeba",
+    "flowers": "mdebench.data.flowers",
+    "mnist": "mdebench.data.mnist",
+    "folder": "mdebench.data.folder",
+}
+
+
+def prepare(
+    source: str,
+    root: Path | str | None,
+    size: int,
+    packs_dir: Path | str,
+    *,
+    name: str | None = None,
+    strict: bool = False,
+    replace: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Path:
+    """Make the pack packs_dir/name from a source and return its folder.
+
+    root: the folder with the source's files (None for toyfaces, which draws its own); size: height and width in
+    pixels; name: the pack's folder name, by default the source's (for `folder` the root's) with the size;
+    strict: UserError unless every image is taken as it is and has all its labels; replace: overwrite a different pack
+    of that name; progress: called with (images done, images in all); options: the source's own, such as
+    pseudo_landmarks for celeba. Making an identical pack again leaves the old one where it is.
+    """
+    from mdebench.data.writer import PackWriter  # Pillow and the archive readers only when a pack is made
+
+    if source not in SOURCES:
+        raise UserError(f"There is no source '{source}': choose one of {', '.join(SOURCES)}.")
+    module = import_module(SOURCES[source])
+    known = [p.name for p in inspect.signature(module.write).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for option in options:
+        if option not in known:
+            raise UserError(f"The source {source} has no option '{option}' (it has: {', '.join(known) or 'none'}).")
+    root = _checked_root(source, root, module.EXPECTS)
+    with PackWriter(Path(packs_dir) / (name or default_name(source, root, size)), size, replace) as writer:
+        with warnings.catch_warnings():  # Pillow warns of huge images, which are refused and reported anyway
+            warnings.simplefilter("ignore")
+            module.write(writer, root, progress or (lambda done, total: None), **options)
+        if strict:
+            writer.report.refuse(source)
+        return writer.finish()
+
+
+def default_name(source: str, root: Path, size: int) -> str:
+    """'celeba64'; for a folder its own name, with a dash after a digit: 'landmarks5-64'."""
+    stem = root.resolve().stem if source == "folder" else source
+    return f"{stem}-{size}" if stem[-1:].isdigit() else f"{stem}{size}"
+
+
+def list_packs(packs_dir: Path | str) -> tuple[list[Pack], list[str]]:
+    """The packs below a folder by name, and for every other folder there one sentence that says why it is none."""
+    packs, problems = [], []
+    folder = Path(packs_dir)
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.name.startswith(".") or not path.is_dir():
+            continue
+        try:
+            packs.append(open_pack(path))
+        except UserError as error:
+            problems.append(str(error))
+    return packs, problems
+
+
+def _checked_root(source: str, root: Path | str | None, expects: str) -> Path:
+    if source == "toyfaces":
+        return Path()
+    if root is None:
+        raise UserError(f"The source {source} needs --root, a folder with {expects}.")
+    if not Path(root).exists():
+        raise UserError(f"There is no {root}; the source {source} needs there {expects}.")
+    return Path(root)

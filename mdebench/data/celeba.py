@@ -1,0 +1,214 @@
+"""CelebA, aligned (Liu et al., ICCV 2015): the official files as they are distributed, any subset of the images.
+
+The images may be 178×218 or any other size of that shape: all geometry is relative to the image. The crop is the square
+of side 0.75·W centred at (W/2, 121/218·H); landmark coordinates are those of 178×218 images.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mdebench.data.decode import RESIZE, BadImage, Box, Progress, by_name, decode_all, open_store
+from mdebench.data.pack import ANNOTATED, ATTRIBUTES, LANDMARKS, PSEUDO
+from mdebench.data.report import Report
+from mdebench.data.writer import PackWriter
+from mdebench.errors import UserError
+
+WIDTH, HEIGHT = 178, 218  # of the official aligned images
+SIDE, CENTRE_Y = 0.75, 121 / 218  # PAPER.md: "constant rescaling factor 0.75"
+IMAGES, ATTR = "img_align_celeba", "list_attr_celeba.txt"
+PARTITION, IDENTITY, POINTS = "list_eval_partition.txt", "identity_CelebA.txt", "list_landmarks_align_celeba.txt"
+PSEUDO_POINTS = "pseudo_landmarks.csv"
+EXPECTS = (
+    f"{IMAGES}/ or {IMAGES}.zip, {PARTITION} and {ATTR}, if possible {POINTS} and {IDENTITY} "
+    "(the official CelebA files; also in Img/, Anno/ and Eval/)"
+)
+
+
+def write(writer: PackWriter, root: Path, progress: Progress, *, pseudo_landmarks: bool = False) -> None:
+    """Read CelebA below `root` into `writer`.
+
+    pseudo_landmarks: take predicted points from pseudo_landmarks.csv (image_id, NAME_x, NAME_y in 178×218 pixels)
+    where an image has no official landmark row; recorded in the pack and its footnote.
+    """
+    report = writer.report
+    store = open_store(_images(root), report, by_name)
+    partition = _read_rows(_need(root, PARTITION), 1)
+    keys = sorted(store.members.keys() & partition.keys())
+    for stray in sorted(store.members.keys() - partition.keys()):
+        report.add("unlisted", stray)
+    split = _column(partition, keys, {"0": 0, "1": 1, "2": 2}, 255)
+    for row in np.flatnonzero(split == 255):
+        report.add("no_split", keys[row])
+    placed = np.flatnonzero(split != 255)
+    keys, split = [keys[row] for row in placed], split[placed]
+
+    attributes = _attributes(_need(root, ATTR), keys, report)
+    identity = _identities(root, keys, report)
+    landmarks, source = _landmarks(root, keys, report, pseudo_landmarks)
+    writer.attribute_names = ATTRIBUTES
+    writer.info |= {
+        "source": "celeba",
+        "options": {"pseudo_landmarks": pseudo_landmarks},
+        "of": len(partition),
+        "crop": "square of side 0.75·W centred at (W/2, 121/218·H)",
+        "resize": RESIZE,
+    }
+    writer.info["notes"].append(f"{len(keys):,} of {len(partition):,} images present")
+    if pseudo_landmarks:
+        writer.info["notes"].append(
+            f"pseudo landmarks are predictions of a network, not annotations: {(source == PSEUDO).sum():,} images"
+        )
+    for part in decode_all(store, keys, crop, writer.size, report, progress):
+        rows = part.rows
+        writer.add(
+            part.images,
+            [keys[row] for row in rows],
+            split[rows],
+            attributes=attributes[rows],
+            identity=identity[rows],
+            landmarks=landmarks[rows],
+            landmark_source=source[rows],
+        )
+
+
+def crop(width: int, height: int) -> Box:
+    """The crop box of an image of that size; BadImage('wrong_shape') unless it is shaped like 178×218."""
+    if abs(height - width * HEIGHT / WIDTH) > max(2, 0.01 * height):
+        raise BadImage("wrong_shape")
+    half = SIDE * width / 2
+    x, y = width / 2, CENTRE_Y * height
+    if y - half < 0 or y + half > height:
+        raise BadImage("wrong_shape")
+    return (x - half, y - half, x + half, y + half)
+
+
+def relative(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points (…, 2) in pixels of 178×218 → relative to the crop, [0, 1] inside it."""
+    left, top, right, _ = crop(WIDTH, HEIGHT)
+    return (points - np.array([left, top])) / (right - left)
+
+
+def _find(root: Path, name: str) -> Path | None:
+    places = [root / folder / name for folder in ("", "Img", "Anno", "Eval", "celeba")]
+    return next((place for place in places if place.exists()), None)
+
+
+def _need(root: Path, name: str) -> Path:
+    file = _find(root, name)
+    if file is None:
+        raise UserError(f"{root} has no {name}; CelebA needs {EXPECTS}.")
+    return file
+
+
+def _images(root: Path) -> Path:
+    folder = _find(root, IMAGES)
+    if folder is not None and any(folder.iterdir()):
+        return folder
+    archive = _find(root, f"{IMAGES}.zip")
+    if archive is None:
+        raise UserError(f"{root} has neither {IMAGES}/ nor {IMAGES}.zip; CelebA needs {EXPECTS}.")
+    return archive
+
+
+def _read_rows(file: Path, values: int, separator: str | None = None) -> dict[str, list[str]]:
+    """Rows 'name value …' with exactly so many values; headers and broken rows do not fit and are passed over,
+    so that an image without a proper row is reported as unlabelled by whoever looks it up.
+    """
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        split = (line.strip().split(separator) for line in lines)
+        return {cells[0]: cells[1:] for cells in split if len(cells) == values + 1 and "." in cells[0]}
+
+
+def _column(rows: dict[str, list[str]], keys: list[str], codes: dict[str, int], unknown: int) -> NDArray[np.uint8]:
+    return np.array([codes.get(rows[key][0], unknown) for key in keys], np.uint8)
+
+
+def _attributes(file: Path, keys: list[str], report: Report) -> NDArray[np.int8]:
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        next(lines, "")
+        header = next(lines, "").split()
+    if sorted(header) != sorted(ATTRIBUTES):
+        raise UserError(f"{file}: the second line must name CelebA's 40 attributes.")
+    order = [header.index(name) for name in ATTRIBUTES]
+    codes = {"1": 1, "-1": 0, "0": 0}
+    rows = _read_rows(file, len(ATTRIBUTES))
+    table = np.full((len(keys), len(ATTRIBUTES)), -1, np.int8)
+    for row, key in enumerate(keys):
+        if key not in rows:
+            report.add("no_attributes", key)
+            continue
+        cells = [codes.get(cell, -1) for cell in rows[key]]
+        if -1 in cells:
+            report.add("bad_value", f"{key} (attributes)")
+        table[row] = np.array(cells)[order]
+    return table
+
+
+def _identities(root: Path, keys: list[str], report: Report) -> NDArray[np.int32]:
+    file = _find(root, IDENTITY)
+    rows = _read_rows(file, 1) if file else {}
+    identity = np.full(len(keys), -1, np.int32)
+    for row, key in enumerate(keys):
+        cell = rows.get(key, [""])[0]
+        if cell.isdecimal() and int(cell) < 2**31:
+            identity[row] = int(cell)
+        else:
+            report.add("no_identity", key)
+    return identity
+
+
+def _landmarks(
+    root: Path, keys: list[str], report: Report, pseudo: bool
+) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """(n, 5, 2) relative to the crop, NaN unknown, and (n,) where each row comes from."""
+    file = _find(root, POINTS)
+    found = {ANNOTATED: _read_points(file, None, report, keys) if file else {}}
+    if pseudo:
+        found[PSEUDO] = _read_points(_need_pseudo(root), ",", report, keys)
+    landmarks, source = np.full((len(keys), 5, 2), np.nan), np.zeros(len(keys), np.uint8)
+    for row, key in enumerate(keys):
+        kind = next((kind for kind, points in found.items() if key in points), None)
+        if kind is None:
+            report.add("no_landmarks", key)
+        else:
+            landmarks[row], source[row] = found[kind][key], kind
+    return relative(landmarks), source
+
+
+def _need_pseudo(root: Path) -> Path:
+    file = _find(root, PSEUDO_POINTS)
+    if file is None:
+        raise UserError(f"{root} has no {PSEUDO_POINTS}: leave --pseudo-landmarks out, or put the file there.")
+    return file
+
+
+def _read_points(
+    file: Path, separator: str | None, report: Report, keys: Collection[str]
+) -> dict[str, NDArray[np.float64]]:
+    """Rows of ten coordinates; further columns (a detector's score) are ignored."""
+    wanted = set(keys)
+    columns = [f"{name}_{axis}" for name in LANDMARKS for axis in "xy"]
+    points: dict[str, NDArray[np.float64]] = {}
+    order: list[int] = []
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            cells = [cell.strip() for cell in line.strip().split(separator)]
+            if not order and set(columns) <= set(cells):
+                # CelebA's header does not name the first column, a CSV's does
+                shift = 0 if separator else 1
+                order = [cells.index(column) + shift for column in columns]
+            elif order and cells[0] in wanted:
+                try:
+                    values = np.array([float(cells[i]) for i in order]).reshape(5, 2)
+                except (ValueError, IndexError):
+                    values = np.full((5, 2), np.nan)
+                if np.isfinite(values).all():
+                    points[cells[0]] = values
+                else:
+                    report.add("bad_value", f"{cells[0]} (landmarks)")
+    if not order:
+        raise UserError(f"{file}: no line names the ten columns {', '.join(columns)}.")
+    return points

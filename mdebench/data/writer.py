@@ -1,0 +1,204 @@
+"""Writing a pack so that it is there whole or not at all.
+
+Everything goes into a hidden folder beside the target (`.celeba64.part`), is synced, and gets its name by one rename
+after the manifest is written. A lock file keeps a second process away; what a killed process left is removed by the next.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mdebench import __version__
+from mdebench.data.pack import (
+    ARRAYS,
+    FORMAT,
+    SPLITS,
+    array_shapes,
+    content_hash,
+    digest,
+    names_digest,
+    open_pack,
+)
+from mdebench.data.report import Report
+from mdebench.errors import UserError
+
+PACK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class PackWriter:
+    """Streams images and labels into a new pack; use it in a `with` block and call `finish` last.
+
+    path: the pack's folder, whose parent is made if need be; size: image size; attribute_names: columns of `attributes`;
+    replace: put the new pack in the place of a different one of that name, which is refused otherwise.
+    Leaving the block without `finish` (an exception, Ctrl-C) removes what was written.
+    """
+
+    def __init__(self, path: Path, size: int, replace: bool = False) -> None:
+        if not PACK_NAME.fullmatch(path.name):
+            raise UserError(f"'{path.name}' cannot name a pack: use letters, digits, '.', '_' and '-'.")
+        if not 8 <= size <= 1024:
+            raise UserError(f"A pack's image size must be from 8 to 1024 pixels, not {size}.")
+        self.path, self.size, self.replace = path, size, replace
+        self.attribute_names: tuple[str, ...] = ()
+        self.report = Report()
+        self.info: dict[str, Any] = {"notes": []}  # a reader adds: crop, resize, of, notes, options …
+        self._part = path.with_name(f".{path.name}.part")
+        self._old = path.with_name(f".{path.name}.old")
+        self._names: list[str] = []
+        self._labels: dict[str, list[NDArray[Any]]] = {name: [] for name in ARRAYS if name != "images"}
+        self._pixels = hashlib.sha256()
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = self.path.with_name(f".{self.path.name}.lock").open("w")
+            self._take_lock()
+            shutil.rmtree(self._part, ignore_errors=True)
+            if self._old.exists() and not self.path.exists():  # killed between the two renames of `_install`
+                self._old.rename(self.path)
+            self._part.mkdir()
+            self._stream = (self._part / "images.npy").open("w+b")
+            self._write_header(0)
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+        return self
+
+    def _take_lock(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise UserError(f"Another process is preparing {self.path}: wait until it is done.") from None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._stream.close()
+        except OSError as failed:  # the last buffer did not fit on the disk
+            error = error or failed
+        shutil.rmtree(self._part, ignore_errors=True)
+        self._lock.close()
+        if isinstance(error, OSError):
+            raise _cannot_write(self.path, error) from error
+
+    def add(self, images: NDArray[np.uint8], names: Sequence[str], split: NDArray[Any], **labels: NDArray[Any]) -> None:
+        """Append n images (n, 3, size, size) with their names, split and any of the labels of ARRAYS (n, …)."""
+        shapes = array_shapes(len(names), self.size, len(self.attribute_names))
+        given = {"images": images, "split": split, **labels}
+        for name, array in given.items():
+            if array.shape != shapes[name]:
+                raise ValueError(f"{name} has shape {array.shape}, expected {shapes[name]}")
+        pixels = np.ascontiguousarray(images, np.uint8).data
+        self._stream.write(pixels)
+        self._pixels.update(pixels)
+        self._names += names
+        for name, pieces in self._labels.items():
+            dtype, unknown = ARRAYS[name]
+            pieces.append(np.asarray(given.get(name, np.full(shapes[name], unknown)), dtype))
+
+    def finish(self) -> Path:
+        """Write the labels and the manifest, sync, and give the pack its name. UserError if it would be empty."""
+        if not self._names:
+            what = "; ".join(self.report.lines()) or "none was found"
+            raise UserError(f"Not one usable image for {self.path}: {what}.")
+        arrays = {name: np.concatenate(pieces) for name, pieces in self._labels.items()}
+        shapes = array_shapes(len(self._names), self.size, len(self.attribute_names))
+        digests = {"images": self._pixels.hexdigest()} | {name: digest(array) for name, array in arrays.items()}
+        self._stream.seek(0)
+        self._write_header(len(self._names))
+        _sync(self._stream)
+        for name, array in arrays.items():
+            with (self._part / f"{name}.npy").open("wb") as stream:
+                np.save(stream, array)
+                _sync(stream)
+        info = {
+            "format": FORMAT,
+            "size": self.size,
+            "count": len(self._names),
+            "splits": {split: int((arrays["split"] == i).sum()) for i, split in enumerate(SPLITS)},
+            **self.info,
+            "attribute_names": list(self.attribute_names),
+            "report": self.report.as_json(),
+            "made_with": {"mdebench": __version__, "pillow": _version("pillow"), "numpy": np.__version__},
+            "names_sha256": names_digest(self._names),
+            "arrays": {n: {"dtype": ARRAYS[n][0], "shape": shapes[n], "sha256": digests[n]} for n in ARRAYS},
+        }
+        self._write_json("names.json", self._names)
+        self._write_json("pack.json", info | {"hash": content_hash(info)})
+        self._install(content_hash(info))
+        return self.path
+
+    def _write_header(self, count: int) -> None:
+        # numpy pads this header so that the first axis may grow without moving the data.
+        shape = (count, 3, self.size, self.size)
+        header = {"descr": ARRAYS["images"][0], "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._stream, header)
+
+    def _write_json(self, name: str, value: Any) -> None:
+        with (self._part / name).open("w", encoding="utf-8") as stream:
+            json.dump(value, stream, indent=1, ensure_ascii=False)
+            _sync(stream)
+
+    def _install(self, new_hash: str) -> None:
+        _sync_folder(self._part)
+        if self.path.exists():
+            if _hash_of(self.path) == new_hash and not self.replace:
+                return  # the same pack is there already: leave it to those who have it open
+            if not self.replace:
+                raise UserError(
+                    f"{self.path} is already there and holds something else: "
+                    "choose another --name, or --replace it (runs made from it keep its old hash)."
+                )
+            if not (self.path / "pack.json").is_file():
+                raise UserError(f"{self.path} is not a pack and will not be replaced: move it away first.")
+            shutil.rmtree(self._old, ignore_errors=True)
+            self.path.rename(self._old)
+        self._part.rename(self.path)
+        _sync_folder(self.path.parent)
+        shutil.rmtree(self._old, ignore_errors=True)
+
+
+def _hash_of(path: Path) -> str:
+    try:
+        return open_pack(path).hash
+    except UserError:
+        return ""
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import version
+
+    return version(package)
+
+
+def _sync(stream: Any) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _cannot_write(path: Path, error: OSError) -> UserError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(
+            f"The disk is full: {path} was not made and its unfinished files were removed; free some space."
+        )
+    return UserError(f"{path} cannot be written: {error.strerror or error}.")
