@@ -1,0 +1,66 @@
+"""Finds methods and protocols by file name: ``baselines/glcic.py`` is the method ``glcic`` because it is there.
+
+The six MDE variants are names for settings of ``mdebench.mde``. Listing imports nothing but the file names.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import mdebench
+from mdebench.settings import Scale, build, choose
+from mdebench.variants import ALIASES, VARIANTS
+
+
+def _files(folder: str) -> list[str]:
+    for root in mdebench.__path__:
+        if (Path(root) / folder).is_dir():
+            return sorted(p.stem for p in (Path(root) / folder).glob("*.py") if not p.stem.startswith("_"))
+    return []
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method's name on the command line, the module that has ``Method`` and ``Settings``, and the settings it fixes."""
+
+    name: str
+    module: str
+    defaults: Mapping[str, Any]
+
+    def load(self) -> ModuleType:
+        """Import the module."""
+        return importlib.import_module(self.module)
+
+    def settings(self, scale: Scale | None, overrides: Mapping[str, Any]) -> Any:
+        """``Settings`` with the scale's values where it has such fields, then this name's, then the overrides."""
+        cls = self.load().Settings
+        own = {f.name for f in fields(cls)}
+        scaled = {k: v for k, v in asdict(scale).items() if k in own} if scale else {}
+        return build(cls, {**scaled, **self.defaults, **overrides})
+
+
+@cache
+def methods() -> dict[str, Entry]:
+    """Every method by name: the MDE's variants, then each file of ``baselines/``."""
+    entries = {name: Entry(name, "mdebench.mde", fixed) for name, fixed in VARIANTS.items()}
+    return entries | {name: Entry(name, f"mdebench.baselines.{name}", {}) for name in _files("baselines")}
+
+
+def method(name: str) -> Entry:
+    """The method called ``name`` (or one of its short names); UserError with a suggestion when there is none."""
+    return choose(ALIASES.get(name, name), methods(), "method")
+
+
+@cache
+def protocols() -> dict[str, str]:
+    """Every protocol's name → module, a file of ``protocols/`` each."""
+    return {name: f"mdebench.protocols.{name}" for name in _files("protocols")}
+
+
+def protocol(name: str) -> ModuleType:
+    """The protocol module called ``name``; UserError with a suggestion when there is none."""
+    return importlib.import_module(choose(name, protocols(), "protocol"))

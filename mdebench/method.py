@@ -1,0 +1,106 @@
+"""The contract of a method: a game. Who plays, in what order, and what each player minimises.
+
+One loop (``train.py``) serves every method: it owns precision, memory format, gradient steps, schedules, logging,
+checkpoints and resuming, and a method owns none of them. What a step draws at random comes from ``batch.generator``
+(or torch's default one), both seeded by (seed, step), so that a resumed run draws what the unbroken one would have.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from mdebench.masks import draw
+
+
+class Batch(NamedTuple):
+    """One step's images and everything that decides what is drawn for them."""
+
+    images: Tensor  # (N, 3, H, W) float32 in [0, 1]
+    index: Tensor  # (N,) int64, place of each image in the pack
+    step: int  # update, from 0
+    epoch: int  # pass over the training partition, from 0
+    seed: int  # of the run
+    generator: torch.Generator  # CPU, seeded by (seed, step)
+
+
+class Loss(NamedTuple):
+    """What a player minimises, and its named parts for the log (before weighting)."""
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+def polynomial(power: float) -> Callable[[float], float]:
+    """Polynomial annealing: progress p in [0, 1] → factor (1 − p)^power on the learning rate."""
+    return lambda progress: (1 - progress) ** power
+
+
+def constant(progress: float) -> float:
+    """No annealing."""
+    return 1.0
+
+
+@dataclass(frozen=True)
+class Player:
+    """What one player moves: its parameters, Adam's learning rate and betas, and the schedule over progress in [0, 1]."""
+
+    parameters: list[nn.Parameter]
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Callable[[float], float] = field(default=constant)
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """A method with an encoder."""
+
+    feature_dim: int
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The representation of whole images: (N, 3, H, W) in [0, 1] → (N, feature_dim)."""
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """A method that fills in what is missing."""
+
+    def complete(self, images: Tensor, seen: Tensor) -> Tensor:
+        """Raw completions (N, 3, H, W) in [0, 1] of images (N, 3, H, W) where ``seen`` (broadcastable, 1/0) is 1."""
+
+
+class Method(nn.Module):
+    """Base of every method; a method file defines ``Method`` (a subclass) and its frozen dataclass ``Settings``.
+
+    Two capabilities, of which a method defines those that it has, and simply lacks the others: ``Encodes`` and
+    ``Completes``.
+    """
+
+    REFERENCE = False  # True: an untrained row that stands in every table for comparison
+    feature_dim: int = 0
+    losses: str = "–"  # the loss set that is really played, for the record
+    perceptual: str = "none"  # name of the perceptual network that is really used, for the record
+
+    def __init__(self, settings: Any, size: int):
+        super().__init__()
+        self.settings = settings
+        self.size = size
+        self.notes: list[str] = []  # what a user must be told of this method at these settings
+
+    def players(self) -> Mapping[str, Player]:
+        """Name → player; an empty mapping for a method that needs no training."""
+        return {}
+
+    def turns(self, step: int) -> tuple[str, ...]:
+        """Who moves at this update, in order."""
+        return tuple(self.players())
+
+    def loss(self, player: str, batch: Batch) -> Loss:
+        """The scalar that ``player`` minimises on this batch."""
+        raise AssertionError(f"{type(self).__module__} has players but no loss")
+
+    def draw_seen(self, batch: Batch) -> Tensor:
+        """A training mask for sample pictures, (N, 3, H, W) of 1 and 0: a centred quarter is missing unless overridden."""
+        return draw("inpainting", 0.25, len(batch.images), self.size, batch.generator)[0]

@@ -1,0 +1,180 @@
+"""A run is one pretraining in one folder: what was asked (run.json), what happened (log.jsonl, samples/), and the state
+to go on from (state.pt). Everything is written beside its place and renamed, so that a kill leaves the last good state.
+
+State files are read with ``weights_only=True``: tensors and plain values, never somebody else's code.
+"""
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from mdebench.errors import UserError
+from mdebench.settings import suggest
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a run's numbers. Two runs with equal recipes on equal machines end in equal bits.
+
+    ``settings`` are the method's, as plain values; ``pack_hash`` is the data's content; ``precision`` is ``fp32`` or
+    ``bf16``; ``overrides`` are what the user changed against the scale (they stand in the folder's name).
+    """
+
+    method: str
+    label: str
+    settings: dict[str, Any]
+    scale: str
+    size: int
+    pack: str
+    pack_hash: str
+    pack_note: str
+    seed: int
+    updates: int
+    batch: int
+    precision: str
+    overrides: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """The run's folder name, such as ``toyfaces64-rec-S0.1-small-seed0``."""
+        parts = [self.pack, self.label.replace(" ", "-S"), self.scale]
+        parts += [f"{key}={Path(value).name}" for key, value in sorted(self.overrides.items())]
+        return re.sub(r"[^\w.=+-]", "_", "-".join([*parts, f"seed{self.seed}"]))
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside ``path``, sync, rename; UserError on a full disk or the like, and what was there before stays."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"could not write {path}: {error.strerror}; what stood there before is kept") from error
+
+
+class Run:
+    """One run folder. ``info`` is run.json: the recipe, the status, and what was measured while training."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.info: dict[str, Any] = {}
+        if self.info_path.is_file():
+            try:
+                self.info = json.loads(self.info_path.read_text())
+            except ValueError as error:
+                raise UserError(f"{self.info_path} is damaged ({error}); delete {folder} to start this run again") from error
+
+    @property
+    def info_path(self) -> Path:
+        """Where run.json is."""
+        return self.folder / "run.json"
+
+    @property
+    def state_path(self) -> Path:
+        """Where the checkpoint is."""
+        return self.folder / "state.pt"
+
+    @property
+    def log_path(self) -> Path:
+        """Where the JSON-lines log is: one line per logged step, with the mean of each loss part since the last line."""
+        return self.folder / "log.jsonl"
+
+    @property
+    def finished(self) -> bool:
+        """Whether all updates are done and the final state is on disk."""
+        return self.info.get("status") == "finished" and self.state_path.is_file()
+
+    def update(self, **values: Any) -> None:
+        """Change entries of run.json, atomically."""
+        self.info.update(values)
+        write_atomically(self.info_path, (json.dumps(self.info, indent=1) + "\n").encode())
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process; UserError when another one does. The kernel releases it however we end."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(f"run {self.folder.name} is being trained by another process ({_owner(file)})") from error
+            file.truncate(0)
+            file.write(f"pid {os.getpid()}")
+            file.flush()
+            yield
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Write the checkpoint atomically; UserError when the disk is full, with the last good state kept."""
+        import torch
+
+        temporary = self.state_path.with_name(f".state.pt.{os.getpid()}.partial")
+        try:
+            with temporary.open("wb") as file:
+                torch.save(dict(state), file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.state_path)
+        except (OSError, RuntimeError) as error:  # torch reports a short write as RuntimeError
+            temporary.unlink(missing_ok=True)
+            kept = "the last good state is kept" if self.state_path.is_file() else "there is no earlier state"
+            raise UserError(f"could not save {self.state_path} ({error}); {kept}. Free some space and run again") from error
+
+    def load_state(self) -> dict[str, Any]:
+        """The checkpoint; UserError when it is missing, truncated, or holds anything but tensors and plain values."""
+        import pickle
+
+        import torch
+
+        try:
+            state = torch.load(self.state_path, map_location="cpu", weights_only=True)
+        except FileNotFoundError as error:
+            raise UserError(f"run {self.folder.name} has no state.pt; train it again") from error
+        except pickle.UnpicklingError as error:
+            raise UserError(
+                f"{self.state_path} holds something other than tensors and plain values and was not loaded:"
+                " do not trust its source; delete it to train again"
+            ) from error
+        except (RuntimeError, EOFError, OSError, ValueError) as error:
+            raise UserError(f"{self.state_path} is truncated or damaged; delete it to train this run again") from error
+        if not isinstance(state, dict) or not {"step", "method"} <= state.keys():
+            raise UserError(f"{self.state_path} is no checkpoint of this suite; delete it to train this run again")
+        return state
+
+    def cut_log(self, step: int) -> None:
+        """Drop the log's lines after ``step``: a resumed run writes them again."""
+        if self.log_path.is_file():
+            kept = []
+            for line in self.log_path.read_text().splitlines(keepends=True):
+                if not line.endswith("\n") or json.loads(line)["step"] > step:
+                    break
+                kept.append(line)
+            write_atomically(self.log_path, "".join(kept).encode())
+
+
+def _owner(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read() or "pid unknown"
+
+
+def list_runs(home: Path) -> list[Run]:
+    """Every run under ``home/runs``, by name."""
+    return [Run(path.parent) for path in sorted((home / "runs").glob("*/run.json"))]
+
+
+def find_run(home: Path, name: str) -> Run:
+    """The run called ``name``; UserError with a suggestion when there is none."""
+    run = Run(home / "runs" / Path(name).name)
+    if not run.info:
+        names = [r.folder.name for r in list_runs(home)]
+        raise UserError(f"there is no run {name!r} under {home / 'runs'}.{suggest(name, names)}")
+    return run

@@ -1,0 +1,107 @@
+"""Settings are frozen dataclasses; overrides and scales are checked against them, and a wrong one names the nearest right.
+
+A *scale* is a named set of values in one place: how large the networks and how long the training; each value can be
+overridden by ``--set name=value``.
+"""
+
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from mdebench.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Values that a scale sets, in a recipe and in a method's settings where it has a field of that name.
+
+    ``size`` pixels, base ``width`` in channels, ``code`` in numbers, ``batch`` in images, ``updates`` in steps.
+    """
+
+    size: int
+    width: int
+    code: int
+    losses: str
+    perceptual: str
+    batch: int
+    updates: int
+
+
+SCALES = {
+    # Section 2.5: 96×96, width 64, code 4000, the full loss, 300,000 updates at batch 24.
+    "paper": Scale(96, 64, 4000, "vgg+adv+hns_coord", "imagenet", 24, 300_000),
+    "medium": Scale(64, 32, 2000, "vgg+adv+hns_coord", "imagenet", 24, 30_000),
+    # Minutes on two CPU cores, so no perceptual network: its weights are seldom at hand, and it costs more than G and D.
+    "small": Scale(64, 16, 1000, "compl+adv+hns_coord", "none", 24, 3_000),
+    # Seconds: for the demo and the tests.
+    "tiny": Scale(64, 8, 256, "compl+adv+hns_coord", "none", 24, 200),
+}
+
+
+def suggest(word: str, options: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` for the nearest of ``options``, or an empty string."""
+    near = get_close_matches(word, list(options), n=1, cutoff=0.5)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def choose(word: str, options: Mapping[str, T], what: str) -> T:
+    """``options[word]``; UserError with the list and a suggestion when there is none."""
+    if word not in options:
+        raise UserError(f"there is no {what} {word!r}.{suggest(word, options)} Choose among: {', '.join(options)}.")
+    return options[word]
+
+
+def build(cls: type[T], overrides: Mapping[str, Any]) -> T:
+    """An instance of the frozen dataclass ``cls``; values may be strings, as they come from a command line.
+
+    UserError for an unknown key or a value of the wrong type, with the nearest right key.
+    """
+    hints = get_type_hints(cls)
+    names = [f.name for f in fields(cls)]  # type: ignore[arg-type]  # every Settings is a dataclass
+    values = {}
+    for key, value in overrides.items():
+        if key not in names:
+            raise UserError(f"there is no setting {key!r}.{suggest(key, names)} Settings: {', '.join(names)}.")
+        values[key] = _convert(value, hints[key], key)
+    return cls(**values)
+
+
+def _convert(value: Any, hint: Any, key: str) -> Any:
+    """``value`` as the type ``hint``: int, float, str, bool, tuple[X, ...] or a union of these with None."""
+    if get_origin(hint) in (Union, types.UnionType):
+        if value is None or value == "none":
+            return None
+        hint = next(h for h in get_args(hint) if h is not types.NoneType)
+    if get_origin(hint) is tuple:
+        parts = value.split(",") if isinstance(value, str) else list(value)
+        return tuple(_convert(part, get_args(hint)[0], key) for part in parts if part != "")
+    wrong = UserError(f"setting {key}={value!r} is not {_NAMES[hint]}")
+    if hint is bool:
+        answers = {"true": True, "false": False, "1": True, "0": False}
+        if str(value).lower() not in answers:
+            raise wrong
+        return answers[str(value).lower()]
+    if isinstance(value, bool) or (hint is int and isinstance(value, float)):
+        raise wrong
+    try:
+        return hint(value)
+    except (TypeError, ValueError) as error:
+        raise wrong from error
+
+
+_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
+    """``["adv_weight=0.02"]`` → ``{"adv_weight": "0.02"}``; UserError for an entry without ``=``."""
+    values = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UserError(f"--set {pair}: expected name=value, such as --set adv_weight=0.02")
+        values[key] = value
+    return values

@@ -1,0 +1,328 @@
+"""The loop: one for every method. It reads from top to bottom: prepare, resume, then per update each player moves in turn.
+
+It owns precision (bf16 autocast), memory format (channels last), gradient steps, schedules, logging, checkpoints and
+resuming. What a step draws comes from (seed, step) alone, so a killed run that goes on ends in the same bits.
+"""
+
+import hashlib
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from io import BytesIO
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from mdebench import catalog
+from mdebench.data.pack import Pack
+from mdebench.errors import UserError
+from mdebench.method import Batch, Completes, Method, Player
+from mdebench.pictures import grid
+from mdebench.results import provenance
+from mdebench.runs import Recipe, Run, write_atomically
+from mdebench.settings import build
+
+LOG_EVERY = 10  # updates per line of the log
+SAMPLES = 5  # sheets of sample pictures over a run
+SAVE_SECONDS = 10.0  # a checkpoint at least this far from the last, and at most 2 % of the time
+
+
+class Interrupted(Exception):
+    """Ctrl-C or a polite kill: the state after the last whole update is on disk."""
+
+
+def default_device() -> torch.device:
+    """The GPU when there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def default_precision(device: torch.device) -> str:
+    """``bf16`` where the machine multiplies in it, else ``fp32``."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
+
+
+def step_seed(seed: int, step: int) -> int:
+    """The seed of everything that update ``step`` of a run draws."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def build_method(name: str, settings: Mapping[str, Any], size: int, seed: int) -> Method:
+    """A method by name with initial weights drawn from ``seed``; global random state is left as it was."""
+    module = catalog.method(name).load()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        method: Method = module.Method(build(module.Settings, settings), size)
+    return method
+
+
+def weights_hash(method: Method) -> str:
+    """Sha256 (hex) over every parameter and buffer, by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(method.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+class Trainer:
+    """A method, its optimizers and the next step: all that a checkpoint holds."""
+
+    def __init__(self, method: Method, recipe: Recipe, device: torch.device):
+        self.recipe = recipe
+        self.device = device
+        self.method = method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.players: dict[str, Player] = dict(method.players())
+        self.optimizers = {
+            name: torch.optim.Adam(p.parameters, lr=p.lr, betas=p.betas, fused=True) for name, p in self.players.items()
+        }
+        self.step = 0
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One update: each player in turn computes its loss and moves. UserError when a loss is not finite."""
+        progress = batch.step / self.recipe.updates
+        parts: dict[str, Tensor] = {}
+        self.method.train()
+        for name in self.method.turns(batch.step):
+            player, optimizer = self.players[name], self.optimizers[name]
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+                loss = self.method.loss(name, batch)
+            if not math.isfinite(loss.total.item()):
+                bad = ", ".join(f"{k}={v.item():g}" for k, v in loss.parts.items())
+                raise UserError(f"the loss of the {name} is not finite at step {batch.step} ({bad})")
+            optimizer.zero_grad(set_to_none=True)
+            # Only this player's gradients: nothing is computed for, or left behind in, the others' parameters.
+            loss.total.backward(inputs=player.parameters)  # type: ignore[no-untyped-call]
+            for group in optimizer.param_groups:
+                group["lr"] = player.lr * player.schedule(progress)
+            optimizer.step()
+            parts |= {f"{name}/{key}": value.detach() for key, value in loss.parts.items()}
+        self.step = batch.step + 1
+        return parts
+
+    def state(self) -> dict[str, Any]:
+        """What ``restore`` needs to go on to the same bits; UserError when a weight is no longer finite."""
+        weights = self.method.state_dict()
+        if bad := [name for name, w in weights.items() if w.is_floating_point() and not w.isfinite().all()]:
+            raise UserError(f"the weights {bad[0]} (and {len(bad) - 1} more) are not finite after step {self.step - 1}")
+        optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
+        return {"step": self.step, "method": weights, "optimizers": optimizers}
+
+    def restore(self, state: Mapping[str, Any], where: str) -> None:
+        """Take up a checkpoint; UserError when it does not fit this recipe's networks."""
+        try:
+            self.method.load_state_dict(state["method"])
+            for name, optimizer in self.optimizers.items():
+                optimizer.load_state_dict(state["optimizers"][name])
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise UserError(f"{where} does not fit the networks of this recipe; delete it to train this run again") from error
+        self.step = state["step"]
+
+
+def batch_at(pack: Pack, train: NDArray[np.int64], recipe: Recipe, step: int, device: torch.device) -> Batch:
+    """The batch of update ``step``: each epoch is a permutation drawn from (seed, epoch); a last partial batch is left out."""
+    epoch, place = divmod(step, len(train) // recipe.batch)
+    order = np.random.default_rng([recipe.seed, epoch]).permutation(len(train))
+    index = train[order[place * recipe.batch : (place + 1) * recipe.batch]]
+    return _batch(pack, index, recipe, step, epoch, device)
+
+
+def _batch(pack: Pack, index: NDArray[np.int64], recipe: Recipe, step: int, epoch: int, device: torch.device) -> Batch:
+    images = pack.batch(index).to(device).float().div_(255).contiguous(memory_format=torch.channels_last)
+    generator = torch.Generator().manual_seed(step_seed(recipe.seed, step))
+    return Batch(images, torch.from_numpy(index), step, epoch, recipe.seed, generator)
+
+
+def pretrain(recipe: Recipe, run: Run, pack: Pack, console: Console, device: torch.device | None = None) -> None:
+    """Train ``recipe`` in ``run``'s folder, or go on where it was left; nothing happens when it is finished.
+
+    UserError when another process trains it, its recipe differs, a loss is not finite, or the disk is full. Interrupted
+    after Ctrl-C or SIGTERM, with the state saved.
+    """
+    device = device or default_device()
+    with run.lock():
+        run = Run(run.folder)  # what another process may have written while we waited
+        _check_same(run, recipe)
+        if run.finished:
+            console.print(f"[green]finished[/] {recipe.name}: {recipe.updates} updates; delete {run.folder} to train it again")
+            return
+        method = build_method(recipe.method, recipe.settings, recipe.size, recipe.seed)
+        for note in method.notes:
+            console.print(f"[yellow]note[/] {note}")
+        trainer = Trainer(method, recipe, device)
+        if run.state_path.is_file():
+            trainer.restore(run.load_state(), str(run.state_path))
+            console.print(f"resuming {recipe.name} at update {trainer.step} of {recipe.updates}")
+        run.update(**_record(recipe, method, device), status="running", step=trainer.step)
+        run.cut_log(trainer.step)
+        try:
+            _loop(trainer, run, pack, console)
+        except (UserError, Interrupted) as stop:
+            run.update(status="interrupted" if isinstance(stop, Interrupted) else "failed", stopped_by=str(stop))
+            if isinstance(stop, UserError):
+                kept = f"the last good state is in {run.state_path}" if run.state_path.is_file() else "no state was saved"
+                raise UserError(f"{recipe.name} stopped: {stop}; {kept}") from stop
+            raise
+        run.update(status="finished", step=recipe.updates, weights_hash=weights_hash(method))
+        run.info.pop("stopped_by", None)
+        console.print(f"[green]done[/] {recipe.name} in {run.folder}")
+
+
+def _check_same(run: Run, recipe: Recipe) -> None:
+    old = run.info.get("recipe")
+    if old is not None and old != (new := json.loads(json.dumps(asdict(recipe)))):
+        changed = sorted(k for k in new.keys() | old.keys() if old.get(k) != new.get(k))
+        raise UserError(
+            f"{run.folder} holds a run with another recipe (different: {', '.join(changed)});"
+            " use another --seed or home, or delete the folder"
+        )
+
+
+def _record(recipe: Recipe, method: Method, device: torch.device) -> dict[str, Any]:
+    plain = asdict(recipe)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    return {
+        **{key: value for key, value in plain.items() if key != "overrides"},
+        "name": recipe.name,
+        "recipe": plain,
+        "updates": recipe.updates if method.players() else 0,
+        "losses": method.losses,
+        "perceptual": method.perceptual,
+        "feature_dim": method.feature_dim,
+        "parameters": sum(p.numel() for p in method.parameters()),
+        "notes": method.notes,
+        "device": name,
+        **provenance(),
+    }
+
+
+def _loop(trainer: Trainer, run: Run, pack: Pack, console: Console) -> None:
+    recipe, device = trainer.recipe, trainer.device
+    train = pack.indices("train")
+    if trainer.players and len(train) < recipe.batch:
+        raise UserError(f"pack {pack.name} has {len(train)} training images, fewer than one batch of {recipe.batch}")
+    seconds, first, started = run.info.get("seconds", 0.0), trainer.step, time.monotonic()
+    saved, cost, sums = started, 0.0, _Means()
+    updates = recipe.updates if trainer.players else 0
+    sheet_steps = {updates * i // SAMPLES for i in range(1, SAMPLES + 1)}
+
+    def save() -> None:
+        nonlocal saved, cost
+        begin = time.monotonic()
+        run.save_state(trainer.state())
+        spent = seconds + begin - started
+        speed = (trainer.step - first) * recipe.batch / max(begin - started, 1e-9)
+        run.update(step=trainer.step, seconds=round(spent, 1), images_per_second=round(speed, 1))
+        saved = time.monotonic()
+        cost = saved - begin
+
+    with _polite_stop() as stop, _progress(console, recipe, trainer.step, updates) as show:
+        while trainer.step < updates:
+            batch = batch_at(pack, train, recipe, trainer.step, device)
+            sums.add(trainer.update(batch))
+            speed = (trainer.step - first) * recipe.batch / (time.monotonic() - started)
+            if trainer.step % LOG_EVERY == 0 or trainer.step == updates:
+                means = sums.take()
+                _log(run, {"step": trainer.step, **means, "images_per_second": round(speed, 1)})
+                show(trainer.step, means, speed)
+            if trainer.step in sheet_steps and isinstance(trainer.method, Completes):
+                _sample_sheet(trainer, trainer.method, run, pack)
+            if time.monotonic() - saved > max(SAVE_SECONDS, 50 * cost) or stop:
+                save()
+            if stop:
+                raise Interrupted(f"{stop[0]} at update {trainer.step} of {updates}")
+        save()
+
+
+class _Means:
+    """Running means of the loss parts, kept as tensors so that no step waits for the device."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, parts: Mapping[str, Tensor]) -> None:
+        for key, value in parts.items():
+            self.sums[key] = self.sums[key] + value if key in self.sums else value
+            self.counts[key] = self.counts.get(key, 0) + 1
+
+    def take(self) -> dict[str, float]:
+        means = {key: round(float(value) / self.counts[key], 6) for key, value in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        return means
+
+
+def _log(run: Run, line: Mapping[str, Any]) -> None:
+    try:
+        with run.log_path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise UserError(f"could not write {run.log_path}: {error.strerror}") from error
+
+
+@torch.no_grad()
+def _sample_sheet(trainer: Trainer, completer: Completes, run: Run, pack: Pack) -> None:
+    """Eight validation images (training ones where there is no such partition): input, completed, original."""
+    chosen = pack.indices("val") if len(pack.indices("val")) else pack.indices("train")
+    batch = _batch(pack, chosen[:8], trainer.recipe, trainer.recipe.updates, 0, trainer.device)
+    seen = trainer.method.eval().draw_seen(batch).to(trainer.device)
+    with torch.autocast(trainer.device.type, torch.bfloat16, enabled=trainer.recipe.precision == "bf16"):
+        output = completer.complete(batch.images, seen)
+    rows = [batch.images * seen, output.float(), batch.images]
+    cells = [list(t.clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()) for t in rows]
+    (run.folder / "samples").mkdir(exist_ok=True)
+    picture = BytesIO()
+    grid(cells, ["input", "completed", "original"], [], zoom=2).save(picture, "PNG")
+    write_atomically(run.folder / "samples" / f"step-{trainer.step:06d}.png", picture.getvalue())
+
+
+@contextmanager
+def _polite_stop() -> Iterator[list[str]]:
+    """A list that receives the name of a signal that asks us to stop; the loop looks at it between updates."""
+    received: list[str] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(signal.Signals(number).name)
+
+    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(console: Console, recipe: Recipe, step: int, updates: int) -> Iterator[Any]:
+    """A progress bar with losses, images/s and time left on a terminal; a line every half minute elsewhere."""
+    if console.is_terminal:
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        with Progress(TextColumn(recipe.name), *columns, TextColumn("{task.fields[losses]}"), console=console) as bar:
+            task = bar.add_task("", total=updates, completed=step, losses="")
+            yield lambda step, means, speed: bar.update(task, completed=step, losses=_short(means, speed))
+    else:
+        last = time.monotonic()
+
+        def line(step: int, means: Mapping[str, float], speed: float) -> None:
+            nonlocal last
+            if time.monotonic() - last > 30 or step == updates:
+                left = (updates - step) * recipe.batch / speed
+                console.print(f"{recipe.name} {step}/{updates}, {left:.0f} s left, {_short(means, speed)}", soft_wrap=True)
+                last = time.monotonic()
+
+        yield line
+
+
+def _short(means: Mapping[str, float], speed: float) -> str:
+    return " ".join(f"{key.partition('/')[2]} {value:.3g}" for key, value in means.items()) + f" {speed:.0f} images/s"

@@ -1,0 +1,104 @@
+"""Masks against equation (6) worked out by hand, the simulated figures of the reading of the paper, and properties."""
+
+import pytest
+import torch
+
+from mdebench.errors import UserError
+from mdebench.masks import PRESETS, draw, draw_boxes, preset, preset_box, rasterize
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(
+    ("S", "dropped", "corrupted"), [(0.1, 0.737, 0.998), (0.25, 0.483, 0.962), (0.33, 0.396, 0.912), (0.5, 0.256, 0.745)]
+)
+def test_rec_drops_and_corrupts_what_simulation_says(S, dropped, corrupted):
+    """Not (1 − S)³ and 1 − S³: the three boxes crowd the centre."""
+    none, some = [], []
+    for part in range(10):
+        seen, _ = draw("rec", S, 2000, 96, seeded(part))
+        count = seen.sum(dim=1)
+        none.append((count == 0).float().mean())
+        some.append((count < 3).float().mean())
+    assert torch.stack(none).mean().item() == pytest.approx(dropped, abs=0.005)
+    assert torch.stack(some).mean().item() == pytest.approx(corrupted, abs=0.005)
+
+
+@pytest.mark.parametrize("S", [0.1, 0.33, 0.5])
+def test_boxes_have_area_S_and_stay_inside(S):
+    boxes = draw_boxes((5000,), S, seeded())
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    torch.testing.assert_close((x2 - x1) * (y2 - y1), torch.full((5000,), S, dtype=torch.float64))
+    assert boxes.min() >= 0 and boxes.max() <= 1 + 1e-12
+    # h ~ U(S, 1): mean (1 + S) / 2, and every value at least S.
+    assert (y2 - y1).mean().item() == pytest.approx((1 + S) / 2, abs=0.01)
+    assert (y2 - y1).min() >= S - 1e-12
+
+
+def test_mean_area_of_masks_is_S():
+    seen, _ = draw("re", 0.33, 4000, 96, seeded())
+    assert seen.mean().item() == pytest.approx(0.33, abs=0.005)
+
+
+def test_pixels_are_numbered_from_one():
+    """x_c < x ≤ x_c + w by hand: x_c = 1, w = 2 of 4 pixels holds the pixels 2 and 3; a half-open end is left out."""
+    box = torch.tensor([0.25, 0.0, 0.75, 0.3], dtype=torch.float64)
+    assert rasterize(box, 4, 4).tolist() == [[0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+
+
+def test_re_shares_its_box_between_channels_and_rec_does_not():
+    seen, boxes = draw("re", 0.33, 50, 32, seeded())
+    assert (seen[:, :1] == seen).all() and (boxes[:, :1] == boxes).all()
+    seen, boxes = draw("rec", 0.33, 50, 32, seeded())
+    assert (boxes[:, 0] != boxes[:, 1]).all()
+    torch.testing.assert_close(rasterize(boxes, 32, 32), seen)
+
+
+def test_inpainting_is_reverse_inpainting_inverted():
+    inside, boxes = draw("reverse_inpainting", 0.25, 3, 64, seeded())
+    hole, _ = draw("inpainting", 0.25, 3, 64, seeded(1))
+    assert (hole == 1 - inside).all()
+    assert inside.mean() == 0.25 and (boxes[0, 0] == torch.tensor([0.25, 0.25, 0.75, 0.75])).all()
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+def test_colorization_hides_whole_channels(missing):
+    seen, boxes = draw(f"colorization{missing}", None, 300, 16, seeded())
+    channels = seen.flatten(2)
+    assert ((channels.min(2).values == channels.max(2).values)).all()
+    assert (channels[:, :, 0].sum(1) == 3 - missing).all()
+    assert channels[:, :, 0].mean(0).numpy() == pytest.approx([(3 - missing) / 3] * 3, abs=0.1)
+    torch.testing.assert_close(rasterize(boxes, 16, 16), seen)
+
+
+@pytest.mark.parametrize("S", [0.0, 1.0, -0.5, 7, None])
+def test_S_outside_the_open_interval_is_refused(S):
+    with pytest.raises(UserError, match=r"must lie in \(0, 1\)"):
+        draw("rec", S, 1, 64, seeded())
+
+
+def test_colorization_has_no_S():
+    with pytest.raises(UserError, match="has no ratio S"):
+        draw("colorization1", 0.5, 1, 64, seeded())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("size", [64, 96])
+def test_presets_scale_with_the_image(name, size):
+    mask = preset(name, size)
+    x1, y1, x2, y2 = preset_box(name)
+    assert mask.shape == (1, 1, size, size) and set(mask.unique().tolist()) == {0, 1}
+    assert (1 - mask).mean().item() == pytest.approx((x2 - x1) * (y2 - y1), abs=0.02)
+
+
+def test_left_and_right_are_the_viewers():
+    left, right = preset("left_eye", 64), preset("right_eye", 64)
+    columns = torch.arange(64.0)
+    assert ((1 - left) * columns).sum() / (1 - left).sum() < 31.5 < ((1 - right) * columns).sum() / (1 - right).sum()
+
+
+def test_unknown_preset_names_the_six():
+    with pytest.raises(UserError, match="both_eyes"):
+        preset("nose", 64)
