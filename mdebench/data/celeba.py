@@ -88,7 +88,8 @@ def crop(width: int, height: int) -> Box:
 def relative(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Points (…, 2) in pixels of 178×218 → relative to the crop, [0, 1] inside it."""
     left, top, right, _ = crop(WIDTH, HEIGHT)
-    return (points - np.array([left, top])) / (right - left)
+    inside: NDArray[np.float64] = (points - np.array([left, top])) / (right - left)
+    return inside
 
 
 def _find(root: Path, name: str) -> Path | None:

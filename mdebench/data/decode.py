@@ -182,7 +182,7 @@ def decode(data: bytes, crop: Crop, size: int) -> tuple[NDArray[np.uint8], Box, 
 
 def _oddities(image: Image.Image) -> set[str]:
     kinds = set()
-    if any(";16" in str(tile[3]) for tile in image.tile):
+    if any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
         kinds.add("sixteen_bit")
     if getattr(image, "n_frames", 1) > 1:
         kinds.add("several_frames")

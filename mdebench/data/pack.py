@@ -26,13 +26,13 @@ FORMAT = 1
 SPLITS = ("train", "val", "test")
 LANDMARKS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
 NO_LANDMARKS, ANNOTATED, PSEUDO = 0, 1, 2
-ATTRIBUTES: tuple[str, ...] = tuple(
-    """5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair
+_NAMES = """
+    5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair
     Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male
     Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks
     Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace
-    Wearing_Necktie Young""".split()
-)
+    Wearing_Necktie Young"""
+ATTRIBUTES: tuple[str, ...] = tuple(_NAMES.split())
 
 # Array → dtype on disk and the value of a row that says nothing.
 ARRAYS: dict[str, tuple[str, float]] = {

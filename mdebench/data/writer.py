@@ -1,7 +1,7 @@
 """Writing a pack so that it is there whole or not at all.
 
 Everything goes into a hidden folder beside the target (`.celeba64.part`), is synced, and gets its name by one rename
-after the manifest is written. A lock file keeps a second process away; what a killed process left is removed by the next.
+after the manifest is written. A lock file keeps a second process away; what a killed process left, the next removes.
 """
 
 import errno
@@ -39,7 +39,7 @@ PACK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 class PackWriter:
     """Streams images and labels into a new pack; use it in a `with` block and call `finish` last.
 
-    path: the pack's folder, whose parent is made if need be; size: image size; attribute_names: columns of `attributes`;
+    path: the pack's folder, whose parent is made if need be; size: height and width of its images in pixels;
     replace: put the new pack in the place of a different one of that name, which is refused otherwise.
     Leaving the block without `finish` (an exception, Ctrl-C) removes what was written.
     """
