@@ -12,7 +12,7 @@ from mdebench.variants import VARIANTS
 
 # After GFC: rectangles (top, left, height, width) on a face of 128 pixels, given as offsets from the mean of the
 # landmarks they cover and divided by 128. `_ANCHORS` are the means of our CelebA crop (the alignment fixes the eyes).
-_ANCHORS = {"eyes": (0.50, 0.425), "lefteye": (0.355, 0.425), "righteye": (0.645, 0.425), "mouth": (0.50, 0.735)}
+_ANCHORS = {"eyes": (0.496, 0.427), "lefteye": (0.353, 0.427), "righteye": (0.640, 0.427), "mouth": (0.496, 0.733)}
 _RECTANGLES = {
     "left_half": ("eyes", -11, -31, 64, 38),
     "right_half": ("eyes", -11, -7, 64, 38),
