@@ -33,7 +33,9 @@ def grid(
     columns = max(len(row) for row in cells)
     left = max((round(_font().getlength(label)) + 2 * GAP for label in row_labels), default=0)
     top = TEXT + 2 * GAP if any(column_labels) else 0
-    sheet = Image.new("RGB", (left + columns * (width + GAP) + GAP, top + len(cells) * (height + GAP) + GAP), BACKGROUND)
+    sheet = Image.new(
+        "RGB", (left + columns * (width + GAP) + GAP, top + len(cells) * (height + GAP) + GAP), BACKGROUND
+    )
     draw = ImageDraw.Draw(sheet)
     for j, label in enumerate(column_labels):
         x = left + GAP + j * (width + GAP) + width / 2

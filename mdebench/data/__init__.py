@@ -5,10 +5,13 @@ import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mdebench.data.pack import Pack, open_pack
 from mdebench.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # Source → the module with `EXPECTS` (what must lie in root) and `write(writer, root, progress, *, options)`.
 SOURCES: dict[str, str] = {
@@ -77,6 +80,13 @@ def list_packs(packs_dir: Path | str) -> tuple[list[Pack], list[str]]:
         except UserError as error:
             problems.append(str(error))
     return packs, problems
+
+
+def contact_sheet(pack: Pack, rows: int = 6, columns: int = 10) -> "Image.Image":
+    """See `mdebench.data.sheet.contact_sheet`, which this loads Pillow for."""
+    from mdebench.data import sheet
+
+    return sheet.contact_sheet(pack, rows, columns)
 
 
 def _checked_root(source: str, root: Path | str | None, expects: str) -> Path:

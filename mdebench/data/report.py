@@ -56,8 +56,8 @@ class Report:
         """Record one image (or row) under a kind of `KINDS`."""
         self.counts[kind] += 1
         first = self.names.setdefault(kind, [])
-        if len(first) < FIRST:
-            first.append(name)
+        if len(first) < FIRST:  # names come from strangers: no control characters, no broken UTF-8
+            first.append("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name))
 
     def as_json(self) -> dict[str, dict[str, Any]]:
         """Kind → {"outcome", "meaning", "count", "names" (the first ten)}, in the order of `KINDS`."""
