@@ -9,9 +9,7 @@ import fcntl
 import hashlib
 import json
 import math
-import os
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -24,6 +22,7 @@ import pandas as pd
 
 from mdebench import __version__
 from mdebench.errors import UserError
+from mdebench.runs import write_atomically
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow")
 CODE = ("mdebench", "baselines", "protocols", "pyproject.toml")  # what can change a number
@@ -85,6 +84,8 @@ class Row:
     note: str = ""
     judge: str = ""
     losses: str = ""
+    batch: int = 0
+    precision: str = ""
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
@@ -135,11 +136,10 @@ def append_rows(home: Path, rows: Sequence[Row]) -> int:
             known = {row["key"] for row in stored}
             new = [asdict(row) for row in rows if row.key not in known]
             if new:
-                _replace(path, "".join(map(_line, [*stored, *new])))
+                write_atomically(path, "".join(map(_line, [*stored, *new])).encode())
     except OSError as error:
         raise UserError(
-            f"Could not write the rows of {rows[0].run} to {path}: {error.strerror or error}. "
-            "The rows stored before are untouched; make room or permit writing, then give the same command again."
+            f"could not write rows to {path}: {error.strerror}; make room or permit writing, then go on"
         ) from error
     return len(new)
 
@@ -252,18 +252,3 @@ def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file beside its place and move it there, so that it is whole at every moment."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
