@@ -1,6 +1,7 @@
 """Packs of images and the sources they are made from: `prepare` once, `open_pack` ever after."""
 
 import inspect
+import re
 import warnings
 from collections.abc import Callable
 from importlib import import_module
@@ -64,7 +65,10 @@ def prepare(
 
 def default_name(source: str, root: Path, size: int) -> str:
     """'celeba64'; for a folder its own name, with a dash after a digit: 'landmarks5-64'."""
-    stem = root.resolve().stem if source == "folder" else source
+    stem = source
+    if source == "folder":
+        own = root.resolve().stem if root.is_file() else root.resolve().name
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", own).strip("-._") or source
     return f"{stem}-{size}" if stem[-1:].isdigit() else f"{stem}{size}"
 
 

@@ -35,7 +35,7 @@ def write(writer: PackWriter, root: Path, progress: Progress, *, pseudo_landmark
     """
     report = writer.report
     store = open_store(_images(root), report, by_name)
-    partition = _read_rows(_need(root, PARTITION), 1)
+    partition = _read_rows(_need(root, PARTITION), 1, report)
     keys = sorted(store.members.keys() & partition.keys())
     for stray in sorted(store.members.keys() - partition.keys()):
         report.add("unlisted", stray)
@@ -114,13 +114,21 @@ def _images(root: Path) -> Path:
     return archive
 
 
-def _read_rows(file: Path, values: int, separator: str | None = None) -> dict[str, list[str]]:
+def _read_rows(file: Path, values: int, report: Report) -> dict[str, list[str]]:
     """Rows 'name value …' with exactly so many values; headers and broken rows do not fit and are passed over,
     so that an image without a proper row is reported as unlabelled by whoever looks it up.
     """
+    rows: dict[str, list[str]] = {}
     with file.open(encoding="utf-8", errors="replace") as lines:
-        split = (line.strip().split(separator) for line in lines)
-        return {cells[0]: cells[1:] for cells in split if len(cells) == values + 1 and "." in cells[0]}
+        for line in lines:
+            name, *cells = line.split() or [""]
+            if len(cells) != values or "." not in name:
+                continue
+            if name in rows:
+                report.add("duplicate", f"{name} ({file.name})")
+            else:
+                rows[name] = cells
+    return rows
 
 
 def _column(rows: dict[str, list[str]], keys: list[str], codes: dict[str, int], unknown: int) -> NDArray[np.uint8]:
@@ -135,7 +143,7 @@ def _attributes(file: Path, keys: list[str], report: Report) -> NDArray[np.int8]
         raise UserError(f"{file}: the second line must name CelebA's 40 attributes.")
     order = [header.index(name) for name in ATTRIBUTES]
     codes = {"1": 1, "-1": 0, "0": 0}
-    rows = _read_rows(file, len(ATTRIBUTES))
+    rows = _read_rows(file, len(ATTRIBUTES), report)
     table = np.full((len(keys), len(ATTRIBUTES)), -1, np.int8)
     for row, key in enumerate(keys):
         if key not in rows:
@@ -150,7 +158,7 @@ def _attributes(file: Path, keys: list[str], report: Report) -> NDArray[np.int8]
 
 def _identities(root: Path, keys: list[str], report: Report) -> NDArray[np.int32]:
     file = _find(root, IDENTITY)
-    rows = _read_rows(file, 1) if file else {}
+    rows = _read_rows(file, 1, report) if file else {}
     identity = np.full(len(keys), -1, np.int32)
     for row, key in enumerate(keys):
         cell = rows.get(key, [""])[0]

@@ -8,12 +8,15 @@ from mdebench.data import toyfaces
 from mdebench.data.decode import Progress
 from mdebench.data.pack import ANNOTATED, ATTRIBUTES
 from mdebench.data.writer import PackWriter
+from mdebench.errors import UserError
 
 EXPECTS = "nothing"
 
 
 def write(writer: PackWriter, root: Path, progress: Progress, *, count: int = 20000, seed: int = 0) -> None:
     """Draw `count` faces with `seed` into `writer`; `root` is not used."""
+    if count < 1:
+        raise UserError(f"toyfaces needs a count of at least 1, not {count}.")
     writer.attribute_names = ATTRIBUTES
     writer.info |= {
         "source": "toyfaces",

@@ -71,7 +71,8 @@ class PackWriter:
             self._stream = (self._part / "images.npy").open("w+b")
             self._write_header(0)
         except OSError as error:
-            raise _cannot_write(self.path, error) from error
+            shutil.rmtree(self._part, ignore_errors=True)
+            raise _not_made(self.path, error) from error
         return self
 
     def _take_lock(self) -> None:
@@ -91,7 +92,7 @@ class PackWriter:
         shutil.rmtree(self._part, ignore_errors=True)
         self._lock.close()
         if isinstance(error, OSError):
-            raise _cannot_write(self.path, error) from error
+            raise _not_made(self.path, error) from error
 
     def add(self, images: NDArray[np.uint8], names: Sequence[str], split: NDArray[Any], **labels: NDArray[Any]) -> None:
         """Append n images (n, 3, size, size) with their names, split and any of the labels of ARRAYS (n, …)."""
@@ -148,7 +149,7 @@ class PackWriter:
 
     def _write_json(self, name: str, value: Any) -> None:
         with (self._part / name).open("w", encoding="utf-8") as stream:
-            json.dump(value, stream, indent=1, ensure_ascii=False)
+            json.dump(value, stream, indent=1)
             _sync(stream)
 
     def _install(self, new_hash: str) -> None:
@@ -196,9 +197,7 @@ def _sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def _cannot_write(path: Path, error: OSError) -> UserError:
+def _not_made(path: Path, error: OSError) -> UserError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(
-            f"The disk is full: {path} was not made and its unfinished files were removed; free some space."
-        )
-    return UserError(f"{path} cannot be written: {error.strerror or error}.")
+        return UserError(f"The disk is full: {path} was not made, its unfinished files were removed; free some space.")
+    return UserError(f"The pack {path} was not made: {error.filename or path}: {error.strerror or error}.")
