@@ -69,7 +69,7 @@ def draw_landmarks(image: Cell, landmarks: NDArray[np.floating]) -> Cell:
 
 
 def draw_box(image: Cell, box: tuple[int, int, int, int], colour: Colour = (255, 60, 60)) -> Cell:
-    """A copy with a frame; box = (top, bottom, left, right) in pixels: rows top:bottom, columns left:right, half-open."""
+    """A copy with a frame around rows top:bottom, columns left:right (pixels); box = (top, bottom, left, right)."""
     top, bottom, left, right = box
     picture = Image.fromarray(image)
     ImageDraw.Draw(picture).rectangle((left, top, right - 1, bottom - 1), outline=colour)

@@ -13,7 +13,7 @@ CELL = 112  # a cell is at least so wide, in pixels: room for a caption
 def contact_sheet(pack: Pack, rows: int = 6, columns: int = 10) -> Image.Image:
     """rows × columns images, as many of each split that has any, each with its landmarks and a caption.
 
-    The caption: split and file name ('~': the landmarks are pseudo), then the class or the two rarest attributes present.
+    The caption: split and file name ('~': the landmarks are pseudo), then its class or its two rarest attributes.
     """
     zoom = -(-CELL // pack.size)
     splits = [members for members in map(pack.indices, SPLITS) if len(members)]
