@@ -1,0 +1,149 @@
+"""What a table is made of: a cell is one number with its interval and its origin, a table is blocks of lines of cells.
+
+A cell knows the keys of the rows it came from, so that a reader can follow every number, and a missing cell is a dash,
+never a zero.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import pandas as pd
+
+MISSING = "–"
+Verdict = Literal["better", "overlap", "worse", ""]
+MARKS: dict[str, str] = {"better": "†", "overlap": "≈"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """Which rows a column shows, or, when `published`, which of a paper's numbers.
+
+    `against` is the setting in which the reference line is read where it is not this column's own.
+    """
+
+    title: str
+    protocol: str
+    setting: str
+    metric: str
+    unit: str = ""
+    split: str = "test"
+    published: bool = False
+    against: str = ""
+
+    @property
+    def header(self) -> str:
+        """The title with its unit."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    @property
+    def digits(self) -> int:
+        """Decimals shown: three for SSIM, else two."""
+        return 3 if self.metric.startswith("ssim") else 2
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a larger value is the better one."""
+        return self.metric.startswith(("psnr", "ssim", "balanced_accuracy"))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number in a table. `low` and `high` bound its 95 % interval; with several seeds, all of their intervals.
+
+    `sd` is the sample standard deviation over seeds (NaN for one seed), `n` the number of test images, `source` a
+    paper or "rows", `verdict` how it compares with the table's reference line.
+    """
+
+    text: str = MISSING
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    sd: float = math.nan
+    n: int = 0
+    seeds: tuple[int, ...] = ()
+    runs: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    source: str = ""
+    verdict: Verdict = ""
+
+    @property
+    def marked(self) -> str:
+        """The text with its mark."""
+        return f"{self.text} {MARKS[self.verdict]}" if self.verdict in MARKS else self.text
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table: its name, the label under which a paper may have numbers for it, and the method."""
+
+    name: str
+    label: str
+    method: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """Lines × columns of cells under one heading."""
+
+    title: str
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+    cells: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table for one data set and scale; `stem` is its file name without the ending."""
+
+    stem: str
+    title: str
+    dataset: str
+    scale: str
+    blocks: tuple[Block, ...]
+    reading: tuple[str, ...]
+    footnotes: tuple[str, ...]
+
+
+def cell_from_rows(rows: pd.DataFrame, digits: int) -> Cell:
+    """The cell of one line and column: "1.40 [1.37, 1.43]", or over several seeds "1.40 ± 0.02 (3 seeds)".
+
+    `rows` holds one row per seed. An undefined value (NaN) makes the cell a missing one, with its key.
+    """
+    rows = rows.sort_values("seed")
+    values = rows["value"]
+    cell = Cell(
+        value=float(values.mean(skipna=False)),
+        low=float(rows["low"].min(skipna=False)),
+        high=float(rows["high"].max(skipna=False)),
+        sd=float(values.std(ddof=1)) if len(rows) > 1 else math.nan,
+        n=int(rows["n"].max()),
+        seeds=tuple(int(seed) for seed in rows["seed"]),
+        runs=tuple(rows["run"]),
+        keys=tuple(rows["key"]),
+        source="rows",
+    )
+    if math.isnan(cell.value):
+        return cell
+    text = f"{cell.value:.{digits}f}"
+    if len(rows) > 1:
+        text += f" ± {cell.sd:.{digits}f} ({len(rows)} seeds)"
+    elif not math.isnan(cell.low):
+        text += f" [{cell.low:.{digits}f}, {cell.high:.{digits}f}]"
+    return replace(cell, text=text)
+
+
+def compare(cell: Cell, reference: Cell, higher_is_better: bool) -> Verdict:
+    """How a cell stands against the reference: "overlap" when their intervals do; "" when either lacks one."""
+    if any(math.isnan(x) for x in (cell.low, cell.high, reference.low, reference.high)):
+        return ""
+    if cell.low <= reference.high and reference.low <= cell.high:
+        return "overlap"
+    return "better" if (cell.value > reference.value) == higher_is_better else "worse"
+
+
+def words(items: Iterable[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    *most, last = items
+    return f"{', '.join(most)} and {last}" if most else last

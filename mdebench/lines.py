@@ -1,0 +1,87 @@
+"""Which rows stand on which line of a table: one line per variant, its seeds together, names that tell variants apart.
+
+Two runs share a line when method, settings, losses, perceptual network and updates agree and only the seed differs.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from mdebench.cells import Line
+
+SCALE_FREE = ("constant", "pixels", "mean_colour", "biharmonic")  # without a network, so they belong to every scale
+TRIVIAL = (*SCALE_FREE, "random")
+ORDER = (
+    *TRIVIAL,
+    "colorization1",
+    "colorization2",
+    "inpainting",
+    "reverse_inpainting",
+    "re",
+    "rec",
+)
+NAMES = {
+    "constant": "Majority value / mean shape",
+    "pixels": "Raw pixels (ridge, 21×21)",
+    "random": "Random weights",
+    "mean_colour": "Mean colour",
+    "biharmonic": "Biharmonic fill",
+}
+RECIPE = ("losses", "perceptual", "updates", "batch", "precision")
+VARIANT = ("method", "label", "settings", *RECIPE)
+
+
+def with_lines(rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows` with a column `line`: the label, plus what sets variants of one label apart ("rec 0.1 (width=32)")."""
+    spelled = rows.assign(settings=rows["settings"].map(lambda settings: json.dumps(settings, sort_keys=True)))
+    names: dict[tuple[str, ...], str] = {}
+    for (method, label), part in spelled.groupby(["method", "label"]):
+        base = NAMES.get(str(method), str(label))
+        variants = part[list(VARIANT)].drop_duplicates()
+        facts = [_facts(variant) for variant in variants.to_dict("records")]
+        for variant, own in zip(variants.itertuples(index=False, name=None), facts):
+            differing = [name for name in own if any(other.get(name) != own[name] for other in facts)]
+            apart = ", ".join(f"{name}={own[name]}" for name in differing)
+            names[variant] = f"{base} ({apart})" if apart else base
+    line = [names[variant] for variant in spelled[list(VARIANT)].itertuples(index=False, name=None)]
+    return rows.assign(line=line)
+
+
+def _facts(variant: Mapping[Any, Any]) -> dict[str, Any]:
+    return {name: variant[name] for name in RECIPE} | dict(json.loads(variant["settings"]))
+
+
+def newest_per_seed(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """One row per line, seed and measurement: the newest; and a sentence about each run that another one replaces."""
+    what = ["line", "seed", "protocol", "setting", "split", "metric"]
+    ordered = rows.sort_values("time", kind="stable")
+    last = ordered.drop_duplicates(what, keep="last")
+    dropped = ordered.drop(last.index)
+    shown = dropped[["run", *what]].merge(last[["run", *what]], on=what, suffixes=("", "_shown"))
+    pairs = sorted(set(zip(shown["run"], shown["run_shown"])))
+    return last.sort_index(), [
+        f"Runs {run} and {newer} agree in settings and seed: {newer}, measured last, is shown." for run, newer in pairs
+    ]
+
+
+def lines_of(rows: pd.DataFrame, published: Iterable[tuple[str, str]] = ()) -> list[Line]:
+    """The lines of `rows` and of the papers' (label, name) that no run has, in the order of Table 1."""
+    ours = rows[["line", "label", "method"]].drop_duplicates("line")
+    lines = [
+        Line(line, method if method in NAMES else label, method) for line, label, method in ours.itertuples(index=False)
+    ]
+    known = {line.label for line in lines}
+    for label, _ in published:
+        if label not in known:
+            method = label.partition(" ")[0]
+            lines.append(Line(NAMES.get(label, label), label, method))
+    return sorted(lines, key=_rank)
+
+
+def _rank(line: Line) -> tuple[int, float, str]:
+    """Trivial rows, the paper's variants by S, then all others by name."""
+    place = ORDER.index(line.method) if line.method in ORDER else len(ORDER)
+    ratio = line.label.partition(" ")[2]
+    return place, float(ratio) if ratio.replace(".", "", 1).isdigit() else 0.0, line.name

@@ -1,0 +1,56 @@
+"""Tables 1, 2 and 3 of the paper with our rows beside its numbers: views of rows that compute nothing a row lacks.
+
+One set per data set and scale, each as Markdown, CSV (one line per cell, with the keys of its rows) and LaTeX.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mdebench.cells import Table
+from mdebench.errors import UserError
+from mdebench.lines import SCALE_FREE, newest_per_seed, with_lines
+from mdebench.results import read_rows, superseded
+from mdebench.sheets import write_sheets
+from mdebench.tabletext import csv_text, latex, markdown
+from mdebench.views import View, paper_dir
+
+__all__ = ["build_tables", "paper_dir", "write_sheets", "write_tables"]
+
+
+def write_tables(home: Path, out: Path, versions: Mapping[str, int]) -> list[Path]:
+    """Write every table as .md, .csv and .tex into `out`; returns the paths. `versions`: protocol → current version.
+
+    UserError when there are no rows, a damaged one, or no room to write.
+    """
+    tables = build_tables(home, versions)
+    if not tables:
+        raise UserError(
+            f"There are no rows under {Path(home) / 'results' / 'rows'} to make tables from: "
+            "give `mdebench transfer attributes`, `mdebench transfer landmarks` or `mdebench occlusion` first."
+        )
+    paths = []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for table in tables:
+            for ending, text in ((".md", markdown(table)), (".csv", csv_text(table)), (".tex", latex(table))):
+                path = out / f"{table.stem}{ending}"
+                path.write_text(text, encoding="utf-8")
+                paths.append(path)
+    except OSError as error:
+        raise UserError(f"Could not write the tables into {out}: {error.strerror or error}.") from error
+    return paths
+
+
+def build_tables(home: Path, versions: Mapping[str, int]) -> list[Table]:
+    """All tables that the rows of `home` have something for, by data set and scale."""
+    rows = read_rows(home)
+    old = superseded(rows)
+    tables: list[Table] = []
+    for dataset in sorted(rows["dataset"].unique()):
+        here = rows[~old & (rows["dataset"] == dataset)]
+        free = here["method"].isin(SCALE_FREE)
+        for scale in sorted(here.loc[~free, "scale"].unique()) or [""]:
+            part, twins = newest_per_seed(with_lines(here[free | (here["scale"] == scale)]))
+            lost = rows[old & (rows["dataset"] == dataset) & rows["run"].isin(part["run"])]
+            tables += View(dataset, scale, part, lost, twins, versions).tables()
+    return tables
