@@ -11,10 +11,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,39 +61,32 @@ class PackWriter:
         self._pixels = hashlib.sha256()
 
     def __enter__(self) -> Self:
-        try:
+        with _disk_errors(self.path), ExitStack() as undo:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = self.path.with_name(f".{self.path.name}.lock").open("w")
-            self._take_lock()
+            self._take_lock(undo.enter_context(self.path.with_name(f".{self.path.name}.lock").open("w")))
             shutil.rmtree(self._part, ignore_errors=True)
             if self._old.exists() and not self.path.exists():  # killed between the two renames of `_install`
                 self._old.rename(self.path)
+            undo.callback(shutil.rmtree, self._part, ignore_errors=True)
             self._part.mkdir()
-            self._stream = (self._part / "images.npy").open("w+b")
+            self._stream = undo.enter_context((self._part / "images.npy").open("w+b"))
             self._write_header(0)
-        except OSError as error:
-            shutil.rmtree(self._part, ignore_errors=True)
-            raise _not_made(self.path, error) from error
+            self._undo = undo.pop_all()
         return self
-
-    def _take_lock(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise UserError(f"Another process is preparing {self.path}: wait until it is done.") from None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with _disk_errors(self.path):
+            self._undo.close()  # may fail as well: closing writes the last buffer
+            if isinstance(error, OSError):
+                raise error
+
+    def _take_lock(self, lock: IO[str]) -> None:
         try:
-            self._stream.close()
-        except OSError as failed:  # the last buffer did not fit on the disk
-            error = error or failed
-        shutil.rmtree(self._part, ignore_errors=True)
-        self._lock.close()
-        if isinstance(error, OSError):
-            raise _not_made(self.path, error) from error
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"Another process is preparing {self.path}: wait until it is done.") from None
 
     def add(self, images: NDArray[np.uint8], names: Sequence[str], split: NDArray[Any], **labels: NDArray[Any]) -> None:
         """Append n images (n, 3, size, size) with their names, split and any of the labels of ARRAYS (n, …)."""
@@ -197,7 +191,13 @@ def _sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def _not_made(path: Path, error: OSError) -> UserError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(f"The disk is full: {path} was not made, its unfinished files were removed; free some space.")
-    return UserError(f"The pack {path} was not made: {error.filename or path}: {error.strerror or error}.")
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Says in one sentence what an OSError means for the pack."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{error.filename or path}: {error.strerror or error}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            what = "the disk is full; its unfinished files were removed: free some space and try again"
+        raise UserError(f"The pack {path} was not made: {what}.") from error

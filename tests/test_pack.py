@@ -1,0 +1,271 @@
+"""A pack is there whole or not at all, says what is in it, and notices when it was touched."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mdebench.data import list_packs
+from mdebench.data.pack import ARRAYS, Pack, open_pack, verify_pack
+from mdebench.data.writer import PackWriter
+from mdebench.errors import UserError
+
+SIZE, COUNT = 16, 12
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (COUNT, 3, SIZE, SIZE), np.uint8)
+POINTS = RNG.random((COUNT, 5, 2)).astype(np.float32)
+NAMES = [f"{i:02d}.jpg" for i in range(COUNT)]
+SPLIT = np.arange(COUNT) % 3
+
+
+def fill(writer: PackWriter, images: np.ndarray = IMAGES) -> Path:
+    writer.attribute_names = ("Smiling", "Young")
+    writer.info |= {"source": "test", "crop": "none", "resize": "none", "of": 20}
+    for part in (slice(0, 5), slice(5, COUNT)):
+        n = len(NAMES[part])
+        attributes = np.tile([1, -1], (n, 1))
+        sources = np.full(n, 2 if part.start else 1)
+        writer.add(
+            images[part],
+            NAMES[part],
+            SPLIT[part],
+            attributes=attributes,
+            landmarks=POINTS[part],
+            landmark_source=sources,
+        )
+    return writer.finish()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    with PackWriter(tmp_path / "test16", SIZE) as writer:
+        return fill(writer)
+
+
+def test_what_goes_in_comes_out(path: Path) -> None:
+    pack = open_pack(path)
+    assert isinstance(pack.images, np.memmap) and pack.images.dtype == np.uint8
+    np.testing.assert_array_equal(pack.images, IMAGES)
+    np.testing.assert_array_equal(pack.landmarks, POINTS)
+    assert pack.attributes.tolist() == [[1, -1]] * COUNT and pack.attribute_names == ("Smiling", "Young")
+    assert (pack.identity == -1).all() and (pack.label == -1).all()
+    assert (pack.name, pack.size, pack.names) == ("test16", SIZE, NAMES)
+    assert pack.indices("val").tolist() == [1, 4, 7, 10]
+    for array in (getattr(pack, name) for name in ARRAYS):
+        assert not array.flags.writeable
+    assert verify_pack(path) == []
+    with pytest.raises(UserError, match="no split 'dev'"):
+        pack.indices("dev")
+
+
+def test_batch_is_a_tensor_of_its_own(path: Path) -> None:
+    pack = open_pack(path)
+    batch = pack.batch(np.array([7, 0, 7]))
+    np.testing.assert_array_equal(batch.numpy(), IMAGES[[7, 0, 7]])
+    batch.zero_()
+    np.testing.assert_array_equal(pack.images, IMAGES)
+
+
+def test_footnote(path: Path) -> None:
+    pack = open_pack(path)
+    assert pack.footnote() == (
+        f"test16: 12 of 20 images, 16×16, pack {pack.hash[:8]}; landmarks: 5 annotated, 7 pseudo"
+    )
+
+
+def test_hash_depends_on_the_content_alone(path: Path, tmp_path: Path) -> None:
+    with PackWriter(tmp_path / "elsewhere" / "other", SIZE) as writer:
+        other = fill(writer)
+    assert open_pack(other).hash == open_pack(path).hash
+    changed = IMAGES.copy()
+    changed[3, 0, 0, 0] ^= 1
+    with PackWriter(tmp_path / "changed", SIZE) as writer:
+        assert open_pack(fill(writer, changed)).hash != open_pack(path).hash
+
+
+@pytest.mark.parametrize("name", [f"{name}.npy" for name in ARRAYS])
+@pytest.mark.parametrize("harm", ["short", "long", "empty", "missing", "nonsense"])
+def test_damaged_arrays_are_found_on_opening(path: Path, name: str, harm: str) -> None:
+    file = path / name
+    whole = file.read_bytes()
+    harmed = {"short": whole[:-1], "long": whole + b"\0", "empty": b"", "nonsense": b"x" * len(whole)}
+    if harm == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(harmed[harm])
+    with pytest.raises(UserError, match="damaged"):
+        open_pack(path)
+    assert len(verify_pack(path)) == 1
+
+
+@pytest.mark.parametrize("name", [*(f"{name}.npy" for name in ARRAYS), "names.json"])
+def test_a_flipped_bit_is_found_by_verify(path: Path, name: str) -> None:
+    file = path / name
+    content = bytearray(file.read_bytes())
+    content[-8] ^= 1
+    file.write_bytes(bytes(content))
+    problems = verify_pack(path)
+    assert len(problems) == 1 and name in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "cannot be read"),
+        ("{", "cannot be read"),
+        ("[1]", "cannot be read"),
+        ("{}", "cannot be read"),
+        ('{"format": 99}', "format 99"),
+    ],
+)
+def test_garbled_manifests(path: Path, text: str, said: str) -> None:
+    (path / "pack.json").write_text(text)
+    with pytest.raises(UserError, match=said):
+        open_pack(path)
+
+
+def test_altered_manifest(path: Path) -> None:
+    info = json.loads((path / "pack.json").read_text())
+    info["arrays"]["label"]["shape"] = [COUNT - 1]
+    (path / "pack.json").write_text(json.dumps(info))
+    with pytest.raises(UserError, match="altered"):
+        open_pack(path)
+
+
+def test_not_a_pack(tmp_path: Path, path: Path) -> None:
+    with pytest.raises(UserError, match="no pack at"):
+        open_pack(tmp_path / "nothing")
+    (tmp_path / "photos").mkdir()
+    packs, problems = list_packs(tmp_path)
+    assert [pack.name for pack in packs] == ["test16"]
+    assert len(problems) == 1 and "photos is not a pack" in problems[0]
+    assert list_packs(tmp_path / "nothing") == ([], [])
+
+
+def visible(folder: Path) -> list[str]:
+    return [p.name for p in folder.iterdir() if p.suffix != ".lock"]
+
+
+def test_an_exception_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), PackWriter(tmp_path / "test16", SIZE) as writer:
+        writer.add(IMAGES, NAMES, SPLIT)
+        raise KeyboardInterrupt
+    assert visible(tmp_path) == []
+
+
+def test_no_images_no_pack(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Not one usable image"), PackWriter(tmp_path / "test16", SIZE) as writer:
+        writer.finish()
+    assert visible(tmp_path) == []
+
+
+@pytest.mark.parametrize("call", ["fsync", "mkdir"])
+def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(UserError, match="disk is full"), PackWriter(tmp_path / "test16", SIZE) as writer:
+        fill(writer)
+    assert visible(tmp_path) == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from mdebench.data.writer import PackWriter
+with PackWriter(Path(sys.argv[1]), 16) as writer:
+    writer.add(np.zeros((9, 3, 16, 16), np.uint8), [str(i) for i in range(9)], np.zeros(9))
+    if sys.argv[2] == "late":  # everything is written but for the name
+        Path.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        writer.info |= {"crop": "", "resize": ""}
+        writer.finish()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("when", ["early", "late"])
+def test_a_killed_pack_is_no_pack_and_is_cleared_away(tmp_path: Path, when: str) -> None:
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "test16"), when]
+    assert subprocess.run(command, cwd=root, check=False).returncode == -signal.SIGKILL
+    assert visible(tmp_path) == [".test16.part"]
+    assert list_packs(tmp_path) == ([], [])
+    with PackWriter(tmp_path / "test16", SIZE) as writer:
+        fill(writer)
+    assert visible(tmp_path) == ["test16"]
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    with PackWriter(tmp_path / "test16", SIZE) as writer:
+        with pytest.raises(UserError, match="Another process"), PackWriter(tmp_path / "test16", SIZE):
+            pass
+        with PackWriter(tmp_path / "other16", SIZE) as other:
+            fill(other)
+        fill(writer)
+    assert sorted(visible(tmp_path)) == ["other16", "test16"]
+
+
+def test_a_pack_of_that_name_is_replaced_only_on_demand(path: Path) -> None:
+    def again(images: np.ndarray, replace: bool) -> Pack:
+        with PackWriter(path, SIZE, replace) as writer:
+            return open_pack(fill(writer, images))
+
+    old = open_pack(path)
+    inode = (path / "images.npy").stat().st_ino
+    assert again(IMAGES, replace=False).hash == old.hash
+    assert (path / "images.npy").stat().st_ino == inode  # the same pack again changes nothing
+    with pytest.raises(UserError, match="already there"):
+        again(255 - IMAGES, replace=False)
+    assert verify_pack(path) == [] and open_pack(path).hash == old.hash
+    assert again(255 - IMAGES, replace=True).hash != old.hash
+    np.testing.assert_array_equal(old.images, IMAGES)  # whoever had the old one open keeps it
+    assert visible(path.parent) == ["test16"]
+
+
+def test_killed_between_the_two_renames_of_a_replacement(path: Path) -> None:
+    path.rename(path.with_name(".test16.old"))
+    with pytest.raises(RuntimeError), PackWriter(path, SIZE):
+        raise RuntimeError
+    assert verify_pack(path) == []
+
+
+def test_a_strangers_folder_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "dear.jpg").write_bytes(b"x")
+    for replace in (False, True):
+        with pytest.raises(UserError), PackWriter(tmp_path / "photos", SIZE, replace) as writer:
+            fill(writer)
+    assert (tmp_path / "photos" / "dear.jpg").exists()
+
+
+@pytest.mark.parametrize("name", ["..", ".hidden", "a b", "-x", "x" * 101])
+def test_names_that_are_none(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="cannot name a pack"):
+        PackWriter(tmp_path / name, SIZE)
+
+
+@pytest.mark.parametrize("size", [0, -1, 7, 1025])
+def test_sizes_that_are_none(tmp_path: Path, size: int) -> None:
+    with pytest.raises(UserError, match="image size"):
+        PackWriter(tmp_path / "test", size)
+
+
+def test_a_wrong_shape_is_a_mistake_of_the_program(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="landmarks has shape"), PackWriter(tmp_path / "test16", SIZE) as writer:
+        writer.add(IMAGES, NAMES, SPLIT, landmarks=POINTS[:, :4])
+    assert visible(tmp_path) == []
+
+
+def test_opening_a_pack_imports_no_torch(path: Path) -> None:
+    code = (
+        f"import sys; from mdebench.data import open_pack; open_pack({str(path)!r}); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)
