@@ -1,0 +1,198 @@
+"""Toy faces: deterministic, exact landmarks, attributes that are seen, CelebA's rates and correlations, identities."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from mdebench.data.pack import ATTRIBUTES
+from mdebench.data.toyfaces import EXCLUDED_BY, IDENTITIES, PICTURES, Chunk, _attributes, generate, split_of
+from mdebench.data.toyfaces_draw import Face, blur, bump, landmarks, locate, render
+from mdebench.data.toyfaces_looks import Draws, looks
+from mdebench.errors import UserError
+
+# Counted in CelebA's public annotation, per cent, in its order.
+CELEBA_RATES = """11.1 26.7 51.3 20.5 2.2 15.2 24.1 23.5 23.9 14.8 5.1 20.5 14.2 5.8 4.7 6.5 6.3 4.2 38.7 45.5
+41.7 48.3 4.2 11.5 83.5 28.4 4.3 27.7 8.0 6.6 5.7 48.2 20.8 32.0 18.9 4.8 47.2 12.3 7.3 77.4"""
+CELEBA_CORRELATIONS = [
+    ("Male", "No_Beard", -0.52),
+    ("Male", "Wearing_Lipstick", -0.79),
+    ("Heavy_Makeup", "Wearing_Lipstick", 0.80),
+    ("Smiling", "Mouth_Slightly_Open", 0.54),
+    ("Smiling", "High_Cheekbones", 0.68),
+    ("Young", "Gray_Hair", -0.36),
+    ("Young", "Attractive", 0.39),
+    ("Chubby", "Double_Chin", 0.53),
+    ("Goatee", "No_Beard", -0.57),
+    ("Straight_Hair", "Wavy_Hair", -0.32),
+    ("Male", "Wearing_Necktie", 0.33),
+    ("Big_Nose", "Male", 0.37),
+]
+COLOURS = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair"]
+
+
+def collect(count: int, size: int, seed: int = 0) -> Chunk:
+    chunks = list(generate(count, size, seed))
+    return Chunk(*(np.concatenate([getattr(c, k) for c in chunks]) for k in Chunk.__dataclass_fields__))
+
+
+def column(table: np.ndarray, name: str) -> np.ndarray:
+    return table[:, ATTRIBUTES.index(name)]
+
+
+@pytest.fixture(scope="module")
+def faces() -> Chunk:
+    """All pictures of 100 identities, and the first of three more."""
+    return collect(503, 32)
+
+
+@pytest.fixture(scope="module")
+def table() -> np.ndarray:
+    """Attributes of 10,000 pictures (no drawing)."""
+    blocks = [_attributes(Draws(7, block, IDENTITIES, PICTURES)) for block in range(20)]
+    return np.concatenate([np.stack([has[name] for name in ATTRIBUTES], 1) for has in blocks]).astype(float)
+
+
+def test_same_seed_same_bytes_and_another_seed_other_people():
+    digest = [hashlib.sha256(collect(25, 64, seed).images.tobytes()).hexdigest() for seed in (0, 0, 1)]
+    assert digest[0] == digest[1] != digest[2]
+
+
+def test_a_short_set_is_the_beginning_of_a_long_one(faces):
+    short = collect(33, 32)
+    for field in Chunk.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(short, field), getattr(faces, field)[:33])
+    assert faces.identity[-3:].tolist() == [100, 101, 102]
+
+
+@pytest.mark.parametrize("size", [48, 64, 96, 128])
+def test_any_size_shows_the_same_people(size, faces):
+    chunk = collect(25, size)
+    assert chunk.images.shape == (25, 3, size, size) and chunk.images.dtype == np.uint8
+    assert (
+        chunk.attributes.dtype == np.int8 and chunk.identity.dtype == np.int32 and chunk.landmarks.dtype == np.float32
+    )
+    np.testing.assert_array_equal(chunk.attributes, faces.attributes[:25])
+    np.testing.assert_array_equal(chunk.landmarks, faces.landmarks[:25])
+    coarse = [x.reshape(25, 3, 16, x.shape[2] // 16, 16, -1).mean((3, 5)) for x in (chunk.images, faces.images[:25])]
+    same, other = (np.abs(coarse[0] - np.roll(coarse[1], shift, axis=0)).mean() for shift in (0, 1))
+    assert same < 0.2 * other
+
+
+def test_values(faces):
+    assert set(np.unique(faces.attributes)) == {0, 1}
+    assert (faces.landmarks > 0).all() and (faces.landmarks < 1).all()
+    assert faces.images.min() < 10 and faces.images.max() > 245
+    assert faces.images.std((1, 2, 3)).min() > 15
+
+
+def test_faces_are_where_celeba_has_them(faces):
+    expected = [[0.35, 0.425], [0.645, 0.425], [0.5, 0.59], [0.375, 0.73], [0.625, 0.73]]
+    np.testing.assert_allclose(faces.landmarks.mean(0), expected, atol=0.012)
+    assert faces.landmarks.std(0).max() < 0.035
+
+
+def test_landmarks_are_where_the_face_point_is_drawn():
+    """A blob painted in face coordinates, through the pose, has its centroid at the landmark."""
+    draws = Draws(3, 0, 12, 1)
+    face = looks(draws, _attributes(draws))
+    centres = (np.arange(320, dtype=np.float32) + 0.5) / 320
+    x, y = locate(centres[None, None, :], centres[None, :, None], face)
+    wry, width = face["asymmetry"], face["mouth_width"]
+    points = [(face["gaze"] - 0.1475, 0.425 - wry), (face["gaze"] + 0.1475, 0.425 + wry), (0.0, face["nose_tip"])]
+    points += [(-width, face["mouth_y"] - wry), (width, face["mouth_y"] + wry)]
+    for (px, py), landmark in zip(points, landmarks(face).transpose(1, 0, 2)):
+        blob = bump((x - px) / 0.02, (y - py) / 0.02)
+        centroid = (
+            np.stack([(blob * centres).sum((1, 2)), (blob * centres[:, None]).sum((1, 2))], 1)
+            / blob.sum((1, 2))[:, None]
+        )
+        np.testing.assert_allclose(centroid, landmark, atol=0.002)  # an eighth of a pixel of 64
+
+
+def test_pupils_are_dark_and_in_the_middle_of_an_iris():
+    chunk = collect(50, 128)
+    clear = ~np.any([column(chunk.attributes, name) for name in ("Blurry", "Narrow_Eyes", "Eyeglasses")], axis=0)
+    light = chunk.images[clear].mean(1)
+    rows = np.arange(len(light))
+    for eye in (0, 1):
+        x, y = (chunk.landmarks[clear, eye] * 128).astype(int).T
+        beside = np.minimum(light[rows, y, x - 6], light[rows, y, x + 6])
+        assert np.mean(light[rows, y, x] < beside) > 0.97
+        assert light[rows, y, x].mean() < 70 < beside.mean() - 30
+
+
+@pytest.mark.parametrize("who", ["woman", "man"])
+def test_every_attribute_is_seen(who):
+    """The same people, drawn with and without one attribute: a patch of the picture changes plainly."""
+
+    def draw(**changed: bool) -> np.ndarray:
+        draws, n = Draws(5, 0, 13, 1), 13
+        has = {name: np.full(n, changed.get(name, name in ("No_Beard", "Young"))) for name in ATTRIBUTES}
+        has["Male"] = np.full(n, changed.get("Male", who == "man"))
+        return render(looks(draws, has), 64, np.zeros((n, 3, 64, 64), np.float32))[0].astype(int)
+
+    plain = draw()
+    for name in ATTRIBUTES:
+        changed = {name: name not in ("No_Beard", "Young")} if name != "Male" else {"Male": who != "man"}
+        difference = np.abs(draw(**changed) - plain).max(1)
+        assert np.median((difference > 20).sum((1, 2))) >= 12, name
+
+
+def test_blurry_is_a_blur():
+    chunk = collect(125, 64)
+    detail = np.abs(np.diff(chunk.images.astype(float), axis=3)).mean((1, 2, 3))
+    blurry = column(chunk.attributes, "Blurry") == 1
+    assert np.median(detail[blurry]) < 0.7 * np.median(detail[~blurry])
+    impulse = np.zeros((1, 3, 33, 33), np.float32)
+    impulse[..., 16, 16] = 1
+    spread = np.sqrt((blur(impulse, 2.0)[0, 0].sum(0) * (np.arange(33) - 16.0) ** 2).sum())
+    assert spread == pytest.approx(2.0, rel=0.03)
+
+
+def test_rates_are_celebas(table):
+    np.testing.assert_allclose(100 * table.mean(0), [float(v) for v in CELEBA_RATES.split()], atol=3.5)
+
+
+@pytest.mark.parametrize(("a", "b", "celeba"), CELEBA_CORRELATIONS)
+def test_correlations_are_celebas(table, a, b, celeba):
+    ours = np.corrcoef(column(table, a), column(table, b))[0, 1]
+    assert np.sign(ours) == np.sign(celeba) and abs(ours - celeba) < 0.2
+
+
+def test_what_excludes_each_other(table):
+    assert sum(column(table, colour) for colour in COLOURS).max() == 1
+    for name, rivals in EXCLUDED_BY.items():
+        assert all((column(table, name) * column(table, rival)).max() == 0 for rival in rivals)
+    assert not (column(table, "Bald") * column(table, "Bangs")).any()
+
+
+def test_an_identity_keeps_its_face_and_changes_its_picture(faces):
+    assert np.bincount(faces.identity[:500]).tolist() == [5] * 100
+    order = np.argsort(faces.identity[:500], kind="stable")
+    people = faces.attributes[order].reshape(100, 5, 40)
+    for name in ("Male", "Young", "Big_Nose", "Oval_Face", "Pale_Skin", *COLOURS):
+        assert (np.ptp(people[:, :, ATTRIBUTES.index(name)], axis=1) == 0).all(), name
+    assert np.ptp(people[:, :, ATTRIBUTES.index("Smiling")], axis=1).mean() > 0.8
+    x = faces.images[order].reshape(100, 5, 3, 32, 32)[:, :, :, 8:28, 8:24].astype(float)  # the face alone
+    within = np.abs(x[:, 0] - x[:, 1]).mean()
+    between = np.abs(x[:, 0] - np.roll(x[:, 1], 1, axis=0)).mean()
+    assert 5 < within < 0.8 * between
+
+
+def test_splits_share_no_identity():
+    identity = np.arange(10_000)
+    split = split_of(identity)
+    assert split.dtype == np.uint8 and np.bincount(split).tolist() == [8000, 1000, 1000]
+    np.testing.assert_array_equal(split_of(np.repeat(identity, 5)), np.repeat(split, 5))
+
+
+@pytest.mark.parametrize(("count", "size"), [(-1, 64), (5, 8)])
+def test_refuses_what_cannot_be_drawn(count, size):
+    with pytest.raises(UserError):
+        next(generate(count, size))
+
+
+def test_face_rows():
+    face = Face({"a": np.arange(3.0).reshape(3, 1, 1)})
+    assert face.rows(np.array([2, 0]))["a"].ravel().tolist() == [2, 0]
