@@ -61,6 +61,11 @@ def protocols() -> dict[str, str]:
     return {name: f"mdebench.protocols.{name}" for name in _files("protocols")}
 
 
+def find_protocol(name: str) -> str:
+    """The module of the protocol called ``name``; UserError with a suggestion when there is none."""
+    return choose(name, protocols(), "protocol")
+
+
 def protocol(name: str) -> ModuleType:
-    """The protocol module called ``name``; UserError with a suggestion when there is none."""
-    return importlib.import_module(choose(name, protocols(), "protocol"))
+    """Import the protocol called ``name``."""
+    return importlib.import_module(find_protocol(name))

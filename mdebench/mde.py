@@ -72,7 +72,7 @@ class Method(BaseMethod):
             raise UserError(f"the loss set {settings.losses!r} needs a perceptual network, but perceptual=none; {WAYS_ON}")
         self._vgg = [network] if network else []  # in a list, so that its weights stay out of state_dict
         self.perceptual = network.name if network else "none"
-        self._turn: tuple[int, Tensor, Tensor, Tensor] | None = None
+        self._turn: tuple[Tensor, Tensor, Tensor] | None = None
 
     def players(self) -> dict[str, Player]:
         s = self.settings
@@ -85,16 +85,20 @@ class Method(BaseMethod):
 
     def loss(self, player: str, batch: Batch) -> Loss:
         """Equation (9), split into what the discriminator and what the generator minimise."""
-        fake, seen, boxes = self._completed(batch)
-        return self._seek(batch, fake.detach(), boxes) if player == "discriminator" else self._hide(batch, fake, seen)
+        if player == "discriminator":
+            self._turn = self._complete_batch(batch)
+            fake, _, boxes = self._turn
+            return self._seek(batch, fake.detach(), boxes)
+        # The generator has not moved since the discriminator's turn: the same completions serve, once.
+        turn, self._turn = self._turn or self._complete_batch(batch), None
+        fake, seen, _ = turn
+        return self._hide(batch, fake, seen)
 
-    def _completed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """The step's completions, drawn and computed once: the generator has not moved between the two turns."""
-        if self._turn is None or self._turn[0] != batch.step:
-            seen, boxes = draw(self.settings.variant, self.settings.S, len(batch.images), self.size, batch.generator)
-            seen, boxes = seen.to(batch.images), boxes.to(batch.images)
-            self._turn = batch.step, self.generator(batch.images * seen), seen, boxes
-        return self._turn[1:]
+    def _complete_batch(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Masks drawn and images completed: (completions, seen, boxes)."""
+        seen, boxes = draw(self.settings.variant, self.settings.S, len(batch.images), self.size, batch.generator)
+        seen, boxes = seen.to(batch.images), boxes.to(batch.images)
+        return self.generator(batch.images * seen), seen, boxes
 
     def _seek(self, batch: Batch, fake: Tensor, boxes: Tensor) -> Loss:
         assert self.discriminator is not None

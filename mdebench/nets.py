@@ -168,5 +168,5 @@ class Discriminator(nn.Module):
         features, _ = self.trunk(image)
         # The head is a handful of numbers: in full precision, so that the losses above it are too.
         with torch.autocast(image.device.type, enabled=False):
-            out = self.head(features.float().mean(dim=(2, 3)))
+            out = self.head(features.to(self.head.weight).mean(dim=(2, 3)))
         return out[:, 0], out[:, 1:].sigmoid().unflatten(1, (3, 4))

@@ -120,26 +120,43 @@ def load_subject(run: Run) -> Subject:
     return Subject(run.folder.name, method.to(default_device()).eval(), run.folder, info["seed"], info["weights_hash"])
 
 
+def check(name: str, runs: Sequence[Run], pack: Pack, overrides: Mapping[str, Any]) -> list[Any]:
+    """The cases of a protocol, once it is sure that it can be measured on the pack and by each of the runs named.
+
+    UserError when the pack lacks the labels, a setting is wrong, or a run lacks what the protocol needs.
+    """
+    module = catalog.protocol(name)
+    cases: list[Any] = module.cases(build(module.Settings, overrides))
+    if reason := module.requires(pack):
+        raise UserError(f"{name} cannot be measured on {pack.name}: {reason}")
+    for run in runs:
+        if not _able(run, module):
+            raise UserError(f"{name} cannot be measured: {_unable(run, module)}; choose another run")
+    return cases
+
+
+def _able(run: Run, module: ModuleType) -> bool:
+    return hasattr(catalog.method(run.info["method"]).load().Method, module.NEEDS)
+
+
+def _unable(run: Run, module: ModuleType) -> str:
+    what = "complete images (it has no decoder)" if module.NEEDS == "complete" else "encode images"
+    return f"{run.info['label']} cannot {what}"
+
+
 def measure(
-    home: Path, name: str, runs: Sequence[Run], pack: Pack, overrides: Mapping[str, Any], console: Console, strict: bool
+    home: Path, name: str, runs: Sequence[Run], pack: Pack, overrides: Mapping[str, Any], console: Console
 ) -> int:
     """Measure runs by a protocol; returns the number of new rows. What is measured already is not measured again.
 
-    A run that lacks what the protocol needs is an error when ``strict`` (it was named), else left out and said so.
+    A run that lacks what the protocol needs is left out, and said so.
     """
-    module = catalog.protocol(name)
-    if reason := module.requires(pack):
-        raise UserError(f"{name} cannot be measured on {pack.name}: {reason}")
-    cases = module.cases(build(module.Settings, overrides))
-    new = 0
+    module, cases, new = catalog.protocol(name), check(name, [], pack, overrides), 0
     for run in runs:
-        if not hasattr(catalog.method(run.info["method"]).load().Method, module.NEEDS):
-            what = "complete images (it has no decoder)" if module.NEEDS == "complete" else "encode images"
-            if strict:
-                raise UserError(f"{name} cannot be measured: {run.info['label']} cannot {what}; choose another run")
-            console.print(f"[yellow]left out[/] {run.folder.name}: {run.info['label']} cannot {what}")
-            continue
-        new += _measure_run(home, name, module, run, pack, cases, console)
+        if _able(run, module):
+            new += _measure_run(home, name, module, run, pack, cases, console)
+        else:
+            console.print(f"[yellow]left out[/] {run.folder.name}: {_unable(run, module)}")
     return new
 
 
@@ -178,6 +195,7 @@ def _key(name: str, module: ModuleType, case: Any, run: Run, pack: Pack) -> str:
 def _facts(name: str, module: ModuleType, case: Any, run: Run, pack: Pack) -> dict[str, Any]:
     """Everything a row says beside the measurement itself."""
     same = ("method", "label", "settings", "scale", "updates", "seed", "weights_hash", "perceptual", "losses")
+    how = ("batch", "precision")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return {
         "key": _key(name, module, case, run, pack),
@@ -189,6 +207,6 @@ def _facts(name: str, module: ModuleType, case: Any, run: Run, pack: Pack) -> di
         "pack_hash": pack.hash,
         "pack_note": pack.footnote(),
         "device": device,
-        **{key: run.info[key] for key in same},
+        **{key: run.info[key] for key in same + how},
         **provenance(),
     }

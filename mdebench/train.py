@@ -34,7 +34,7 @@ from mdebench.settings import build
 
 LOG_EVERY = 10  # updates per line of the log
 SAMPLES = 5  # sheets of sample pictures over a run
-SAVE_SECONDS = 10.0  # a checkpoint at least this far from the last, and at most 2 % of the time
+SAVE_SECONDS = 10.0  # between checkpoints, stretched so that saving takes at most 2 % of the time
 
 
 class Interrupted(Exception):
@@ -144,13 +144,14 @@ def _batch(pack: Pack, index: NDArray[np.int64], recipe: Recipe, step: int, epoc
     return Batch(images, torch.from_numpy(index), step, epoch, recipe.seed, generator)
 
 
-def pretrain(recipe: Recipe, run: Run, pack: Pack, console: Console, device: torch.device | None = None) -> None:
+def pretrain(recipe: Recipe, run: Run, pack: Pack, console: Console, save_seconds: float = SAVE_SECONDS) -> None:
     """Train ``recipe`` in ``run``'s folder, or go on where it was left; nothing happens when it is finished.
 
+    A checkpoint is written every ``save_seconds`` (0: after every update), seldomer where saving is slow.
     UserError when another process trains it, its recipe differs, a loss is not finite, or the disk is full. Interrupted
     after Ctrl-C or SIGTERM, with the state saved.
     """
-    device = device or default_device()
+    device = default_device()
     with run.lock():
         run = Run(run.folder)  # what another process may have written while we waited
         _check_same(run, recipe)
@@ -167,7 +168,7 @@ def pretrain(recipe: Recipe, run: Run, pack: Pack, console: Console, device: tor
         run.update(**_record(recipe, method, device), status="running", step=trainer.step)
         run.cut_log(trainer.step)
         try:
-            _loop(trainer, run, pack, console)
+            _loop(trainer, run, pack, console, save_seconds)
         except (UserError, Interrupted) as stop:
             run.update(status="interrupted" if isinstance(stop, Interrupted) else "failed", stopped_by=str(stop))
             if isinstance(stop, UserError):
@@ -207,7 +208,7 @@ def _record(recipe: Recipe, method: Method, device: torch.device) -> dict[str, A
     }
 
 
-def _loop(trainer: Trainer, run: Run, pack: Pack, console: Console) -> None:
+def _loop(trainer: Trainer, run: Run, pack: Pack, console: Console, save_seconds: float) -> None:
     recipe, device = trainer.recipe, trainer.device
     train = pack.indices("train")
     if trainer.players and len(train) < recipe.batch:
@@ -238,7 +239,7 @@ def _loop(trainer: Trainer, run: Run, pack: Pack, console: Console) -> None:
                 show(trainer.step, means, speed)
             if trainer.step in sheet_steps and isinstance(trainer.method, Completes):
                 _sample_sheet(trainer, trainer.method, run, pack)
-            if time.monotonic() - saved > max(SAVE_SECONDS, 50 * cost) or stop:
+            if time.monotonic() - saved >= (max(save_seconds, 50 * cost) if save_seconds else 0) or stop:
                 save()
             if stop:
                 raise Interrupted(f"{stop[0]} at update {trainer.step} of {updates}")

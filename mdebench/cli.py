@@ -1,0 +1,355 @@
+"""The command line: a thin layer that turns words into calls. Nothing slow is imported on the way to ``--help``.
+
+A user's mistake ends in one sentence on standard error and exit status 1 (2 for a wrong use of the command line), a
+stop by Ctrl-C in status 130; only a defect of ours shows a traceback.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mdebench import __version__, catalog
+from mdebench.errors import UserError
+from mdebench.settings import SCALES, parse_overrides, suggest
+from mdebench.variants import ALIASES
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mdebench.data.pack import Pack
+    from mdebench.runs import Run
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# The folder that holds packs/, runs/ and results/.
+home_option = click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=".",
+    envvar="MDEBENCH_HOME",
+    show_default=True,
+    help="Folder that holds packs/, runs/ and results/.",
+)
+set_option = click.option("--set", "sets", multiple=True, metavar="NAME=VALUE", help="Override a setting; repeatable.")
+
+
+class Commands(click.Group):
+    """A group that answers an unknown command with the nearest one and a user's mistake with one sentence."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            names = self.list_commands(ctx)
+            raise click.UsageError(f"there is no command {name!r}.{suggest(name, names)} Commands: {', '.join(names)}.")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def cli() -> None:
+    """What does learning to complete images teach an encoder?
+
+    Pretrain by image completion, transfer to attributes and landmarks, complete faces under occlusion, write tables
+    beside the published ones. Start with `mdebench demo`.
+    """
+
+
+def main() -> None:
+    """Entry point: run the command line and turn a UserError into one sentence."""
+    try:
+        cli()
+    except UserError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+@cli.command()
+@click.argument("method")
+@click.option("--S", "S", type=float, help="Masking ratio in (0, 1), where the variant has one.")
+@click.option("--scale", default="small", show_default=True, help=f"One of {', '.join(SCALES)}.")
+@click.option("--pack", "pack_name", help="Pack to train on; by default toyfaces at the scale's size.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--updates", help="Number of updates instead of the scale's.")
+@set_option
+@home_option
+def pretrain(
+    method: str,
+    S: float | None,
+    scale: str,
+    pack_name: str | None,
+    seed: int,
+    updates: str | None,
+    sets: tuple[str, ...],
+    home: Path,
+) -> None:
+    """Pretrain METHOD (see `mdebench methods`); again: resumes, or says it is finished."""
+    from mdebench.settings import choose
+
+    overrides = parse_overrides(sets)
+    overrides |= {"S": str(S)} if S is not None else {}
+    overrides |= {"updates": updates} if updates is not None else {}
+    catalog.method(method)  # a misspelt method or scale is answered before torch is loaded
+    size = choose(scale, SCALES, "scale").size
+
+    from mdebench import suite
+    from mdebench.train import Interrupted
+
+    console = _console()
+    pack = suite.find_pack(home, pack_name or f"toyfaces{size}", console)
+    recipe = suite.make_recipe(method, pack, scale, seed, overrides)
+    if pack.size != size:
+        console.print(f"[yellow]note[/] {pack.name} has {pack.size} pixels, scale {scale} {size}: the networks take {pack.size}")
+    try:
+        suite.train_run(home, recipe, pack, console)
+    except Interrupted as stop:
+        console.print(f"stopped ({stop}); the same command goes on from there")
+        sys.exit(130)
+
+
+@cli.command()
+@click.argument("target")
+@click.argument("runs", nargs=-1)
+@click.option("--setting", type=click.Choice(["frozen", "finetune"]), default="frozen", show_default=True)
+@click.option("--pack", "pack_name", help="Pack to measure on; by default the one the finished runs were trained on.")
+@set_option
+@home_option
+def transfer(
+    target: str, runs: tuple[str, ...], setting: str, pack_name: str | None, sets: tuple[str, ...], home: Path
+) -> None:
+    """Transfer RUNS (all finished ones by default) to TARGET: attributes or landmarks."""
+    _measure(target, runs, pack_name, {"setting": setting, **parse_overrides(sets)}, home)
+
+
+@cli.command()
+@click.argument("runs", nargs=-1)
+@click.option("--preset", default="all", show_default=True, help="One of the six occlusions, or all.")
+@click.option("--pack", "pack_name", help="Pack to measure on; by default the one the finished runs were trained on.")
+@home_option
+def occlusion(runs: tuple[str, ...], preset: str, pack_name: str | None, home: Path) -> None:
+    """Complete occluded faces with RUNS (all finished ones that can, by default)."""
+    _measure("occlusion", runs, pack_name, {"preset": preset}, home)
+
+
+@cli.command()
+@click.argument("protocol")
+@click.argument("runs", nargs=-1)
+@click.option("--pack", "pack_name", help="Pack to measure on; by default the one the finished runs were trained on.")
+@set_option
+@home_option
+def measure(protocol: str, runs: tuple[str, ...], pack_name: str | None, sets: tuple[str, ...], home: Path) -> None:
+    """Measure RUNS by any PROTOCOL (see `mdebench protocols`)."""
+    _measure(protocol, runs, pack_name, parse_overrides(sets), home)
+
+
+def _measure(protocol: str, names: tuple[str, ...], pack_name: str | None, overrides: dict[str, str], home: Path) -> None:
+    catalog.find_protocol(protocol)
+    from mdebench import suite
+
+    console = _console()
+    runs, pack = _runs_and_pack(home, names, pack_name, console)
+    need = catalog.protocol(protocol).NEEDS
+    suite.check(protocol, runs if names else [], pack, overrides)
+    everything = suite.with_references(home, runs, pack, need, console)
+    new = suite.measure(home, protocol, everything, pack, overrides, console)
+    console.print(f"{new} new rows in {home / 'results' / 'rows' / protocol}; `mdebench tables` writes the tables")
+
+
+def _runs_and_pack(
+    home: Path, names: tuple[str, ...], pack_name: str | None, console: "Console"
+) -> tuple[list["Run"], "Pack"]:
+    """The runs named (or all finished ones of a pack) and the pack to measure them on."""
+    from mdebench import suite
+    from mdebench.runs import find_run, list_runs
+
+    named = [find_run(home, name) for name in names]
+    trained = sorted({run.info["pack"] for run in named or list_runs(home) if run.finished or named})
+    if pack_name is None and len(trained) != 1:
+        if not trained:
+            raise UserError(f"there is no finished run under {home / 'runs'}; begin with `mdebench pretrain rec --S 0.1`")
+        raise UserError(f"the runs were trained on several packs ({', '.join(trained)}); choose one with --pack")
+    pack = suite.find_pack(home, pack_name or trained[0], console)
+    runs = named or suite.finished_runs(home, pack.name)
+    if not runs:
+        raise UserError(f"there is no finished run of {pack.name} under {home / 'runs'}; name the runs to measure on it")
+    return runs, pack
+
+
+@cli.command()
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the tables; default home/results/tables.")
+@home_option
+def tables(out: Path | None, home: Path) -> None:
+    """Write Tables 1, 2 and 3 (Markdown, CSV, LaTeX) and contact sheets from the stored rows."""
+    from mdebench.tables import write_sheets, write_tables
+
+    console = _console()
+    versions = {name: catalog.protocol(name).VERSION for name in catalog.protocols()}
+    written = write_tables(home, out or home / "results" / "tables", versions)
+    sheets = write_sheets(home, out / "sheets" if out else home / "results" / "sheets")
+    for path in [*written, *sheets]:
+        console.print(str(path))
+
+
+@cli.command()
+@click.option("--home", type=click.Path(path_type=Path, file_okay=False), default="demo", show_default=True)
+def demo(home: Path) -> None:
+    """The whole path in minutes on the embedded faces: pretrain, transfer, occlude, tables, one page to look at."""
+    from mdebench.demo import run_demo
+    from mdebench.train import Interrupted
+
+    try:
+        run_demo(home, _console())
+    except Interrupted as stop:
+        click.echo(f"stopped ({stop}); the same command goes on from there")
+        sys.exit(130)
+
+
+@cli.command()
+@home_option
+def runs(home: Path) -> None:
+    """List the runs and how far they are."""
+    from tabulate import tabulate
+
+    from mdebench.runs import list_runs
+
+    lines = [[r.folder.name, r.info["status"], f"{r.info['step']}/{r.info['updates']}"] for r in list_runs(home)]
+    click.echo(tabulate(lines, headers=["run", "status", "updates"]) if lines else f"no runs under {home / 'runs'}")
+
+
+@cli.command()
+def methods() -> None:
+    """List the methods that can be pretrained."""
+    short = {name: alias for alias, name in ALIASES.items()}
+    for name in catalog.methods():
+        click.echo(f"{name} ({short[name]})" if name in short else name)
+
+
+@cli.command()
+def protocols() -> None:
+    """List the protocols that can be measured."""
+    for name in catalog.protocols():
+        click.echo(name)
+
+
+@cli.group(cls=Commands)
+def data() -> None:
+    """Packs: one data set at one size, memory-mapped, with labels, splits and source."""
+
+
+@data.command("list")
+@home_option
+def data_list(home: Path) -> None:
+    """List the packs and the sources they can be made from."""
+    from mdebench.data import SOURCES, list_packs
+
+    packs, problems = list_packs(home / "packs")
+    for pack in packs:
+        click.echo(pack.footnote())
+    for problem in problems:
+        click.echo(f"not a pack: {problem}", err=True)
+    click.echo(f"sources: {', '.join(SOURCES)}")
+
+
+@data.command("prepare")
+@click.argument("source")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder (or archive) with the source's files.")
+@click.option("--size", type=click.IntRange(min=8), default=64, show_default=True, help="Height and width in pixels.")
+@click.option("--name", help="Name of the pack; by default the source's and the size.")
+@click.option("--pseudo-landmarks", is_flag=True, help="celeba: use pseudo_landmarks.csv where official rows are missing.")
+@click.option("--count", type=click.IntRange(min=1), help="toyfaces: how many faces to draw.")
+@click.option("--seed", type=click.IntRange(min=0), help="toyfaces: seed of the faces.")
+@click.option("--strict", is_flag=True, help="Refuse when anything had to be converted or left out.")
+@click.option("--replace", is_flag=True, help="Overwrite another pack of this name.")
+@home_option
+def data_prepare(
+    source: str,
+    root: Path | None,
+    size: int,
+    name: str | None,
+    pseudo_landmarks: bool,
+    count: int | None,
+    seed: int | None,
+    strict: bool,
+    replace: bool,
+    home: Path,
+) -> None:
+    """Make a pack from SOURCE (toyfaces, celeba, flowers, mnist, folder)."""
+    from rich.progress import Progress
+
+    from mdebench.data import prepare
+    from mdebench.data.pack import open_pack
+
+    options: dict[str, Any] = {"pseudo_landmarks": True} if pseudo_landmarks else {}
+    options |= {key: value for key, value in (("count", count), ("seed", seed)) if value is not None}
+    with Progress(console=_console(), transient=True) as bar:
+        task = bar.add_task(f"preparing {source}", total=None)
+        path = prepare(
+            source,
+            root,
+            size,
+            home / "packs",
+            name=name,
+            strict=strict,
+            replace=replace,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            **options,
+        )
+    click.echo("\n".join(open_pack(path).summary()))
+    click.echo(f"in {path}")
+
+
+@data.command("show")
+@click.argument("pack_name", metavar="PACK")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="PNG file; default home/packs/PACK.png.")
+@home_option
+def data_show(pack_name: str, out: Path | None, home: Path) -> None:
+    """Say what is in PACK and write a contact sheet with its landmarks drawn."""
+    from mdebench.data import contact_sheet
+
+    pack = _open(home, pack_name)
+    click.echo("\n".join(pack.summary()))
+    out = out or home / "packs" / f"{pack.name}.png"
+    contact_sheet(pack).save(out, "PNG")
+    click.echo(f"contact sheet: {out}")
+
+
+@data.command("verify")
+@click.argument("pack_name", metavar="PACK")
+@home_option
+def data_verify(pack_name: str, home: Path) -> None:
+    """Recompute every hash of PACK."""
+    from mdebench.data.pack import verify_pack
+
+    pack = _open(home, pack_name)
+    if problems := verify_pack(pack.path):
+        raise UserError("; ".join(problems) + ". Prepare it again with --replace.")
+    click.echo(f"{pack.name} is whole: {len(pack.images):,} images, hash {pack.hash}")
+
+
+def _open(home: Path, name: str) -> "Pack":
+    from mdebench.data.pack import open_pack
+
+    return open_pack(Path(name) if "/" in name else home / "packs" / name)
+
+
+@cli.group(cls=Commands)
+def bench() -> None:
+    """Measure speed on this machine, as ratios within one process."""
+
+
+@bench.command("step")
+@click.option("--scale", default="small", show_default=True)
+@click.option("--rounds", type=click.IntRange(min=3), default=15, show_default=True, help="Alternations measured.")
+def bench_step(scale: str, rounds: int) -> None:
+    """One update of rec against the same networks and losses written plainly, and against the machine's peak."""
+    from mdebench.bench import bench_step
+
+    bench_step(scale, rounds, _console())

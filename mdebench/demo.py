@@ -1,0 +1,38 @@
+"""The demo: the whole path at scale ``tiny`` on the embedded faces, in a folder of its own, ending in a page to look at."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from mdebench import catalog, suite
+from mdebench.data import prepare
+from mdebench.data.pack import open_pack
+from mdebench.page import write_page
+from mdebench.tables import write_sheets, write_tables
+
+METHODS = ("random", "inpainting", "colorization1", "re", "rec")
+PROTOCOLS = ("attributes", "landmarks", "occlusion")
+FACES = 6000  # enough for a probe on 256 numbers, drawn in seconds
+
+
+def run_demo(home: Path, console: Console) -> None:
+    """Pretrain five methods, measure them by three protocols, write the tables and the page; print the page's path last.
+
+    Everything lands in ``home``; run again, it does what is missing.
+    """
+    path = home / "packs" / "toyfaces64"
+    if not path.exists():
+        console.print(f"drawing {FACES:,} faces")
+        prepare("toyfaces", root=None, size=64, packs_dir=home / "packs", count=FACES)
+    pack = open_pack(path)
+    for name in METHODS:
+        suite.train_run(home, suite.make_recipe(name, pack, "tiny", 0, {}), pack, console)
+    runs = suite.finished_runs(home, pack.name)
+    for name in PROTOCOLS:
+        need = catalog.protocol(name).NEEDS
+        suite.measure(home, name, suite.with_references(home, runs, pack, need, console), pack, {}, console)
+    versions = {name: catalog.protocol(name).VERSION for name in PROTOCOLS}
+    write_tables(home, home / "results" / "tables", versions)
+    write_sheets(home, home / "results" / "sheets")
+    page = write_page(home, home / "index.html", versions, title="mdebench: the demo")
+    console.print(f"look at {page.resolve()}")

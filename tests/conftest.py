@@ -1,0 +1,44 @@
+"""Small packs and homes for every test; nothing is written outside tmp_path, and one thread keeps the suite quick."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from mdebench.data.pack import open_pack
+from mdebench.data import prepare
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory):
+    """A home with the pack toyfaces16: 300 faces of 16×16 pixels, the smallest size the networks take two stages for."""
+    home = tmp_path_factory.mktemp("home")
+    prepare("toyfaces", root=None, size=16, packs_dir=home / "packs", count=300)
+    return home
+
+
+@pytest.fixture
+def home(faces, tmp_path):
+    """A fresh home that shares the small pack."""
+    (tmp_path / "packs").symlink_to(faces / "packs")
+    return tmp_path
+
+
+@pytest.fixture
+def pack(home):
+    return open_pack(home / "packs" / "toyfaces16")
+
+
+@pytest.fixture
+def console():
+    """A console whose text a test can read back with ``console.file.getvalue()``."""
+    return Console(file=io.StringIO(), width=200)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
