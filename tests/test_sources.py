@@ -90,6 +90,19 @@ def test_converted_images(name: str) -> None:
     assert abs(image.astype(int) - value).max() <= 1
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # `prepare` ignores it as well
+def test_what_is_noted() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.zeros((20, 20, 3), np.uint8)
+    pixels[:10] = 255
+    image, _, kinds = decode(encoded(pixels, "JPEG", exif=exif), centre_square, 32)
+    assert kinds == {"exif_orientation", "upscaled"}
+    assert image[:, :10].min() > 250 and image[:, -10:].max() < 5  # as stored, not rotated
+    broken = encoded(pixels, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
+    assert decode(broken, centre_square, 16)[2] == set()
+
+
 def png_16_bit_rgb() -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -384,7 +397,7 @@ def test_flowers(tmp_path: Path) -> None:
     assert counts(pack) == {"not_a_file": 1}
     assert pack.footnote().startswith("flowers32: 5 of 6 images")
     with tarfile.open(root / "102flowers.tgz") as archive:
-        members = {m.name: archive.extractfile(m).read() for m in archive.getmembers() if m.isfile()}  # type: ignore[union-attr]
+        members = {m.name: archive.extractfile(m).read() for m in archive.getmembers() if m.isfile()}
     (root / "jpg").mkdir()
     for name, data in members.items():
         (root / name).write_bytes(data)

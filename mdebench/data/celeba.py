@@ -56,7 +56,7 @@ def write(writer: PackWriter, root: Path, progress: Progress, *, pseudo_landmark
         "crop": "square of side 0.75·W centred at (W/2, 121/218·H)",
         "resize": RESIZE,
     }
-    writer.info["notes"].append(f"{len(keys):,} of {len(partition):,} images present")
+    writer.info["notes"].append(f"{len(keys):,} of {len(partition):,} images present in {store.where.name}")
     if pseudo_landmarks:
         writer.info["notes"].append(
             f"pseudo landmarks are predictions of a network, not annotations: {(source == PSEUDO).sum():,} images"

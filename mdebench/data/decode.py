@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -186,8 +187,9 @@ def _oddities(image: Image.Image) -> set[str]:
         kinds.add("sixteen_bit")
     if getattr(image, "n_frames", 1) > 1:
         kinds.add("several_frames")
-    if "exif" in image.info and image.getexif().get(0x0112, 1) != 1:
-        kinds.add("exif_orientation")
+    with suppress(Exception):  # broken EXIF is no reason to leave a good image out
+        if "exif" in image.info and image.getexif().get(0x0112, 1) != 1:
+            kinds.add("exif_orientation")
     return kinds
 
 
