@@ -4,6 +4,7 @@ Two runs share a line when method, settings, losses, perceptual network and upda
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -67,21 +68,22 @@ def newest_per_seed(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def lines_of(rows: pd.DataFrame, published: Iterable[tuple[str, str]] = ()) -> list[Line]:
-    """The lines of `rows` and of the papers' (label, name) that no run has, in the order of Table 1."""
-    ours = rows[["line", "label", "method"]].drop_duplicates("line")
+    """The lines of `rows` and those of the papers' (label, name) that no run has, in the order of Table 1.
+
+    A paper's label is a variant's ("rec 0.1") or, where it does not tell S, a method's ("inpainting").
+    """
+    names = dict(published)
     lines = [
-        Line(line, method if method in NAMES else label, method) for line, label, method in ours.itertuples(index=False)
+        Line(line, label if label in names else method, method)
+        for line, label, method in rows[["line", "label", "method"]].drop_duplicates("line").itertuples(index=False)
     ]
     known = {line.label for line in lines}
-    for label, _ in published:
-        if label not in known:
-            method = label.partition(" ")[0]
-            lines.append(Line(NAMES.get(label, label), label, method))
-    return sorted(lines, key=_rank)
+    lines += [Line(NAMES.get(label, label), label, label.partition(" ")[0]) for label in names if label not in known]
+    return sorted(lines, key=rank)
 
 
-def _rank(line: Line) -> tuple[int, float, str]:
+def rank(line: Line) -> tuple[int, float, str]:
     """Trivial rows, the paper's variants by S, then all others by name."""
     place = ORDER.index(line.method) if line.method in ORDER else len(ORDER)
-    ratio = line.label.partition(" ")[2]
-    return place, float(ratio) if ratio.replace(".", "", 1).isdigit() else 0.0, line.name
+    ratio = re.match(r"[a-z_]+ (\d*\.?\d+)", line.name)
+    return place, float(ratio[1]) if ratio and place < len(ORDER) else 0.0, line.name

@@ -1,0 +1,186 @@
+"""Rows: whole or not at all, followed to their unit, never silently lost, merged or misread."""
+
+import math
+import multiprocessing
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from mdebench import results
+from mdebench.errors import UserError
+from mdebench.results import Measurement, Row, append_rows, has_unit, provenance, read_rows, stale, superseded, unit_key
+
+FACTS = {
+    "protocol": "landmarks",
+    "protocol_version": 1,
+    "protocol_settings": {"updates": 5000},
+    "method": "rec",
+    "label": "rec 0.1",
+    "run": "pack-rec-S0.1-small-seed0",
+    "settings": {"S": 0.1},
+    "scale": "small",
+    "updates": 3000,
+    "dataset": "pack",
+    "pack_hash": "ab" * 32,
+    "pack_note": "pack: 10 images",
+    "seed": 0,
+    "weights_hash": "cd" * 32,
+    "perceptual": "none",
+    "git": "0" * 40,
+    "dirty": False,
+    "packages": {"torch": "2.14.1"},
+    "device": "cpu",
+    "time": "2026-01-01T00:00:00.000+00:00",
+}
+POINT = Measurement("landmark_distance", "px of 96", 1.25, 1.0, 1.5, 330, "frozen-probe", note="alpha 1")
+KEYED = ("protocol", "protocol_version", "protocol_settings", "method", "settings", "seed", "pack_hash", "weights_hash")
+
+
+def row(key: str = "k", measurement: Measurement = POINT, **facts: object) -> Row:
+    return Row(key=key, **{**FACTS, **facts}, **asdict(measurement))
+
+
+def file_of(home: Path) -> Path:
+    return home / "results" / "rows" / "landmarks" / "pack-rec-S0.1-small-seed0.jsonl"
+
+
+def test_rows_come_back_as_they_went(tmp_path):
+    undefined = Measurement("landmark_distance_iod", "%", math.nan, math.nan, math.nan, 0, "frozen-probe")
+    written = [row(), row(measurement=undefined)]
+    assert append_rows(tmp_path, written) == 2
+    read = read_rows(tmp_path)
+    assert read.iloc[0].to_dict() == asdict(written[0])
+    assert math.isnan(read.iloc[1]["value"])
+    assert "NaN" not in file_of(tmp_path).read_text()  # JSON has no NaN
+
+
+def test_no_rows_is_an_empty_frame_with_all_columns(tmp_path):
+    read = read_rows(tmp_path)
+    assert read.empty and list(read.columns) == list(asdict(row()))
+    assert append_rows(tmp_path, []) == 0
+    assert stale(read, {"landmarks": 2}).empty and superseded(read).empty
+
+
+def test_the_key_is_of_what_decides_and_of_nothing_else():
+    parts = {name: FACTS[name] for name in KEYED}
+    key = unit_key(**parts)
+    assert key == unit_key(**dict(reversed(parts.items())))
+    other = {
+        "protocol": "attributes",
+        "protocol_version": 2,
+        "protocol_settings": {"updates": 5001},
+        "method": "re",
+        "settings": {"S": 0.2},
+        "seed": 1,
+        "pack_hash": "ef",
+        "weights_hash": "ef",
+    }
+    assert len({key, *(unit_key(**{**parts, name: value}) for name, value in other.items())}) == 1 + len(other)
+
+
+def test_a_stored_unit_is_not_stored_again(tmp_path):
+    append_rows(tmp_path, [row("k")])
+    assert has_unit(tmp_path, "landmarks", FACTS["run"], "k")
+    assert not has_unit(tmp_path, "landmarks", FACTS["run"], "other")
+    assert not has_unit(tmp_path, "attributes", FACTS["run"], "k")
+    assert append_rows(tmp_path, [row("k"), row("new")]) == 1
+    assert list(read_rows(tmp_path)["key"]) == ["k", "new"]
+
+
+def test_one_call_is_one_file(tmp_path):
+    with pytest.raises(ValueError, match="one protocol and one run"):
+        append_rows(tmp_path, [row(), row(run="another")])
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda line: line[: len(line) // 2], "Unterminated|Expecting|delimiter"),
+        (lambda line: b"[1]\n", "not a JSON object"),
+        (lambda line: b"\xff" + line, "decode|utf"),
+        (lambda line: line.replace(b'"seed": 0, ', b""), "fields missing or unknown: seed"),
+        (lambda line: line.replace(b'"n": 330', b'"n": "many"'), "n is 'many', not int"),
+    ],
+)
+def test_a_damaged_line_is_named_by_every_reader_and_kept(tmp_path, damage, says):
+    append_rows(tmp_path, [row("a")])
+    path = file_of(tmp_path)
+    path.write_bytes(path.read_bytes() + damage(path.read_bytes()))
+    before = path.read_bytes()
+    for use in (
+        lambda: read_rows(tmp_path),
+        lambda: has_unit(tmp_path, "landmarks", FACTS["run"], "a"),
+        lambda: append_rows(tmp_path, [row("b")]),
+    ):
+        with pytest.raises(UserError, match=rf"Line 2 of .*seed0\.jsonl is damaged \((?s:.*)({says})"):
+            use()
+    assert path.read_bytes() == before
+
+
+def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
+    append_rows(tmp_path, [row("a")])
+    before = file_of(tmp_path).read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        append_rows(tmp_path, [row("b")])
+    assert file_of(tmp_path).read_bytes() == before
+    assert [path.name for path in file_of(tmp_path).parent.iterdir()] == [file_of(tmp_path).name]  # no scraps
+
+
+def test_an_infinite_value_is_the_protocols_mistake(tmp_path):
+    with pytest.raises(ValueError, match="range float"):
+        append_rows(tmp_path, [row(measurement=replace(POINT, value=math.inf))])
+    assert not file_of(tmp_path).exists()
+
+
+def _append_many(home: str, worker: int) -> None:
+    for i in range(20):
+        append_rows(Path(home), [row(f"{worker}-{i}"), row(f"{worker}-{i}", replace(POINT, metric="other"))])
+
+
+def test_two_processes_lose_no_row(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_append_many, args=(str(tmp_path), worker)) for worker in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    counts = read_rows(tmp_path)["key"].value_counts()
+    assert len(counts) == 40 and set(counts) == {2}
+
+
+def test_older_evaluators_make_rows_stale(tmp_path):
+    append_rows(tmp_path, [row("a", protocol_version=1), row("b", protocol_version=2)])
+    append_rows(tmp_path, [row("c", protocol="unknown")])
+    read = read_rows(tmp_path).set_index("key")
+    assert stale(read, {"landmarks": 2}).to_dict() == {"a": True, "b": False, "c": False}
+
+
+def test_the_newest_unit_of_a_run_supersedes_the_older_setting_by_setting(tmp_path):
+    head = replace(POINT, setting="frozen-head-5000")
+    old = {"time": "2026-01-01T00:00:00.000+00:00", "weights_hash": "old"}
+    new = {"time": "2026-01-02T00:00:00.000+00:00", "weights_hash": "new"}
+    append_rows(tmp_path, [row("new", **new), row("old", **old), row("old", head, **old)])
+    append_rows(tmp_path, [row("elsewhere", run="another", **old)])
+    read = read_rows(tmp_path)
+    lost = set(zip(read.loc[superseded(read), "key"], read.loc[superseded(read), "setting"]))
+    assert lost == {("old", "frozen-probe")}
+
+
+def test_provenance_tells_code_from_results():
+    facts = provenance()
+    assert set(facts) == {"git", "dirty", "packages", "time"}
+    assert facts["packages"]["numpy"] and facts["time"].endswith("+00:00")
+
+
+def test_a_wheel_inside_somebody_elses_checkout_is_not_that_revision(tmp_path, monkeypatch):
+    results._git(tmp_path, "init")
+    package = tmp_path / "venv" / "mdebench"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(results, "__file__", str(package / "results.py"))
+    assert provenance()["git"] == "wheel" and provenance()["dirty"] is False
