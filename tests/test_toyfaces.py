@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from mdebench.data.pack import ATTRIBUTES
-from mdebench.data.toyfaces import EXCLUDED_BY, IDENTITIES, PICTURES, Chunk, _attributes, generate, split_of
-from mdebench.data.toyfaces_draw import Face, blur, bump, landmarks, locate, render
-from mdebench.data.toyfaces_looks import Draws, looks
+from mdebench.data.toyfaces import IDENTITIES, PICTURES, Chunk, generate, split_of
+from mdebench.data.toyfaces.attributes import EXCLUDED_BY, Draws, draw_attributes
+from mdebench.data.toyfaces.canvas import Face, blur, bump, landmarks, locate
+from mdebench.data.toyfaces.looks import looks
+from mdebench.data.toyfaces.parts import render
 from mdebench.errors import UserError
 
 # Counted in CelebA's public annotation, per cent, in its order.
@@ -49,7 +51,7 @@ def faces() -> Chunk:
 @pytest.fixture(scope="module")
 def table() -> np.ndarray:
     """Attributes of 10,000 pictures (no drawing)."""
-    blocks = [_attributes(Draws(7, block, IDENTITIES, PICTURES)) for block in range(20)]
+    blocks = [draw_attributes(Draws(7, block, IDENTITIES, PICTURES)) for block in range(20)]
     return np.concatenate([np.stack([has[name] for name in ATTRIBUTES], 1) for has in blocks]).astype(float)
 
 
@@ -95,7 +97,7 @@ def test_faces_are_where_celeba_has_them(faces):
 def test_landmarks_are_where_the_face_point_is_drawn():
     """A blob painted in face coordinates, through the pose, has its centroid at the landmark."""
     draws = Draws(3, 0, 12, 1)
-    face = looks(draws, _attributes(draws))
+    face = looks(draws, draw_attributes(draws))
     centres = (np.arange(320, dtype=np.float32) + 0.5) / 320
     x, y = locate(centres[None, None, :], centres[None, :, None], face)
     wry, width = face["asymmetry"], face["mouth_width"]

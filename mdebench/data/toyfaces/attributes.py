@@ -1,30 +1,19 @@
-"""The embedded data set: toy faces with CelebA's 40 attributes, five exact landmarks, identities and splits, drawn by numpy.
+"""Who has which of the 40 attributes: random people with CelebA's rates and its main correlations.
 
-A person is random numbers, in three steps. (1) Attributes (here): sex and age first, then every other attribute by cutting
-a Gaussian at CelebA's rate among people of that sex and age; a few common factors (a smile, weight, grooming, beards) make
-attributes go together, and some exclude each other. (2) Traits and colours (`toyfaces_looks`): lengths, curvatures, light;
-each a mean, a spread, and what an attribute adds. (3) The picture (`toyfaces_draw`). An identity keeps its share of these
-numbers over all its pictures; the rest is drawn anew for each picture.
+Sex and age come first. Every other attribute cuts a Gaussian at CelebA's rate among people of that sex and age (a Gaussian
+copula); a few common factors (a smile, weight, grooming, beards) make attributes go together, and some exclude each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mdebench.data.pack import ATTRIBUTES
-from mdebench.data.toyfaces_draw import Array, render
-from mdebench.data.toyfaces_looks import Draws, Has, looks
-from mdebench.errors import UserError
+from mdebench.data.toyfaces.canvas import Array
 
-IDENTITIES, PICTURES = 100, 5  # a block holds 100 identities with 5 pictures each
-BLOCK = IDENTITIES * PICTURES
-BATCH = 25  # pictures drawn at once: few enough for a processor's cache
-
+Has = dict[str, NDArray[np.bool_]]  # attribute → who has it, (n,)
 P_MALE, P_YOUNG = 0.417, (0.874, 0.633)  # shares in CelebA; of the young among women, among men
 FACTORS = ("smile", "weight", "groomed", "beard", "whiskers")
 # Each attribute's share in CelebA, in per cent, among older women, young women, older men, young men (counted in its public
@@ -88,20 +77,24 @@ EXCLUDED_BY: dict[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Some pictures: images (n, 3, H, W) uint8, attributes (n, 40) int8 of 0/1, landmarks (n, 5, 2) float32 x, y in [0, 1]
-    (left eye, right eye, nose, left and right corner of the mouth, as seen by the viewer), identity (n,) int32.
-    """
+class Draws:
+    """The random numbers of one block of pictures: standard normals (identities · pictures,), picture after picture."""
 
-    images: NDArray[np.uint8]
-    attributes: NDArray[np.int8]
-    landmarks: Array
-    identity: NDArray[np.int32]
+    def __init__(self, seed: int, block: int, identities: int, pictures: int) -> None:
+        self._rng = np.random.default_rng([seed, block])
+        self._identities, self._pictures = identities, pictures
+
+    def identity(self) -> Array:
+        """Numbers that are the same in all pictures of an identity."""
+        return np.tile(self._rng.standard_normal(self._identities, np.float32), self._pictures)
+
+    def picture(self) -> Array:
+        """Numbers of the pictures, each its own."""
+        return self._rng.standard_normal(self._identities * self._pictures, np.float32)
 
 
-def _attributes(draws: Draws) -> Has:
-    """Who has what: (BLOCK,) bool for each of the 40 attributes."""
+def draw_attributes(draws: Draws) -> Has:
+    """Who has what: (n,) bool for each of the 40 attributes."""
     quantile = np.vectorize(NormalDist().inv_cdf)
     factors = {name: draws.picture() if name == "smile" else draws.identity() for name in FACTORS}
     male = draws.identity() < quantile(P_MALE)
@@ -123,32 +116,3 @@ def _attributes(draws: Draws) -> Has:
         for rival in rivals:
             has[name] &= ~has[rival]
     return has
-
-
-def generate(count: int, size: int, seed: int = 0) -> Iterator[Chunk]:
-    """Draw `count` pictures of size × size, in order, as chunks of at most 25.
-
-    The same seed gives the same pictures, and a shorter set is the beginning of a longer one. Pictures 500 b … 500 b + 499
-    show the identities 100 b … 100 b + 99 in turn, five times each. UserError for a size below 16 or a negative count.
-    """
-    if size < 16 or count < 0:
-        raise UserError(f"toyfaces: cannot draw {count} faces of {size} × {size} pixels; the smallest size is 16.")
-    for start in range(0, count, BATCH):
-        block, first = divmod(start, BLOCK)
-        if first == 0:
-            draws = Draws(seed, block, IDENTITIES, PICTURES)
-            has = _attributes(draws)
-            attributes = np.stack([has[name] for name in ATTRIBUTES], 1).astype(np.int8)
-            people = looks(draws, has)
-        # A full batch is drawn even where fewer are wanted, so that no picture depends on `count`.
-        rows, keep = np.arange(first, first + BATCH), slice(0, count - start)
-        noise = np.random.default_rng([seed, block, first]).standard_normal((BATCH, 3, size, size), np.float32)
-        images, points = render(people.rows(rows), size, noise)
-        identity = (block * IDENTITIES + rows % IDENTITIES).astype(np.int32)
-        yield Chunk(images[keep], attributes[rows][keep], points[keep], identity[keep])
-
-
-def split_of(identity: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Split of each identity, (n,) index into ("train", "val", "test"): of every ten people eight, one and one."""
-    splits: NDArray[np.uint8] = np.array([0] * 8 + [1, 2], np.uint8)[identity % 10]
-    return splits

@@ -9,28 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mdebench.data.toyfaces_draw import Array, Face
+from mdebench.data.toyfaces.attributes import Draws, Has
+from mdebench.data.toyfaces.canvas import Array, Face
 
-Has = dict[str, NDArray[np.bool_]]  # attribute → who has it, (n,)
 Colour = tuple[float, float, float]
-
-
-class Draws:
-    """The random numbers of one block of pictures: standard normals (identities · pictures,), picture after picture."""
-
-    def __init__(self, seed: int, block: int, identities: int, pictures: int) -> None:
-        self._rng = np.random.default_rng([seed, block])
-        self._identities, self._pictures = identities, pictures
-
-    def identity(self) -> Array:
-        """Numbers that are the same in all pictures of an identity."""
-        return np.tile(self._rng.standard_normal(self._identities, np.float32), self._pictures)
-
-    def picture(self) -> Array:
-        """Numbers of the pictures, each its own."""
-        return self._rng.standard_normal(self._identities * self._pictures, np.float32)
 
 
 @dataclass(frozen=True)
@@ -53,10 +36,10 @@ def _varying(mean: float, std: float, **adds: float) -> Trait:
 
 # Lengths in image widths.
 TRAITS: dict[str, Trait] = {
-    "face_width": _fixed(0.305, 0.006, Male=0.008, Chubby=0.035, Oval_Face=-0.022),
+    "face_width": _fixed(0.302, 0.008, Male=0.008, Chubby=0.035, Oval_Face=-0.022),
     "chin": _fixed(0.872, 0.006, Oval_Face=0.018, Male=0.006),
-    "taper": _fixed(0.10, 0.02, Male=-0.07, Oval_Face=0.16, Chubby=-0.08),
-    "square": _fixed(0.42, 0.08, Male=0.25, Oval_Face=-0.42),
+    "taper": _fixed(0.14, 0.03, Male=-0.11, Oval_Face=0.16, Chubby=-0.08),
+    "square": _fixed(0.34, 0.10, Male=0.30, Oval_Face=-0.40),
     "brow_ridge": _fixed(0.2, 0.1, Male=0.8),
     "neck_width": _fixed(0.165, 0.008, Male=0.045, Chubby=0.02),
     "hair_width": _fixed(0.352, 0.008, Long_Hair=0.045, Wavy_Hair=0.012, Chubby=0.03),
@@ -69,16 +52,16 @@ TRAITS: dict[str, Trait] = {
     "eye_slant": _fixed(0.06, 0.05),
     "lash": _fixed(0.006, 0.0007, Male=-0.002, Heavy_Makeup=0.007),
     "brow_y": _varying(0.352, 0.004, Male=0.010, Arched_Eyebrows=-0.006),
-    "brow_arch": _fixed(0.008, 0.003, Arched_Eyebrows=0.034),
-    "brow_thick": _fixed(0.0095, 0.001, Bushy_Eyebrows=0.012, Male=0.002),
+    "brow_arch": _fixed(0.007, 0.003, Arched_Eyebrows=0.022),
+    "brow_thick": _fixed(0.0092, 0.0012, Bushy_Eyebrows=0.009, Male=0.002),
     "brow_tilt": _varying(0.02, 0.05),
     "nose_tip": _fixed(0.588, 0.010, Big_Nose=0.012),
-    "nose_width": _fixed(0.062, 0.003, Big_Nose=0.028, Pointy_Nose=-0.012, Male=0.004),
+    "nose_width": _fixed(0.060, 0.004, Big_Nose=0.025, Pointy_Nose=-0.012, Male=0.004),
     "nose_bulb": _fixed(0.050, 0.003, Big_Nose=0.025, Pointy_Nose=-0.018),
     "nose_height": _fixed(0.055, 0.005, Pointy_Nose=0.022, Big_Nose=0.012),
     "mouth_y": _varying(0.732, 0.010, Smiling=-0.006),
     "mouth_width": _varying(0.117, 0.005, Smiling=0.016),
-    "lip": _fixed(0.021, 0.002, Big_Lips=0.020, Male=-0.003, Young=0.003),
+    "lip": _fixed(0.022, 0.003, Big_Lips=0.016, Male=-0.004, Young=0.003),
     "smile": _varying(0.008, 0.003, Smiling=0.026),
     "gap": _varying(0.034, 0.005, Smiling=0.008),
     "asymmetry": _fixed(0.0, 0.006),
@@ -132,7 +115,7 @@ def _body_colours(draws: Draws, has: Has) -> dict[str, Array]:
         Pale_Skin=_ramp(draws.identity(), (1.00, 0.90, 0.86), (0.98, 0.87, 0.82)),
     )
     hair = one_of(
-        _ramp(draws.identity(), (0.60, 0.34, 0.20), (0.46, 0.21, 0.13), (0.33, 0.13, 0.11), (0.30, 0.15, 0.21)),
+        _ramp(draws.identity(), (0.54, 0.32, 0.20), (0.42, 0.22, 0.14), (0.28, 0.14, 0.12)),
         Black_Hair=_ramp(draws.identity(), (0.05, 0.05, 0.06), (0.10, 0.09, 0.09)),
         Brown_Hair=_ramp(draws.identity(), (0.26, 0.18, 0.11), (0.39, 0.27, 0.16)),
         Blond_Hair=_ramp(draws.identity(), (0.92, 0.78, 0.50), (0.78, 0.61, 0.33)),

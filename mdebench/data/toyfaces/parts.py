@@ -1,135 +1,37 @@
-"""Drawing toy faces: each part of a face paints colour and relief on one canvas; one light at the end shades them all.
+"""The parts of a toy face, from back to front: each paints its colour and its relief on the canvas.
 
-A canvas holds planes in face coordinates: x to the right of the face's midline, y downwards, both in image widths, as if
-every face looked straight ahead. A part is a function `part(canvas, face)` made of smooth distance fields, so it works at
-any picture size with antialiased edges. PARTS, at the end, lists all parts from back to front, each with the window in
-which it draws and the people who have it. Pose is a property of the coordinates alone: a pixel looks up the face point
-that it sees (`locate`), and a landmark finds its pixel by the inverse (`project`): landmarks are exact by construction.
+A part is a function `part(canvas, face)`. PARTS, at the end, lists all of them with the people who have each and the window
+in which it draws; `render` goes through that list and then lights the whole. Lengths are in image widths, colours in [0, 1].
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.floating]
-EYE_X, EYE_Y, MIDLINE, HEAD_Y = 0.1475, 0.425, 0.4975, 0.44  # of a mean aligned CelebA face, in image widths
-EYE_DEPTH = 0.8  # heads turn about the eyes: aligned pictures keep these in place
-RGB, HEIGHT, GLOSS, HEAD, X, Y = slice(0, 3), 3, 4, 5, 6, 7  # planes of a canvas
-
-
-@dataclass(frozen=True)
-class Face:
-    """What to draw of n people: attributes (0/1), traits (numbers) and colours, by name, (n, 1, 1) or (n, 3, 1, 1)."""
-
-    values: Mapping[str, Array]
-
-    def __getitem__(self, name: str) -> Array:
-        return self.values[name]
-
-    def rows(self, rows: NDArray[np.intp]) -> Face:
-        """Only these people."""
-        return Face({name: value[rows] for name, value in self.values.items()})
-
-
-class Canvas:
-    """Planes (n, 8, H, W): red, green, blue, height (image widths), gloss, share of head, x, y; and a pixel's width."""
-
-    def __init__(self, planes: Array, pixel: float) -> None:
-        self.planes, self.pixel = planes, pixel
-        self.x, self.y, self.height, self.head = planes[:, X], planes[:, Y], planes[:, HEIGHT], planes[:, HEAD]
-        self.side = np.abs(self.x)  # both halves of a face are drawn at once
-
-    def cover(self, distance: Array, soft: float = 0.0) -> Array:
-        """Share of each pixel inside a shape, given the signed distance to its edge (negative inside)."""
-        return np.minimum(np.maximum(0.5 - distance / (self.pixel + soft), 0), 1)
-
-    def paint(self, share: Array, colour: Array, relief: Array | None = None, gloss: float | None = None) -> None:
-        """Lay a colour (n, 3, 1, 1) or (n, 3, h, w), and with it a height and a gloss, over `share` (n, h, w)."""
-        self.planes[:, RGB] += share[:, None] * (colour - self.planes[:, RGB])
-        if relief is not None:
-            self.height += share * (relief - self.height)
-        if gloss is not None:
-            self.planes[:, GLOSS] += share * (gloss - self.planes[:, GLOSS])
-
-    def tint(self, share: Array, *factor: float) -> None:
-        """Multiply red, green, blue by a factor each, over `share`: shadows, folds, blush."""
-        self.planes[:, RGB] *= 1 + share[:, None] * (rgb(*factor) - 1)
-
-    def skin_tint(self, share: Array, *factor: float) -> None:
-        """`tint` on the head alone."""
-        self.tint(share * self.head, *factor)
-
-
-def rgb(*channels: float) -> Array:
-    """A colour (3, 1, 1)."""
-    return np.array(channels, np.float32).reshape(3, 1, 1)
-
-
-def bump(u: Array, v: Array | float = 0.0) -> Array:
-    """A smooth hill: 1 at the origin, 0 outside the unit circle."""
-    hill: Array = np.maximum(1 - u * u - v * v, 0)
-    return hill * hill
-
-
-def ellipse(x: Array, y: Array, rx: Array | float, ry: Array | float) -> Array:
-    """Signed distance, to first order, to the ellipse x²/rx² + y²/ry² = 1."""
-    u, v = x / rx, y / ry
-    r = np.sqrt(u * u + v * v) + 1e-4
-    distance: Array = (r * r - r) / (np.hypot(u / rx, v / ry) + 1e-4)
-    return distance
-
-
-def smooth(low: float, high: float, value: Array) -> Array:
-    """0 at `low`, 1 at `high`, smooth between and constant beyond."""
-    t: Array = np.clip((value - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
-
-
-def round_(distance: Array) -> Array:
-    """Height of a half-round profile over a shape 1 wide: 0 at its edge (distance 0), 1 at its middle."""
-    height: Array = np.sqrt(np.maximum(1 - distance * distance, 0))
-    return height
-
-
-# ---------------------------------------------------------------- pose
-
-
-def _depth(x: Array, y: Array) -> Array:
-    """How far each point of the image stands towards the viewer: a dome and a nose (1 at the top of the dome)."""
-    u, v = x / 0.37, (y - 0.5) / 0.5
-    return np.maximum(1 - u * u - v * v, 0) + 0.45 * bump(x / 0.16, (y - 0.57) / 0.2)
-
-
-def locate(x: Array, y: Array, face: Face) -> tuple[Array, Array]:
-    """The face points seen at image points x, y in [0, 1]: undo shift, scale and roll, then turn the head (yaw, pitch)."""
-    x, y = x - MIDLINE - face["shift_x"], y - 0.5 - face["shift_y"]
-    c, s = np.cos(face["roll"]) / face["zoom"], np.sin(face["roll"]) / face["zoom"]
-    x, y = c * x + s * y, c * y - s * x + 0.5
-    depth = _depth(x, y) - EYE_DEPTH
-    return x - face["yaw"] * depth, y - face["pitch"] * depth
-
-
-def project(x: Array, y: Array, face: Face) -> tuple[Array, Array]:
-    """Inverse of `locate`: where face points appear. Turning is inverted by fixed-point steps (it is a contraction)."""
-    u, v = x, y
-    for _ in range(30):
-        depth = _depth(u, v) - EYE_DEPTH
-        u, v = x + face["yaw"] * depth, y + face["pitch"] * depth
-    c, s, v = np.cos(face["roll"]) * face["zoom"], np.sin(face["roll"]) * face["zoom"], v - 0.5
-    return c * u - s * v + MIDLINE + face["shift_x"], s * u + c * v + 0.5 + face["shift_y"]
-
-
-def landmarks(face: Face) -> Array:
-    """(n, 5, 2) positions x, y in [0, 1] of the pupils, the tip of the nose and the corners of the mouth, as drawn."""
-    gaze, wry, width = face["gaze"], face["asymmetry"], face["mouth_width"]
-    x = [gaze - EYE_X, gaze + EYE_X, 0 * gaze, -width, width]
-    y = [EYE_Y - wry, EYE_Y + wry, face["nose_tip"], face["mouth_y"] - wry, face["mouth_y"] + wry]
-    return np.stack(project(np.concatenate(x, 2), np.concatenate(y, 2), face), 3)[:, 0]
-
+from mdebench.data.toyfaces.canvas import (
+    EYE_X,
+    EYE_Y,
+    HEAD_Y,
+    MIDLINE,
+    RGB,
+    Array,
+    Canvas,
+    Face,
+    X,
+    Y,
+    arch,
+    blur,
+    bump,
+    ellipse,
+    landmarks,
+    locate,
+    rgb,
+    shade,
+    smooth,
+)
 
 # ---------------------------------------------------------------- behind the face
 
@@ -152,7 +54,7 @@ def _paint_hair(c: Canvas, f: Face, share: Array, lift: float) -> None:
     strands = 0.5 * np.sin(150 * s + 3 * p) + 0.35 * np.sin(87 * s + p)
     curls = np.sin(72 * s) * np.sin(34 * c.y + 18 * s + p)
     texture = (0.35 + 1.3 * straight) * (1 - wavy) * strands + wavy * (curls + 0.2 * strands)
-    sheen = bump((crown - 0.36) / 0.07, (c.y - 0.10) / 0.28) - 1.2 * bump(parting / 0.016, (c.y - 0.05) / 0.16)
+    sheen = bump((crown - 0.36) / 0.07, (c.y - 0.10) / 0.28) - 0.7 * bump(parting / 0.016, (c.y - 0.05) / 0.16)
     colour = f["hair"] * (0.92 + 0.20 * texture + 0.30 * sheen)[:, None]
     c.paint(share, colour, 0.22 * dome + lift + (0.002 + 0.002 * wavy) * texture, 0.04)
 
@@ -178,7 +80,7 @@ def neck(c: Canvas, f: Face) -> None:
     """The neck, in the shadow of the chin."""
     d = c.side - f["neck_width"] - 2.5 * np.square(np.maximum(c.y - 0.9, 0))
     share = c.cover(np.maximum(d, 0.6 - c.y))
-    c.paint(share, f["skin"], 0.12 * round_(c.side / (f["neck_width"] + 0.03)) - 0.14, 0.1)
+    c.paint(share, f["skin"], 0.12 * arch(c.side / (f["neck_width"] + 0.03)) - 0.14, 0.1)
     c.tint(share * smooth(1.04, 0.86, c.y), 0.60, 0.52, 0.50)
 
 
@@ -216,7 +118,7 @@ def necktie(c: Canvas, f: Face) -> None:
     c.paint(c.cover(collar), f["shirt"], -0.08 + 0 * d, 0.0)
     knot = np.maximum(c.side - 0.055 + 0.3 * (c.y - 0.94), 0.925 - c.y)
     c.tint(c.cover(knot - 0.012, 0.02), 0.6, 0.6, 0.62)
-    c.paint(c.cover(knot), f["tie"] * (1 + 0.2 * np.sin(110 * (c.y + c.x)))[:, None], 0.03 * round_(c.x / 0.08), 0.1)
+    c.paint(c.cover(knot), f["tie"] * (1 + 0.2 * np.sin(110 * (c.y + c.x)))[:, None], 0.03 * arch(c.x / 0.08), 0.1)
 
 
 # ---------------------------------------------------------------- head
@@ -241,7 +143,7 @@ def head(c: Canvas, f: Face) -> None:
     """Skin over the relief of the skull: dome, sockets, cheeks, chin, brow ridge."""
     norm, eye = _head_norm(c, f), c.side - EYE_X
     c.head[:] = c.cover((norm - 1) * 0.3)
-    relief = 0.24 * round_(norm)
+    relief = 0.24 * arch(norm)
     relief -= 0.028 * bump(eye / 0.12, (c.y - EYE_Y) / 0.085)
     cheek = bump((c.side - 0.19) / 0.13, (c.y - 0.575) / 0.12)
     relief += 0.016 * (1 + 0.8 * f["Smiling"] + f["Chubby"]) * cheek
@@ -259,7 +161,7 @@ def spots(c: Canvas, f: Face) -> None:
     c.skin_tint(np.clip(0.5 + 0.5 * blotch, 0, 1), 0.95, 0.88, 0.86)
     for k in range(6):
         x, y = 0.20 * np.sin(p * (k + 2) + 2 * k), 0.53 + 0.13 * np.sin(p * (k + 3) * 1.7 + k)
-        c.skin_tint(bump((c.x - x) / 0.022, (c.y - y) / 0.022), 0.76, 0.58, 0.54)
+        c.skin_tint(bump((c.x - x) / 0.022, (c.y - y) / 0.022), 0.80, 0.66, 0.62)
 
 
 def cheekbones(c: Canvas, f: Face) -> None:
@@ -267,12 +169,12 @@ def cheekbones(c: Canvas, f: Face) -> None:
     x, y = c.side - 0.21, c.y - 0.535 + 0.35 * (c.side - 0.21)
     c.height += c.head * 0.018 * bump(x / 0.12, y / 0.055)
     c.skin_tint(bump(x / 0.11, y / 0.042), 1.10, 1.09, 1.08)
-    c.skin_tint(bump((x - 0.01) / 0.11, (y - 0.10) / 0.06), 0.84, 0.76, 0.74)
+    c.skin_tint(bump((x - 0.01) / 0.11, (y - 0.10) / 0.06), 0.88, 0.82, 0.80)
 
 
 def rosy_cheeks(c: Canvas, f: Face) -> None:
     """Blush."""
-    c.skin_tint(bump((c.side - 0.19) / 0.13, (c.y - 0.6) / 0.11), 1.06, 0.66, 0.70)
+    c.skin_tint(bump((c.side - 0.19) / 0.14, (c.y - 0.6) / 0.12), 1.04, 0.76, 0.78)
 
 
 def _fold(c: Canvas, f: Face) -> Array:
@@ -289,7 +191,7 @@ def wrinkles(c: Canvas, f: Face) -> None:
     feet = feet * bump((c.side - 0.258) / 0.05, (c.y - EYE_Y) / 0.07)
     lines = np.minimum(1.3 * forehead + feet + 0.8 * _fold(c, f), 1)
     c.height -= c.head * 0.006 * lines
-    c.skin_tint(lines, 0.68, 0.56, 0.53)
+    c.skin_tint(lines, 0.74, 0.63, 0.60)
 
 
 def smile_folds(c: Canvas, f: Face) -> None:
@@ -409,7 +311,7 @@ def nose(c: Canvas, f: Face) -> None:
 def point(c: Canvas, f: Face) -> None:
     """A pointed nose: a bright thin ridge between two thin shadows."""
     t = np.clip((c.y - 0.42) / (f["nose_tip"] - 0.42), 0, 1)
-    c.tint(c.cover(np.maximum(c.side - 0.011, np.abs(c.y - 0.51) - 0.09), 0.012) * 0.9, 1.2, 1.18, 1.16)
+    c.tint(c.cover(np.maximum(c.side - 0.011, np.abs(c.y - 0.51) - 0.09), 0.012) * 0.8, 1.16, 1.15, 1.14)
     c.tint(
         c.cover(np.abs(c.side - 0.016 - 0.030 * t) - 0.006, 0.014) * t * (c.y < f["nose_tip"] + 0.02), 0.7, 0.6, 0.58
     )
@@ -464,7 +366,7 @@ def hat(c: Canvas, f: Face) -> None:
     """A crown with a band, and a brim that may be wide."""
     y = c.y - 0.17 + 0.6 * c.x * c.x
     crown = np.maximum(ellipse(c.x, c.y - 0.20, 0.40, 0.36), y)
-    dome = 0.3 * round_(c.x / 0.42)
+    dome = 0.3 * arch(c.x / 0.42)
     c.skin_tint(c.cover(y - 0.07, 0.05) * 0.8, 0.55, 0.5, 0.5)
     c.paint(c.cover(crown), f["hat"], dome, 0.02)
     c.paint(c.cover(np.maximum(crown, -0.075 - y)), f["hat_band"], dome, 0.02)
@@ -491,38 +393,6 @@ def earrings(c: Canvas, f: Face) -> None:
     d = np.where(f["hoop"] > 0, hoop, np.minimum(np.hypot(x, y - f["drop"]) - 0.030, thread))
     c.tint(c.cover(d - 0.012, 0.02) * 0.6, 0.6, 0.6, 0.6)
     c.paint(c.cover(d), f["jewel"] * (1.1 - 6 * x * np.sign(c.x))[:, None], None, 0.6)
-
-
-# ---------------------------------------------------------------- light and lens
-
-
-def shade(c: Canvas, f: Face) -> Array:
-    """(n, 3, H, W) colours under one light: Lambert's law and a gloss (Blinn) on the normals of the relief."""
-    gx, gy = np.zeros_like(c.height), np.zeros_like(c.height)
-    gx[:, :, 1:-1] = (c.height[:, :, :-2] - c.height[:, :, 2:]) / (2 * c.pixel)
-    gy[:, 1:-1] = (c.height[:, :-2] - c.height[:, 2:]) / (2 * c.pixel)
-    gx, gy = np.clip(gx, -1.1, 1.1), np.clip(gy, -1.1, 1.1)  # cliffs between parts are no surfaces
-    lx, ly = f["light_x"], f["light_y"]
-    lz = np.sqrt(1 - lx * lx - ly * ly)
-    norm = 1 / np.sqrt(1 + gx * gx + gy * gy)
-    facing = gx * lx + gy * ly + lz
-    lambert = np.maximum(facing * norm, 0)
-    gloss = np.maximum((facing + 1) * norm / np.sqrt(2 + 2 * lz), 0)
-    for _ in range(4):  # to the power 16
-        gloss = gloss * gloss
-    light = f["light"] * (f["ambient"] + (1.1 - f["ambient"]) * lambert)[:, None]
-    return c.planes[:, RGB] * light + (c.planes[:, GLOSS] * gloss)[:, None]
-
-
-def blur(images: Array, sigma: float) -> Array:
-    """Gaussian blur of (n, 3, H, W), edges repeated; sigma in pixels."""
-    radius = int(np.ceil(3 * sigma))
-    taps = np.exp(-0.5 * np.square(np.arange(-radius, radius + 1, dtype=np.float32) / sigma))
-    for axis in (2, 3):
-        wide = np.pad(images, [(radius, radius) if a == axis else (0, 0) for a in range(4)], mode="edge")
-        windows = np.lib.stride_tricks.sliding_window_view(wide, len(taps), axis=axis)
-        images = windows @ (taps / taps.sum())
-    return images
 
 
 # ---------------------------------------------------------------- the whole
