@@ -56,13 +56,17 @@ def ssim_map(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def ssim(x: torch.Tensor, y: torch.Tensor, where: torch.Tensor | None = None) -> torch.Tensor:
-    """Structural similarity of each image, at most 1, for x, y (N, C, H, W) in [0, 1]: (N,) float64.
+    """Structural similarity of each image, at most 1, for x, y (N, C, H, W) in [0, 1]: (N,) float64."""
+    return mean_ssim(ssim_map(x, y), where)
+
+
+def mean_ssim(similarity: torch.Tensor, where: torch.Tensor | None = None) -> torch.Tensor:
+    """The mean of a `ssim_map` (N, C, H, W), for each image: (N,).
 
     Over the whole image, the map's mean without the outer five pixels, whose windows lean on mirrored ones: what
     scikit-image returns. Over `where` (1 = counts, broadcastable to x), the map's mean over just those entries, the
     outer five included, since a hole at the edge has no others; an empty `where` gives NaN.
     """
-    similarity = ssim_map(x, y)
     if where is None:
         pad = WINDOW // 2
         return similarity[..., pad:-pad, pad:-pad].mean(dim=(1, 2, 3))
