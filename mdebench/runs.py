@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -136,7 +137,9 @@ class Run:
         import torch
 
         try:
-            state = torch.load(self.state_path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():  # torch muses about odd pickles; the errors below say what matters
+                warnings.simplefilter("ignore")
+                state = torch.load(self.state_path, map_location="cpu", weights_only=True)
         except FileNotFoundError as error:
             raise UserError(f"run {self.folder.name} has no state.pt; train it again") from error
         except pickle.UnpicklingError as error:

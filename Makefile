@@ -1,0 +1,33 @@
+# Two commands set everything up on a machine with git, make, python3 (3.11 or newer) and pip: `make demo`, `make test`.
+# They install into .venv inside this checkout, at the versions of requirements.lock, and touch nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint types wheel clean
+
+demo: $(INSTALLED)
+	$(VENV)/bin/mdebench demo
+
+test: $(INSTALLED)
+	$(VENV)/bin/python -m pytest
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(INSTALLED)
+	$(VENV)/bin/mypy
+
+wheel: $(INSTALLED)
+	$(VENV)/bin/python tests/wheel_check.py
+
+$(INSTALLED): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mdebench needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache

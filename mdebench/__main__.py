@@ -1,0 +1,5 @@
+"""``python -m mdebench``: the command line."""
+
+from mdebench.cli import main
+
+main()

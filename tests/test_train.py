@@ -1,0 +1,231 @@
+"""The loop and runs: what a kill, a full disk, a second process, a bad number or a stranger's file can do, and cannot."""
+
+import json
+import os
+import pickle
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from mdebench import suite
+from mdebench.errors import UserError
+from mdebench.mde import Method
+from mdebench.method import Loss, polynomial
+from mdebench.runs import Run, find_run
+from mdebench.train import Interrupted, batch_at, pretrain
+
+SMALL = {"width": "2", "code": "4", "updates": "30", "batch": "6"}
+
+CHILD = """
+import sys
+from pathlib import Path
+from rich.console import Console
+import torch
+torch.set_num_threads(1)
+from mdebench import suite
+from mdebench.data.pack import open_pack
+from mdebench.runs import Run
+from mdebench.train import pretrain
+home = Path(sys.argv[1])
+pack = open_pack(home / "packs" / "toyfaces16")
+recipe = suite.make_recipe("rec", pack, "tiny", 0, {"width": "2", "code": "4", "updates": sys.argv[2], "batch": "6"})
+print("ready", flush=True)
+pretrain(recipe, Run(home / "runs" / recipe.name), pack, Console(quiet=True), save_seconds=float(sys.argv[3]))
+"""
+
+
+def recipe_of(pack, **overrides):
+    return suite.make_recipe("rec", pack, "tiny", 0, SMALL | {k: str(v) for k, v in overrides.items()})
+
+
+def train(home, pack, console, name="rec", **overrides):
+    recipe = suite.make_recipe(name, pack, "tiny", 0, SMALL | {k: str(v) for k, v in overrides.items()})
+    return suite.train_run(home, recipe, pack, console)
+
+
+def weights(run):
+    return run.load_state()["method"]
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def child(home, updates=200, save_seconds=0.0, **kwargs):
+    command = [sys.executable, "-c", CHILD, str(home), str(updates), str(save_seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
+
+
+def test_a_run_leaves_a_readable_record(home, pack, console):
+    run = train(home, pack, console)
+    assert run.folder.name == "toyfaces16-rec-S0.1-tiny-batch=6-code=4-updates=30-width=2-seed0"
+    assert run.finished and run.info["updates"] == run.info["step"] == 30
+    assert run.info["pack_hash"] == pack.hash and run.info["losses"] == "compl+adv+hns_coord"
+    lines = [json.loads(line) for line in run.log_path.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [10, 20, 30] and all(np.isfinite(list(line.values())).all() for line in lines)
+    assert len(list((run.folder / "samples").glob("*.png"))) == 5
+
+
+def test_twice_says_finished_and_changes_nothing(home, pack, console):
+    run = train(home, pack, console)
+    before = run.state_path.stat().st_mtime_ns
+    train(home, pack, console)
+    assert "finished" in console.file.getvalue() and run.state_path.stat().st_mtime_ns == before
+
+
+def test_kill_minus_nine_at_random_moments_ends_in_the_same_bits(home, pack, tmp_path):
+    """Killed and started again until it is through, saving after every update; the unbroken run saves only at the end."""
+    (tmp_path / "unbroken").mkdir()
+    (tmp_path / "unbroken" / "packs").symlink_to(home / "packs")
+    process = child(tmp_path / "unbroken", save_seconds=1000)
+    assert process.communicate()[1] == "" and process.returncode == 0
+    chance, kills = random.Random(0), 0
+    while True:
+        process = child(home)
+        process.stdout.readline()  # ready
+        if kills < 3:
+            time.sleep(chance.uniform(0.05, 0.8))
+            process.kill()
+            process.communicate()
+            kills += process.returncode == -signal.SIGKILL
+        else:
+            assert process.communicate()[1] == ""
+            break
+    (broken,) = suite.list_runs(home)
+    (unbroken,) = suite.list_runs(tmp_path / "unbroken")
+    assert kills == 3 and broken.finished and same(weights(broken), weights(unbroken))
+    assert broken.info["weights_hash"] == unbroken.info["weights_hash"]
+    steps = [json.loads(line)["step"] for line in broken.log_path.read_text().splitlines()]
+    assert steps == sorted(set(steps)) and steps[-1] == 200
+
+
+def test_ctrl_c_saves_and_resumes(home, pack, console, monkeypatch):
+    unbroken = weights(train(home, pack, console))
+    (run,) = suite.list_runs(home)
+    run.folder.rename(home / "elsewhere")
+    original, calls = Method.loss, []
+
+    def loss(self, player, batch):
+        calls.append(player)
+        if len(calls) == 25:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, player, batch)
+
+    monkeypatch.setattr(Method, "loss", loss)
+    with pytest.raises(Interrupted, match="SIGINT at update 13 of 30"):
+        train(home, pack, console)
+    monkeypatch.undo()
+    (run,) = suite.list_runs(home)
+    assert run.info["status"] == "interrupted" and run.load_state()["step"] == 13
+    assert same(weights(train(home, pack, console)), unbroken)
+    assert "resuming" in console.file.getvalue()
+
+
+def test_a_second_process_is_refused(home, pack, console):
+    recipe = recipe_of(pack)
+    run = Run(home / "runs" / recipe.name)
+    with run.lock(), pytest.raises(UserError, match=f"another process .pid {os.getpid()}"):
+        pretrain(recipe, run, pack, console)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(home, pack, console, monkeypatch):
+    original = Method.loss
+
+    def loss(self, player, batch):
+        good = original(self, player, batch)
+        return Loss(good.total * float("nan"), good.parts) if batch.step == 17 and player == "generator" else good
+
+    monkeypatch.setattr(Method, "loss", loss)
+    recipe = recipe_of(pack)
+    run = Run(home / "runs" / recipe.name)
+    with pytest.raises(UserError, match="generator is not finite at step 17.*last good state"):
+        pretrain(recipe, run, pack, console, save_seconds=0)
+    state = Run(run.folder).load_state()
+    assert state["step"] == 17 and all(v.isfinite().all() for v in state["method"].values() if v.is_floating_point())
+    assert Run(run.folder).info["status"] == "failed"
+
+
+def test_weights_that_are_not_finite_are_never_saved(home, pack, console):
+    with pytest.raises(UserError, match="not finite"):
+        train(home, pack, console, generator_lr="1e38")
+    (run,) = suite.list_runs(home)
+    assert not run.state_path.exists()
+
+
+def test_another_recipe_under_the_same_name_is_refused(home, pack, console):
+    run = train(home, pack, console)
+    info = json.loads(run.info_path.read_text())
+    info["recipe"]["pack_hash"] = "another"
+    run.info_path.write_text(json.dumps(info))
+    with pytest.raises(UserError, match="different: pack_hash"):
+        train(home, pack, console)
+
+
+def test_a_truncated_state_is_one_sentence(home, pack, console):
+    run = train(home, pack, console)
+    data = run.state_path.read_bytes()
+    for cut in (0, 100, len(data) // 2, len(data) - 10):
+        run.state_path.write_bytes(data[:cut])
+        with pytest.raises(UserError, match="truncated or damaged"):
+            run.load_state()
+
+
+class Payload:
+    def __reduce__(self):
+        return os.system, ("touch /nonexistent/pwned",)
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+def test_a_pickled_payload_is_not_run(home, pack, console, save):
+    run = train(home, pack, console)
+    save({"step": 30, "method": {}, "optimizers": Payload()}, run.state_path)
+    with pytest.raises(UserError, match="not loaded"):
+        run.load_state()
+
+
+def test_a_full_disk_while_saving_keeps_the_last_good_state(home, pack, console):
+    process = child(home, updates=20)
+    assert process.communicate()[1] == ""
+    (run,) = suite.list_runs(home)
+    before, size = weights(run), run.state_path.stat().st_size
+    process = child(
+        home, updates=21, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
+    )
+    error = process.communicate()[1]
+    assert process.returncode == 1 and "UserError" in error and "could not save" in error
+    assert same(weights(run), before) and not list(run.folder.parent.glob("*/.*partial"))
+
+
+def test_batches_are_a_permutation_in_each_epoch(pack):
+    train_rows, recipe = pack.indices("train"), recipe_of(pack, batch=7)
+    per_epoch = len(train_rows) // 7
+    first = np.concatenate([batch_at(pack, train_rows, recipe, s, torch.device("cpu")).index for s in range(per_epoch)])
+    second = np.concatenate(
+        [batch_at(pack, train_rows, recipe, per_epoch + s, torch.device("cpu")).index for s in range(per_epoch)]
+    )
+    assert len(set(first)) == len(first) and set(first) <= set(train_rows) and not np.array_equal(first, second)
+    batch = batch_at(pack, train_rows, recipe, 3, torch.device("cpu"))
+    np.testing.assert_allclose(batch.images.numpy(), pack.images[batch.index.numpy()] / 255, atol=1e-6)
+
+
+def test_polynomial_annealing():
+    assert [round(polynomial(0.9)(p), 6) for p in (0, 0.5, 1)] == [1, round(0.5**0.9, 6), 0]
+
+
+def test_an_unknown_run_is_answered_with_the_nearest(home, pack, console):
+    run = train(home, pack, console)
+    with pytest.raises(UserError, match=run.folder.name):
+        find_run(home, run.folder.name.replace("seed0", "seed1"))
+
+
+@pytest.mark.parametrize(("key", "value"), [("updates", "0"), ("updates", "many"), ("batch", "-1"), ("precision", "fp8")])
+def test_wrong_recipe_values(pack, key, value):
+    with pytest.raises(UserError, match=key):
+        suite.make_recipe("rec", pack, "tiny", 0, {key: value})
