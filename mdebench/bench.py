@@ -6,7 +6,7 @@ touches all alike; what counts are the ratios.
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -66,14 +66,16 @@ def measure_step(scale: str, rounds: int) -> StepBench:
     """Time ``rounds`` alternations of one update of rec (after three to warm up) at a scale, on random images."""
     values, device = choose(scale, SCALES, "scale"), default_device()
     precision = default_precision(device)
-    settings = asdict(catalog.method("rec").settings(values, {"perceptual": "random:0"} if "vgg" in values.losses else {}))
+    settings = asdict(
+        catalog.method("rec").settings(values, {"perceptual": "random:0"} if "vgg" in values.losses else {})
+    )
     recipe = Recipe("rec", "rec", settings, scale, values.size, "", "", "", 0, 10**9, values.batch, precision, {})
     plain = _Plain(build_method("rec", settings, values.size, 0), device)
     ours = Trainer(build_method("rec", settings, values.size, 0), recipe, device)
     rows = []
     for step in range(WARM_UP + rounds):
         batch = _random_batch(values.batch, values.size, step, device)
-        fast = batch._replace(images=batch.images.contiguous(memory_format=torch.channels_last))
+        fast = replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
         rows.append((_seconds(plain.update, batch), _seconds(ours.update, fast), _peak(device)))
     plain_s, ours_s, peak = np.array(rows[WARM_UP:]).T
     with FlopCounterMode(display=False) as counter:
@@ -103,7 +105,7 @@ def _wait(device: torch.device) -> None:
 
 def _seconds(work: Callable[[Batch], object], batch: Batch) -> float:
     # Both sides draw the same masks: each gets a generator at the same state.
-    batch = batch._replace(generator=torch.Generator().manual_seed(step_seed(0, batch.step)))
+    batch = replace(batch, generator=torch.Generator().manual_seed(step_seed(0, batch.step)))
     _wait(batch.images.device)
     begin = time.perf_counter()
     work(batch)
@@ -127,10 +129,15 @@ def _peak(device: torch.device) -> float:
 def bench_step(scale: str, rounds: int, console: Console) -> None:
     """Measure and say: plain, ours, ratio, operations, and the share of the machine's measured peak."""
     b = measure_step(scale, rounds)
-    console.print(f"rec at scale {scale}, {rounds} rounds in alternation, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    machine = f"{torch.get_num_threads()} threads, torch {torch.__version__}"
+    console.print(f"rec at scale {scale}, {rounds} rounds in alternation, {machine}")
     console.print(f"plain (fp32, contiguous)          {b.plain_ms:8.1f} ms per update")
     console.print(f"ours  ({b.precision}, channels last)        {b.ours_ms:8.1f} ms per update")
-    console.print(f"ratio                             {b.ratio:8.2f} times as fast (between {b.ratio_low:.2f} and {b.ratio_high:.2f})")
-    console.print(f"operations                        {b.gflop:8.1f} GFLOP per update (convolutions and matrix products)")
+    console.print(
+        f"ratio                             {b.ratio:8.2f} times as fast ({b.ratio_low:.2f} to {b.ratio_high:.2f})"
+    )
+    console.print(
+        f"operations                        {b.gflop:8.1f} GFLOP per update (convolutions and matrix products)"
+    )
     console.print(f"peak of a square matrix product   {b.peak:8.1f} GFLOP/s, measured between the updates")
     console.print(f"share of the peak                 {b.share_of_peak:8.1%}")

@@ -25,7 +25,7 @@ def _files(folder: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Entry:
-    """A method's name on the command line, the module that has ``Method`` and ``Settings``, and the settings it fixes."""
+    """A method's name on the command line, its module (with ``Method`` and ``Settings``), and the settings it fixes."""
 
     name: str
     module: str

@@ -40,6 +40,7 @@ class Commands(click.Group):
     """A group that answers an unknown command with the nearest one and a user's mistake with one sentence."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the command, or say which is nearest."""
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             names = self.list_commands(ctx)
@@ -107,7 +108,9 @@ def pretrain(
     pack = suite.find_pack(home, pack_name or f"toyfaces{size}", console)
     recipe = suite.make_recipe(method, pack, scale, seed, overrides)
     if pack.size != size:
-        console.print(f"[yellow]note[/] {pack.name} has {pack.size} pixels, scale {scale} {size}: the networks take {pack.size}")
+        console.print(
+            f"[yellow]note[/] {pack.name} has {pack.size} pixels, scale {scale} {size}: the networks take {pack.size}"
+        )
     try:
         suite.train_run(home, recipe, pack, console)
     except Interrupted as stop:
@@ -150,7 +153,9 @@ def measure(protocol: str, runs: tuple[str, ...], pack_name: str | None, sets: t
     _measure(protocol, runs, pack_name, parse_overrides(sets), home)
 
 
-def _measure(protocol: str, names: tuple[str, ...], pack_name: str | None, overrides: dict[str, str], home: Path) -> None:
+def _measure(
+    protocol: str, names: tuple[str, ...], pack_name: str | None, overrides: dict[str, str], home: Path
+) -> None:
     catalog.find_protocol(protocol)
     from mdebench import suite
 
@@ -174,17 +179,25 @@ def _runs_and_pack(
     trained = sorted({run.info["pack"] for run in named or list_runs(home) if run.finished or named})
     if pack_name is None and len(trained) != 1:
         if not trained:
-            raise UserError(f"there is no finished run under {home / 'runs'}; begin with `mdebench pretrain rec --S 0.1`")
+            raise UserError(
+                f"there is no finished run under {home / 'runs'}; begin with `mdebench pretrain rec --S 0.1`"
+            )
         raise UserError(f"the runs were trained on several packs ({', '.join(trained)}); choose one with --pack")
     pack = suite.find_pack(home, pack_name or trained[0], console)
     runs = named or suite.finished_runs(home, pack.name)
     if not runs:
-        raise UserError(f"there is no finished run of {pack.name} under {home / 'runs'}; name the runs to measure on it")
+        raise UserError(
+            f"there is no finished run of {pack.name} under {home / 'runs'}; name the runs to measure on it"
+        )
     return runs, pack
 
 
 @cli.command()
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the tables; default home/results/tables.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the tables; default home/results/tables.",
+)
 @home_option
 def tables(out: Path | None, home: Path) -> None:
     """Write Tables 1, 2 and 3 (Markdown, CSV, LaTeX) and contact sheets from the stored rows."""
@@ -263,7 +276,9 @@ def data_list(home: Path) -> None:
 @click.option("--root", type=click.Path(path_type=Path), help="Folder (or archive) with the source's files.")
 @click.option("--size", type=click.IntRange(min=8), default=64, show_default=True, help="Height and width in pixels.")
 @click.option("--name", help="Name of the pack; by default the source's and the size.")
-@click.option("--pseudo-landmarks", is_flag=True, help="celeba: use pseudo_landmarks.csv where official rows are missing.")
+@click.option(
+    "--pseudo-landmarks", is_flag=True, help="celeba: use pseudo_landmarks.csv where official rows are missing."
+)
 @click.option("--count", type=click.IntRange(min=1), help="toyfaces: how many faces to draw.")
 @click.option("--seed", type=click.IntRange(min=0), help="toyfaces: seed of the faces.")
 @click.option("--strict", is_flag=True, help="Refuse when anything had to be converted or left out.")

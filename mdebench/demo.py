@@ -1,4 +1,4 @@
-"""The demo: the whole path at scale ``tiny`` on the embedded faces, in a folder of its own, ending in a page to look at."""
+"""The demo: the whole path at scale ``tiny`` on the embedded faces, in a folder of its own, ending in a page."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ FACES = 6000  # enough for a probe on 256 numbers, drawn in seconds
 
 
 def run_demo(home: Path, console: Console) -> None:
-    """Pretrain five methods, measure them by three protocols, write the tables and the page; print the page's path last.
+    """Pretrain five methods, measure them by three protocols, write tables and a page; print the page's path last.
 
     Everything lands in ``home``; run again, it does what is missing.
     """

@@ -4,6 +4,7 @@ Norms are sums over an image's pixels (or a layer's activations), averaged over 
 computed in float32 (or float64 where the inputs are), whatever precision the networks ran in.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -22,7 +23,9 @@ def parse_losses(text: str) -> frozenset[str]:
     if unknown := sorted(terms - set(TERMS)):
         raise UserError(f"the loss set {text!r} has unknown terms {unknown}; the terms are {', '.join(TERMS)}")
     if len(terms & {"compl", "vgg"}) != 1:
-        raise UserError(f"the loss set {text!r} needs exactly one of compl and vgg; the paper's are {', '.join(LOSS_SETS)}")
+        raise UserError(
+            f"the loss set {text!r} needs exactly one of compl and vgg; the paper's are {', '.join(LOSS_SETS)}"
+        )
     if len(terms & {"hns", "hns_coord"}) > 1:
         raise UserError(f"the loss set {text!r} names both hns and hns_coord; choose one")
     if terms & {"hns", "hns_coord"} and "adv" not in terms:
@@ -52,9 +55,8 @@ def reconstruction(output: Tensor, image: Tensor, seen: Tensor) -> Tensor:
 
 def perceptual(output: list[Tensor], image: list[Tensor], weights: list[float]) -> Tensor:
     """Equation (5): 1/(N Σλ) Σ_l Σ_i λ_l ‖φ_l(G(M⊙Z)) − φ_l(Z)‖², one (N, C, H, W) activation per layer."""
-    total = sum(w * (a.float() - b.float()).square().sum() for w, a, b in zip(weights, output, image, strict=True))
-    assert isinstance(total, Tensor)
-    return total / (len(image[0]) * sum(weights))
+    norms = [(a.float() - b.float()).square().sum() for a, b in zip(output, image, strict=True)]
+    return torch.stack([w * norm for w, norm in zip(weights, norms)]).sum() / (len(image[0]) * sum(weights))
 
 
 def hide_and_seek(boxes: Tensor, predicted: Tensor) -> Tensor:
@@ -62,7 +64,8 @@ def hide_and_seek(boxes: Tensor, predicted: Tensor) -> Tensor:
 
     With the true boxes r it makes the discriminator seek, with randomly claimed ones q the generator hide.
     """
-    return (predicted - boxes.to(predicted)).norm(dim=2).sum() / len(predicted)
+    norms: Tensor = torch.linalg.vector_norm(predicted - boxes.to(predicted), dim=2)
+    return norms.sum() / len(predicted)
 
 
 def frozen(network: nn.Module) -> nn.Module:

@@ -1,7 +1,7 @@
 """Masks: what the network sees of an image. 1 is seen, 0 is missing, in every tensor of this suite.
 
-The six variants of Figure 3 are special cases of one rectangle per channel (equation 6). Boxes are real-valued; a pixel at
-integer coordinate x (numbered 1…W) is inside when x_c < x ≤ x_c + w.
+The six variants of Figure 3 are special cases of one rectangle per channel (equation 6). Boxes are real-valued; a pixel
+at integer coordinate x (numbered 1…W) is inside when x_c < x ≤ x_c + w.
 """
 
 import torch
@@ -87,7 +87,7 @@ def draw(variant: str, S: float | None, count: int, size: int, generator: torch.
 
 
 def preset_box(name: str) -> tuple[float, float, float, float]:
-    """The occlusion rectangle (x1, y1, x2, y2) of a preset, relative to our face crop; UserError for an unknown name."""
+    """The occlusion rectangle (x1, y1, x2, y2) of a preset, relative to our face crop; UserError if unknown."""
     if name not in _RECTANGLES:
         raise UserError(f"there is no occlusion preset {name!r}; choose among {', '.join(PRESETS)}")
     anchor, top, left, height, width = _RECTANGLES[name]

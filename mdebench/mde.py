@@ -1,5 +1,5 @@
-"""The Missing Data Encoder: a generator completes masked images, a discriminator tells them from real ones and seeks the
-boxes they were completed from, and the generator learns to hide them (sections 2–2.5, equations 1–9).
+"""The Missing Data Encoder: a generator completes masked images, a discriminator tells them from real ones and seeks
+the boxes they were completed from, and the generator learns to hide them (sections 2–2.5, equations 1–9).
 
 Command: ``mdebench pretrain rec --S 0.1`` (or inpainting, reverse_inpainting, colorization1, colorization2, re).
 Expected, by the paper's Tables 1 and 3 at its scale: rec 0.1 gives 1.509 px and 10.49 % when transferred, and 21.8 dB
@@ -69,17 +69,22 @@ class Method(BaseMethod):
         self.discriminator = Discriminator(size, settings.width, "hns_coord" in terms) if "adv" in terms else None
         network = load_perceptual(settings.perceptual) if "vgg" in terms else None
         if "vgg" in terms and network is None:
-            raise UserError(f"the loss set {settings.losses!r} needs a perceptual network, but perceptual=none; {WAYS_ON}")
+            raise UserError(
+                f"the loss set {settings.losses!r} needs a perceptual network, but perceptual=none; {WAYS_ON}"
+            )
         self._vgg = [network] if network else []  # in a list, so that its weights stay out of state_dict
         self.perceptual = network.name if network else "none"
         self._turn: tuple[Tensor, Tensor, Tensor] | None = None
 
     def players(self) -> dict[str, Player]:
+        """Discriminator (where there is one) and generator, with Adam and annealing as in section 2.5."""
         s = self.settings
         betas, schedule = (s.beta1, 0.999), polynomial(s.annealing_power)
         players = {}
         if self.discriminator is not None:
-            players["discriminator"] = Player(list(self.discriminator.parameters()), s.discriminator_lr, betas, schedule)
+            players["discriminator"] = Player(
+                list(self.discriminator.parameters()), s.discriminator_lr, betas, schedule
+            )
         players["generator"] = Player(list(self.generator.parameters()), s.generator_lr, betas, schedule)
         return players
 
@@ -144,6 +149,7 @@ class Method(BaseMethod):
         return boxes_from_uniform(torch.from_numpy(u), self.settings.S)
 
     def draw_seen(self, batch: Batch) -> Tensor:
+        """A mask of the run's own variant: (N, 3, H, W)."""
         return draw(self.settings.variant, self.settings.S, len(batch.images), self.size, batch.generator)[0]
 
     def encode(self, images: Tensor) -> Tensor:
@@ -152,6 +158,6 @@ class Method(BaseMethod):
         return code
 
     def complete(self, images: Tensor, seen: Tensor) -> Tensor:
-        """The generator's raw output for M⊙Z: images (N, 3, H, W), seen broadcastable to it → (N, 3, H, W) in (0, 1)."""
+        """The generator's raw output for M⊙Z: images (N, 3, H, W), seen broadcastable → (N, 3, H, W) in (0, 1)."""
         image: Tensor = self.generator(images * seen)
         return image

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from mdebench.masks import draw
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Batch:
     """One step's images and everything that decides what is drawn for them."""
 
     images: Tensor  # (N, 3, H, W) float32 in [0, 1]
@@ -45,7 +46,7 @@ def constant(progress: float) -> float:
 
 @dataclass(frozen=True)
 class Player:
-    """What one player moves: its parameters, Adam's learning rate and betas, and the schedule over progress in [0, 1]."""
+    """What one player moves: parameters, Adam's learning rate and betas, and the schedule over progress in [0, 1]."""
 
     parameters: list[nn.Parameter]
     lr: float
@@ -102,5 +103,5 @@ class Method(nn.Module):
         raise AssertionError(f"{type(self).__module__} has players but no loss")
 
     def draw_seen(self, batch: Batch) -> Tensor:
-        """A training mask for sample pictures, (N, 3, H, W) of 1 and 0: a centred quarter is missing unless overridden."""
+        """A training mask for sample pictures, (N, 3, H, W) of 1 and 0; by default a centred quarter is missing."""
         return draw("inpainting", 0.25, len(batch.images), self.size, batch.generator)[0]

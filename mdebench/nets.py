@@ -1,5 +1,5 @@
-"""The networks of the Missing Data Encoder (section 2.5, Figure 4): a VGG-like encoder with one fully connected layer, a
-decoder that mirrors it with skip connections, and a discriminator that is the encoder with global average pooling.
+"""The networks of the Missing Data Encoder (section 2.5, Figure 4): a VGG-like encoder with one fully connected layer,
+a decoder that mirrors it with skip connections, and a discriminator that is the encoder with global average pooling.
 
 A *stage* is two or three 3×3 convolutions of one width, the last with stride 2; the encoder has as many stages as bring
 the image to a 3×3 or 4×4 map (96 → five, 64 → four), so that the flattened map is wider than the code.
@@ -17,7 +17,7 @@ WIDENING = (1, 2, 4, 8, 8)  # times the base width: 64, 128, 256, 512, 512 in th
 
 
 def stages_for(size: int) -> int:
-    """Number of stages for a square image of ``size`` pixels; UserError unless size is 3 or 4 times 2, 4, 8, 16 or 32."""
+    """Number of stages for a square image of ``size`` pixels; UserError unless that is 3 or 4 times 2, …, 32."""
     for stages in range(1, len(CONVOLUTIONS) + 1):
         if size in (3 << stages, 4 << stages):
             return stages
@@ -38,7 +38,7 @@ def _leaky_relu() -> nn.Module:
 
 
 class Trunk(nn.Module):
-    """The convolutional stages shared by encoder and discriminator: (N, channels, size, size) → (N, out_channels, s, s)."""
+    """The stages that encoder and discriminator share: (N, channels, size, size) → (N, out_channels, s, s)."""
 
     def __init__(self, size: int, width: int, channels: int, activation: Callable[[], nn.Module]):
         super().__init__()
@@ -79,6 +79,7 @@ class Encoder(nn.Module):
         self.to_code = nn.Sequential(nn.Linear(self.flat, code, bias=False), nn.BatchNorm1d(code), _relu())
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the code and, per stage, the map that a skip carries."""
         x, skips = self.trunk(x)
         return self.to_code(x.flatten(1)), skips
 
@@ -115,6 +116,7 @@ class Decoder(nn.Module):
             self.convolutions.append(nn.Sequential(*blocks))
 
     def forward(self, code: Tensor, skips: list[Tensor]) -> Tensor:
+        """Decode, with one map per stage of the encoder in ``skips`` (finest first)."""
         x = self.from_code(code).unflatten(1, self.map_shape)
         for i, (up, convolutions) in enumerate(zip(self.up, self.convolutions)):
             stage = len(self.up) - 1 - i
@@ -122,7 +124,8 @@ class Decoder(nn.Module):
             if stage + 1 in self.skips:
                 x = torch.cat([x, skips[stage]], dim=1)
             x = convolutions(x)
-        return x
+        image: Tensor = x
+        return image
 
 
 class Generator(nn.Module):
@@ -138,13 +141,14 @@ class Generator(nn.Module):
         self.decoder = Decoder(self.encoder, width, code, chosen)
 
     def forward(self, masked: Tensor) -> Tensor:
+        """Complete a masked image."""
         code, skips = self.encoder(masked)
         image: Tensor = self.decoder(code, skips)
         return image
 
 
 class Discriminator(nn.Module):
-    """Image (N, 3, size, size) → real/fake logit (N,) and the box it believes each channel was completed from (N, 3, 4).
+    """Image (N, 3, size, size) → real/fake logit (N,) and the box each channel was completed from (N, 3, 4).
 
     Boxes are sigmoid outputs (x1, y1, x2, y2) relative to the image, one per channel (section 2.4). With ``coord``
     two channels holding each pixel's x and y in [0, 1] are concatenated to the input.
@@ -162,6 +166,7 @@ class Discriminator(nn.Module):
         self.register_buffer("coordinates", torch.stack([x, y])[None], persistent=False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Judge images: logits and boxes, in float32 also under autocast."""
         if self.coord:
             xy = self.coordinates.to(image.dtype).expand(len(image), -1, -1, -1)
             image = torch.cat([image, xy], dim=1)

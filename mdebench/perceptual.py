@@ -60,6 +60,7 @@ class Perceptual(nn.Module):
         return [m for m in self.modules() if isinstance(m, nn.Conv2d)]
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        """One (N, C, H, W) activation per block, finest first."""
         x = (images - self.mean) / self.std
         activations = []
         for block in self.blocks:
@@ -92,10 +93,14 @@ def _from_file(path: Path) -> Perceptual:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise UserError(f"perceptual weights {path}: not a readable .safetensors file ({error}); {WAYS_ON}") from error
-    present = [name.removesuffix(".weight") for name in state if name.endswith(".weight") and name.startswith("features.")]
+    present = [
+        name.removesuffix(".weight") for name in state if name.endswith(".weight") and name.startswith("features.")
+    ]
     for architecture, counts in _BLOCKS.items():
         names = _torchvision_names(architecture)
-        complete = [b for b in range(1, 6) if len(present) == sum(counts[:b]) and set(present) == set(names[: len(present)])]
+        complete = [
+            b for b in range(1, 6) if len(present) == sum(counts[:b]) and set(present) == set(names[: len(present)])
+        ]
         if complete:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
             network = Perceptual(architecture, complete[0], f"{architecture}-relu{complete[0]}:{digest}")
@@ -111,7 +116,9 @@ def _imagenet() -> Perceptual:
     try:
         state = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
     except (URLError, OSError) as error:
-        raise UserError(f"torchvision's VGG-16 weights are not here and could not be fetched ({error}); {WAYS_ON}") from error
+        raise UserError(
+            f"torchvision's VGG-16 weights are not here and could not be fetched ({error}); {WAYS_ON}"
+        ) from error
     _load(network, "vgg16", dict(state), "torchvision's VGG-16")
     return network
 
@@ -134,10 +141,13 @@ def load_perceptual(spec: str) -> Perceptual | None:
             network = Perceptual("vgg16", 5, f"vgg16-random:{seed}")
             for conv in network.convolutions():  # He initialisation keeps the activations' scale through the layers
                 nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-                nn.init.zeros_(conv.bias)
+                if conv.bias is not None:
+                    nn.init.zeros_(conv.bias)
     elif Path(spec).is_file():
         network = _from_file(Path(spec))
     else:
-        raise UserError(f"perceptual={spec}: neither imagenet, random[:SEED] or none, nor a file that exists; {WAYS_ON}")
+        raise UserError(
+            f"perceptual={spec}: neither imagenet, random[:SEED] or none, nor a file that exists; {WAYS_ON}"
+        )
     frozen(network)
     return network

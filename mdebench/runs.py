@@ -73,7 +73,9 @@ class Run:
             try:
                 self.info = json.loads(self.info_path.read_text())
             except ValueError as error:
-                raise UserError(f"{self.info_path} is damaged ({error}); delete {folder} to start this run again") from error
+                raise UserError(
+                    f"{self.info_path} is damaged ({error}); delete {folder} to start this run again"
+                ) from error
 
     @property
     def info_path(self) -> Path:
@@ -87,7 +89,7 @@ class Run:
 
     @property
     def log_path(self) -> Path:
-        """Where the JSON-lines log is: one line per logged step, with the mean of each loss part since the last line."""
+        """Where the JSON-lines log is: a line per logged step, with the mean of each loss part since the last."""
         return self.folder / "log.jsonl"
 
     @property
@@ -108,7 +110,9 @@ class Run:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise UserError(f"run {self.folder.name} is being trained by another process ({_owner(file)})") from error
+                raise UserError(
+                    f"run {self.folder.name} is being trained by another process ({_owner(file)})"
+                ) from error
             file.truncate(0)
             file.write(f"pid {os.getpid()}")
             file.flush()
@@ -128,7 +132,9 @@ class Run:
         except (OSError, RuntimeError) as error:  # torch reports a short write as RuntimeError
             temporary.unlink(missing_ok=True)
             kept = "the last good state is kept" if self.state_path.is_file() else "there is no earlier state"
-            raise UserError(f"could not save {self.state_path} ({error}); {kept}. Free some space and run again") from error
+            raise UserError(
+                f"could not save {self.state_path} ({error}); {kept}. Free some space and run again"
+            ) from error
 
     def load_state(self) -> dict[str, Any]:
         """The checkpoint; UserError when it is missing, truncated, or holds anything but tensors and plain values."""

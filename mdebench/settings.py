@@ -1,4 +1,4 @@
-"""Settings are frozen dataclasses; overrides and scales are checked against them, and a wrong one names the nearest right.
+"""Settings are frozen dataclasses; overrides and scales are checked against them; a wrong key is told the nearest.
 
 A *scale* is a named set of values in one place: how large the networks and how long the training; each value can be
 overridden by ``--set name=value``.
@@ -35,7 +35,7 @@ SCALES = {
     # Section 2.5: 96×96, width 64, code 4000, the full loss, 300,000 updates at batch 24.
     "paper": Scale(96, 64, 4000, "vgg+adv+hns_coord", "imagenet", 24, 300_000),
     "medium": Scale(64, 32, 2000, "vgg+adv+hns_coord", "imagenet", 24, 30_000),
-    # Minutes on two CPU cores, so no perceptual network: its weights are seldom at hand, and it costs more than G and D.
+    # Minutes on two CPU cores, so no perceptual network: its weights are seldom at hand, and it outweighs G and D.
     "small": Scale(64, 16, 1000, "compl+adv+hns_coord", "none", 24, 3_000),
     # Seconds: for the demo and the tests.
     "tiny": Scale(64, 8, 256, "compl+adv+hns_coord", "none", 24, 200),

@@ -28,7 +28,7 @@ _RECIPE_KEYS = ("updates", "batch", "precision")
 
 
 def find_pack(home: Path, name: str, console: Console) -> Pack:
-    """The pack called ``name`` in ``home/packs``, or at a path; toyfaces packs are drawn when they are not there yet."""
+    """The pack called ``name`` in ``home/packs``, or at a path; toyfaces packs are drawn when not there yet."""
     path = Path(name) if "/" in name else home / "packs" / name
     digits = name.removeprefix("toyfaces")
     if not path.exists() and name.startswith("toyfaces") and digits.isdigit():
@@ -106,10 +106,12 @@ def with_references(home: Path, runs: Sequence[Run], pack: Pack, need: str, cons
 
 
 def load_subject(run: Run) -> Subject:
-    """A finished run with its trained weights, ready to be measured; UserError when its state does not fit or differs."""
+    """A finished run with its trained weights, ready to be measured; UserError when its state does not fit."""
     info = run.info
     if not run.finished:
-        raise UserError(f"run {run.folder.name} is not finished ({info.get('status')}); go on with the command that began it")
+        raise UserError(
+            f"run {run.folder.name} is not finished ({info.get('status')}); go on with the command that began it"
+        )
     method = build_method(info["method"], info["settings"], info["size"], info["seed"])
     try:
         method.load_state_dict(run.load_state()["method"])

@@ -1,4 +1,4 @@
-"""The loop: one for every method. It reads from top to bottom: prepare, resume, then per update each player moves in turn.
+"""The loop: one for every method. Prepare, resume, then in every update each player moves in turn.
 
 It owns precision (bf16 autocast), memory format (channels last), gradient steps, schedules, logging, checkpoints and
 resuming. What a step draws comes from (seed, step) alone, so a killed run that goes on ends in the same bits.
@@ -103,7 +103,7 @@ class Trainer:
                 raise UserError(f"the loss of the {name} is not finite at step {batch.step} ({bad})")
             optimizer.zero_grad(set_to_none=True)
             # Only this player's gradients: nothing is computed for, or left behind in, the others' parameters.
-            loss.total.backward(inputs=player.parameters)  # type: ignore[no-untyped-call]
+            loss.total.backward(inputs=player.parameters)
             for group in optimizer.param_groups:
                 group["lr"] = player.lr * player.schedule(progress)
             optimizer.step()
@@ -126,12 +126,14 @@ class Trainer:
             for name, optimizer in self.optimizers.items():
                 optimizer.load_state_dict(state["optimizers"][name])
         except (RuntimeError, KeyError, ValueError) as error:
-            raise UserError(f"{where} does not fit the networks of this recipe; delete it to train this run again") from error
+            raise UserError(
+                f"{where} does not fit the networks of this recipe; delete it to train this run again"
+            ) from error
         self.step = state["step"]
 
 
 def batch_at(pack: Pack, train: NDArray[np.int64], recipe: Recipe, step: int, device: torch.device) -> Batch:
-    """The batch of update ``step``: each epoch is a permutation drawn from (seed, epoch); a last partial batch is left out."""
+    """The batch of update ``step``: an epoch is a permutation drawn from (seed, epoch), without a last partial batch."""
     epoch, place = divmod(step, len(train) // recipe.batch)
     order = np.random.default_rng([recipe.seed, epoch]).permutation(len(train))
     index = train[order[place * recipe.batch : (place + 1) * recipe.batch]]
@@ -156,7 +158,9 @@ def pretrain(recipe: Recipe, run: Run, pack: Pack, console: Console, save_second
         run = Run(run.folder)  # what another process may have written while we waited
         _check_same(run, recipe)
         if run.finished:
-            console.print(f"[green]finished[/] {recipe.name}: {recipe.updates} updates; delete {run.folder} to train it again")
+            console.print(
+                f"[green]finished[/] {recipe.name}: {recipe.updates} updates; delete {run.folder} to train it again"
+            )
             return
         method = build_method(recipe.method, recipe.settings, recipe.size, recipe.seed)
         for note in method.notes:
@@ -172,7 +176,9 @@ def pretrain(recipe: Recipe, run: Run, pack: Pack, console: Console, save_second
         except (UserError, Interrupted) as stop:
             run.update(status="interrupted" if isinstance(stop, Interrupted) else "failed", stopped_by=str(stop))
             if isinstance(stop, UserError):
-                kept = f"the last good state is in {run.state_path}" if run.state_path.is_file() else "no state was saved"
+                kept = (
+                    f"the last good state is in {run.state_path}" if run.state_path.is_file() else "no state was saved"
+                )
                 raise UserError(f"{recipe.name} stopped: {stop}; {kept}") from stop
             raise
         run.update(status="finished", step=recipe.updates, weights_hash=weights_hash(method))
@@ -319,7 +325,9 @@ def _progress(console: Console, recipe: Recipe, step: int, updates: int) -> Iter
             nonlocal last
             if time.monotonic() - last > 30 or step == updates:
                 left = (updates - step) * recipe.batch / speed
-                console.print(f"{recipe.name} {step}/{updates}, {left:.0f} s left, {_short(means, speed)}", soft_wrap=True)
+                console.print(
+                    f"{recipe.name} {step}/{updates}, {left:.0f} s left, {_short(means, speed)}", soft_wrap=True
+                )
                 last = time.monotonic()
 
         yield line

@@ -7,15 +7,15 @@ import pytest
 import torch
 from rich.console import Console
 
-from mdebench.data.pack import open_pack
 from mdebench.data import prepare
+from mdebench.data.pack import open_pack
 
 torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory):
-    """A home with the pack toyfaces16: 300 faces of 16×16 pixels, the smallest size the networks take two stages for."""
+    """A home with the pack toyfaces16: 300 faces of 16×16 pixels, for which the networks have two stages."""
     home = tmp_path_factory.mktemp("home")
     prepare("toyfaces", root=None, size=16, packs_dir=home / "packs", count=300)
     return home

@@ -1,4 +1,4 @@
-"""The direction of imports, read from the syntax trees: the core knows neither baselines nor protocols, views no torch."""
+"""The direction of imports, from the syntax trees: the core knows neither baselines nor protocols, views no torch."""
 
 import ast
 import subprocess
@@ -26,19 +26,27 @@ def imported(path, top_level_only=False):
 
 @pytest.mark.parametrize("path", CORE, ids=lambda p: p.stem)
 def test_the_core_imports_no_baseline_and_no_protocol(path):
-    wrong = [n for n in imported(path) if n.startswith(("mdebench.baselines", "mdebench.protocols", "baselines", "protocols"))]
+    wrong = [
+        n
+        for n in imported(path)
+        if n.startswith(("mdebench.baselines", "mdebench.protocols", "baselines", "protocols"))
+    ]
     assert not wrong
 
 
 @pytest.mark.parametrize("folder", ["baselines", "protocols"])
 def test_one_file_knows_no_other_of_its_kind(folder):
     for path in (ROOT / folder).glob("*.py"):
-        assert not [n for n in imported(path) if n.startswith(("mdebench.baselines", "mdebench.protocols", "mdebench.cli"))]
+        assert not [
+            n for n in imported(path) if n.startswith(("mdebench.baselines", "mdebench.protocols", "mdebench.cli"))
+        ]
 
 
 def test_methods_do_not_know_the_loop():
     for name in ("method", "mde", "nets", "losses", "masks", "perceptual"):
-        assert not {"mdebench.train", "mdebench.suite", "mdebench.runs"} & set(imported(ROOT / "mdebench" / f"{name}.py"))
+        assert not {"mdebench.train", "mdebench.suite", "mdebench.runs"} & set(
+            imported(ROOT / "mdebench" / f"{name}.py")
+        )
 
 
 @pytest.mark.parametrize("module", [m for m in VIEWS if (ROOT / "mdebench" / f"{m}.py").exists()])

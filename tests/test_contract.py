@@ -70,7 +70,7 @@ def test_two_updates_move_every_player_and_reach_the_encoder(name):
     moved = [k for k, v in t.method.state_dict().items() if not torch.equal(v, before[k])]
     images = torch.rand(2, 3, SIZE, SIZE, requires_grad=True)
     code = t.method.eval().encode(images)
-    touched = torch.autograd.grad(code.sum(), [p for p in t.method.parameters()], allow_unused=True)
+    touched = torch.autograd.grad(code.sum(), list(t.method.parameters()), allow_unused=True)
     encoder = [k for (k, _), g in zip(t.method.named_parameters(), touched) if g is not None]
     assert set(encoder) & set(moved)
 

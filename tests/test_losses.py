@@ -29,7 +29,9 @@ def test_equation_1_and_2():
     real, fake = [1.5, -0.3, 0.0], [-2.0, 0.7, 3.0]
     n = len(real)
     expected = -sum(math.log(sigmoid(r)) + math.log(1 - sigmoid(f)) for r, f in zip(real, fake)) / n
-    assert L.discriminator_adversarial(torch.tensor(real), torch.tensor(fake)).item() == pytest.approx(expected, rel=1e-5)
+    assert L.discriminator_adversarial(torch.tensor(real), torch.tensor(fake)).item() == pytest.approx(
+        expected, rel=1e-5
+    )
     expected = -sum(math.log(sigmoid(f)) for f in fake) / n
     assert L.generator_adversarial(torch.tensor(fake)).item() == pytest.approx(expected, rel=1e-5)
 

@@ -12,7 +12,8 @@ def seeded(seed=0):
 
 
 @pytest.mark.parametrize(
-    ("S", "dropped", "corrupted"), [(0.1, 0.737, 0.998), (0.25, 0.483, 0.962), (0.33, 0.396, 0.912), (0.5, 0.256, 0.745)]
+    ("S", "dropped", "corrupted"),
+    [(0.1, 0.737, 0.998), (0.25, 0.483, 0.962), (0.33, 0.396, 0.912), (0.5, 0.256, 0.745)],
 )
 def test_rec_drops_and_corrupts_what_simulation_says(S, dropped, corrupted):
     """Not (1 − S)³ and 1 − S³: the three boxes crowd the centre."""
@@ -67,7 +68,7 @@ def test_inpainting_is_reverse_inpainting_inverted():
 def test_colorization_hides_whole_channels(missing):
     seen, boxes = draw(f"colorization{missing}", None, 300, 16, seeded())
     channels = seen.flatten(2)
-    assert ((channels.min(2).values == channels.max(2).values)).all()
+    assert (channels.min(2).values == channels.max(2).values).all()
     assert (channels[:, :, 0].sum(1) == 3 - missing).all()
     assert channels[:, :, 0].mean(0).numpy() == pytest.approx([(3 - missing) / 3] * 3, abs=0.1)
     torch.testing.assert_close(rasterize(boxes, 16, 16), seen)

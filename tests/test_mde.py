@@ -16,7 +16,9 @@ SMALL = {"width": 4, "code": 8, "perceptual": "none", "losses": "compl+adv+hns_c
 
 def batch(step=0, epoch=0, n=6, size=32, dtype=torch.float32):
     generator = torch.Generator().manual_seed(step)
-    return Batch(torch.rand(n, 3, size, size, generator=generator, dtype=dtype), torch.arange(n), step, epoch, 0, generator)
+    return Batch(
+        torch.rand(n, 3, size, size, generator=generator, dtype=dtype), torch.arange(n), step, epoch, 0, generator
+    )
 
 
 def method(**values):
@@ -117,13 +119,15 @@ def test_perceptual_layers_are_torchvisions(tmp_path):
     network = load_perceptual(str(file))
     assert network.name.startswith("vgg16-relu3:") and network.weights == [1, 0.5, 0.25]
     images = torch.rand(2, 3, 32, 32)
-    x = (images - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    x = (images - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[
+        :, None, None
+    ]
     for cut, activation in zip((4, 9, 16), network(images)):
         torch.testing.assert_close(activation, reference[:cut](x))
 
 
 def test_missing_perceptual_weights_name_three_ways_on(tmp_path):
-    with pytest.raises(UserError, match="local weight file.*random.*loss set"):
+    with pytest.raises(UserError, match=r"local weight file.*random.*loss set"):
         load_perceptual(str(tmp_path / "nothing.safetensors"))
     with pytest.raises(UserError, match="needs a perceptual network"):
         method(losses="vgg+adv")

@@ -61,7 +61,7 @@ def test_a_skip_of_a_stage_that_is_not_there_is_refused():
 
 
 def test_coordinates_break_translation_invariance_only_with_coord():
-    """Global average pooling of a constant image cannot tell places apart; the two extra channels are the only places."""
+    """Global average pooling of a constant image cannot tell places apart; two extra channels can."""
     assert Discriminator(32, 4, coord=True).trunk.stages[0][0][0].in_channels == 5
     assert Discriminator(32, 4, coord=False).trunk.stages[0][0][0].in_channels == 3
     xy = Discriminator(4 * 8, 2).coordinates

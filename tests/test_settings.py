@@ -20,7 +20,9 @@ class Example:
 
 
 def test_strings_become_the_declared_types():
-    made = build(Example, {"weight": "0.5", "count": "3", "flag": "true", "ratio": "none", "stages": "1,2", "name": "7"})
+    made = build(
+        Example, {"weight": "0.5", "count": "3", "flag": "true", "ratio": "none", "stages": "1,2", "name": "7"}
+    )
     assert made == Example(0.5, 3, True, None, (1, 2), "7")
     assert build(Example, {"stages": ""}).stages == ()
 

@@ -1,4 +1,4 @@
-"""The loop and runs: what a kill, a full disk, a second process, a bad number or a stranger's file can do, and cannot."""
+"""The loop and runs: what a kill, a full disk, a second process, a bad number or a stranger's file cannot do."""
 
 import json
 import os
@@ -69,7 +69,9 @@ def test_a_run_leaves_a_readable_record(home, pack, console):
     assert run.finished and run.info["updates"] == run.info["step"] == 30
     assert run.info["pack_hash"] == pack.hash and run.info["losses"] == "compl+adv+hns_coord"
     lines = [json.loads(line) for line in run.log_path.read_text().splitlines()]
-    assert [line["step"] for line in lines] == [10, 20, 30] and all(np.isfinite(list(line.values())).all() for line in lines)
+    assert [line["step"] for line in lines] == [10, 20, 30] and all(
+        np.isfinite(list(line.values())).all() for line in lines
+    )
     assert len(list((run.folder / "samples").glob("*.png"))) == 5
 
 
@@ -81,7 +83,7 @@ def test_twice_says_finished_and_changes_nothing(home, pack, console):
 
 
 def test_kill_minus_nine_at_random_moments_ends_in_the_same_bits(home, pack, tmp_path):
-    """Killed and started again until it is through, saving after every update; the unbroken run saves only at the end."""
+    """Killed and started again until it is through, saving after every update; the unbroken run saves at the end."""
     (tmp_path / "unbroken").mkdir()
     (tmp_path / "unbroken" / "packs").symlink_to(home / "packs")
     process = child(tmp_path / "unbroken", save_seconds=1000)
@@ -145,7 +147,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(home, pac
     monkeypatch.setattr(Method, "loss", loss)
     recipe = recipe_of(pack)
     run = Run(home / "runs" / recipe.name)
-    with pytest.raises(UserError, match="generator is not finite at step 17.*last good state"):
+    with pytest.raises(UserError, match=r"generator is not finite at step 17.*last good state"):
         pretrain(recipe, run, pack, console, save_seconds=0)
     state = Run(run.folder).load_state()
     assert state["step"] == 17 and all(v.isfinite().all() for v in state["method"].values() if v.is_floating_point())
@@ -225,7 +227,9 @@ def test_an_unknown_run_is_answered_with_the_nearest(home, pack, console):
         find_run(home, run.folder.name.replace("seed0", "seed1"))
 
 
-@pytest.mark.parametrize(("key", "value"), [("updates", "0"), ("updates", "many"), ("batch", "-1"), ("precision", "fp8")])
+@pytest.mark.parametrize(
+    ("key", "value"), [("updates", "0"), ("updates", "many"), ("batch", "-1"), ("precision", "fp8")]
+)
 def test_wrong_recipe_values(pack, key, value):
     with pytest.raises(UserError, match=key):
         suite.make_recipe("rec", pack, "tiny", 0, {key: value})

@@ -1,4 +1,4 @@
-"""Build the wheel, put it alone into a folder, and do the whole path from elsewhere: what a stranger gets from an index.
+"""Build the wheel, put it alone into a folder, and do the whole path from elsewhere, as a stranger would.
 
 Run by ``make wheel``; not collected by pytest, because building takes longer than a test should.
 """
