@@ -5,11 +5,10 @@ never a zero.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
-
-import pandas as pd
+from statistics import stdev
+from typing import Any, Literal
 
 MISSING = "–"
 Verdict = Literal["better", "overlap", "worse", ""]
@@ -106,29 +105,29 @@ class Table:
     footnotes: tuple[str, ...]
 
 
-def cell_from_rows(rows: pd.DataFrame, digits: int) -> Cell:
+def cell_from_rows(rows: Iterable[Mapping[Any, Any]], digits: int) -> Cell:
     """The cell of one line and column: "1.40 [1.37, 1.43]", or over several seeds "1.40 ± 0.02 (3 seeds)".
 
     `rows` holds one row per seed. An undefined value (NaN) makes the cell a missing one, with its key.
     """
-    rows = rows.sort_values("seed")
-    values = rows["value"]
+    rows = sorted(rows, key=lambda row: row["seed"])
+    values, lows, highs = ([row[name] for row in rows] for name in ("value", "low", "high"))
     cell = Cell(
-        value=float(values.mean(skipna=False)),
-        low=float(rows["low"].min(skipna=False)),
-        high=float(rows["high"].max(skipna=False)),
-        sd=float(values.std(ddof=1)) if len(rows) > 1 else math.nan,
-        n=int(rows["n"].max()),
-        seeds=tuple(int(seed) for seed in rows["seed"]),
-        runs=tuple(rows["run"]),
-        keys=tuple(rows["key"]),
+        value=math.fsum(values) / len(values),
+        low=math.nan if any(map(math.isnan, lows)) else min(lows),
+        high=math.nan if any(map(math.isnan, highs)) else max(highs),
+        sd=stdev(values) if len(values) > 1 else math.nan,
+        n=max(row["n"] for row in rows),
+        seeds=tuple(row["seed"] for row in rows),
+        runs=tuple(row["run"] for row in rows),
+        keys=tuple(row["key"] for row in rows),
         source="rows",
     )
     if math.isnan(cell.value):
         return cell
     text = f"{cell.value:.{digits}f}"
-    if len(rows) > 1:
-        text += f" ± {cell.sd:.{digits}f} ({len(rows)} seeds)"
+    if len(values) > 1:
+        text += f" ± {cell.sd:.{digits}f} ({len(values)} seeds)"
     elif not math.isnan(cell.low):
         text += f" [{cell.low:.{digits}f}, {cell.high:.{digits}f}]"
     return replace(cell, text=text)

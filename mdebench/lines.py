@@ -12,8 +12,7 @@ import pandas as pd
 
 from mdebench.cells import Line
 
-SCALE_FREE = ("constant", "pixels", "mean_colour", "biharmonic")  # without a network, so they belong to every scale
-TRIVIAL = (*SCALE_FREE, "random")
+TRIVIAL = ("constant", "pixels", "mean_colour", "biharmonic", "random")
 ORDER = (
     *TRIVIAL,
     "colorization1",
@@ -35,8 +34,12 @@ VARIANT = ("method", "label", "settings", *RECIPE)
 
 
 def with_lines(rows: pd.DataFrame) -> pd.DataFrame:
-    """`rows` with a column `line`: the label, plus what sets variants of one label apart ("rec 0.1 (width=32)")."""
+    """`rows` with a column `line`: the label, plus what sets variants of one label apart ("rec 0.1 (width=32)").
+
+    How a method that was never updated would have been trained sets nothing apart.
+    """
     spelled = rows.assign(settings=rows["settings"].map(lambda settings: json.dumps(settings, sort_keys=True)))
+    spelled[list(RECIPE)] = spelled[list(RECIPE)].astype(object).where(spelled["updates"] > 0, None)
     names: dict[tuple[str, ...], str] = {}
     for (method, label), part in spelled.groupby(["method", "label"]):
         base = NAMES.get(str(method), str(label))

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mdebench.cells import Block, Cell, Column, Line, compare, words
-from mdebench.lines import SCALE_FREE, TRIVIAL
+from mdebench.lines import TRIVIAL
 from mdebench.results import stale
 
 PAPER_SCALE = (
@@ -39,18 +39,18 @@ def legend(reference: str) -> str:
     )
 
 
-def reading(block: Block, columns: Iterable[Column], references: Mapping[str, str]) -> list[str]:
-    """One sentence per column: how the trained methods stand against each reference (method → its name in words).
+def reading(block: Block, columns: Iterable[Column], references: Mapping[str, tuple[str, str]]) -> list[str]:
+    """One sentence per column: how the trained methods stand against each reference.
 
-    The first reference is the one the marks compare with, read in the column's `against` setting.
+    `references`: method → (its name in words, the setting it is read in, or "" for the column's own).
     """
     sentences = []
     for column in columns:
         cells = _cells(block, column)
         trained = {line.name: cell for line, cell in cells.items() if line.method and line.method not in TRIVIAL}
         clauses = []
-        for place, (method, called) in enumerate(references.items()):
-            at = replace(column, setting=column.against) if column.against and not place else column
+        for method, (called, setting) in references.items():
+            at = replace(column, setting=setting or column.setting)
             found = [cell for line, cell in _cells(block, at).items() if line.method == method]
             clauses += _clauses(trained, found[0], called, column) if found else []
         if clauses:
@@ -108,7 +108,7 @@ def footnotes(
         legend(reference),
         INTERVALS,
         PAPER_SCALE,
-        f"Scale: {words(sorted(set(rows.loc[~rows['method'].isin(SCALE_FREE), 'scale'])) or ['none'])}.",
+        f"Scale: {words(sorted(set(rows['scale'])))}.",
         f"Data: {words(sorted(set(rows['pack_note'])))}. Images measured: {words(counts)}.",
         _by_value(rows, "Updates", rows["updates"], lambda n: f"{n:,}"),
         _by_value(rows, "Loss set", losses, lambda text: text or "none"),

@@ -34,7 +34,7 @@ class Picture:
     height: int
 
 
-def write_page(home: Path, out: Path, title: str, versions: Mapping[str, int]) -> Path:
+def write_page(home: Path, out: Path, versions: Mapping[str, int], title: str = "mdebench") -> Path:
     """Write the page of all runs, rows, contact sheets and samples of `home` to the file `out`; returns it.
 
     `versions` is each protocol's current version. UserError for damaged rows, runs or pictures, or a full disk.

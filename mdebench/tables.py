@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mdebench.cells import Table
 from mdebench.errors import UserError
-from mdebench.lines import SCALE_FREE, newest_per_seed, with_lines
+from mdebench.lines import newest_per_seed, with_lines
 from mdebench.results import read_rows, superseded
 from mdebench.sheets import write_sheets
 from mdebench.tabletext import csv_text, latex, markdown
@@ -46,11 +46,8 @@ def build_tables(home: Path, versions: Mapping[str, int]) -> list[Table]:
     rows = read_rows(home)
     old = superseded(rows)
     tables: list[Table] = []
-    for dataset in sorted(rows["dataset"].unique()):
-        here = rows[~old & (rows["dataset"] == dataset)]
-        free = here["method"].isin(SCALE_FREE)
-        for scale in sorted(here.loc[~free, "scale"].unique()) or [""]:
-            part, twins = newest_per_seed(with_lines(here[free | (here["scale"] == scale)]))
-            lost = rows[old & (rows["dataset"] == dataset) & rows["run"].isin(part["run"])]
-            tables += View(dataset, scale, part, lost, twins, versions).tables()
+    for (dataset, scale), here in rows[~old].groupby(["dataset", "scale"]):
+        part, twins = newest_per_seed(with_lines(here))
+        lost = rows[old & (rows["dataset"] == dataset) & (rows["scale"] == scale)]
+        tables += View(str(dataset), str(scale), part, lost, twins, versions).tables()
     return tables

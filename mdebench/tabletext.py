@@ -42,7 +42,7 @@ def markdown(table: Table) -> str:
 
 def latex(table: Table) -> str:
     """A LaTeX fragment that needs no package: a tabular per block, then what it says and the notes."""
-    parts = [f"% {table.title}\n\\begin{{table}}\n\\centering\\scriptsize\n\\caption{{{tex(table.title)}}}"]
+    parts = [f"% {tex(table.title)}\n\\begin{{table}}\n\\centering\\scriptsize\n\\caption{{{tex(table.title)}}}"]
     for block in table.blocks:
         body = tabulate(_texts(block, tex), headers="firstrow", tablefmt="latex_raw", disable_numparse=True)
         parts.append(f"\\medskip\n{tex(block.title)}\\\\\n{body}\n")

@@ -5,9 +5,11 @@ where it beats raw pixels, a completion where it beats a fill without any networ
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,12 +18,12 @@ from mdebench.cells import Block, Cell, Column, Line, Table, cell_from_rows, com
 from mdebench.lines import lines_of
 from mdebench.notes import footnotes, reading
 
+PROBE = "frozen-probe"  # the readout that serves raw pixels best, and so the one others are compared with
 PIXELS = "raw pixels read by the ridge probe"
-REPRESENTATIONS = {"pixels": PIXELS, "random": "random weights", "constant": "majority value / mean shape"}
-FILLS = {"biharmonic": "the biharmonic fill", "mean_colour": "the mean colour"}
+BIHARMONIC = "the biharmonic fill"
+FILLS = {"biharmonic": (BIHARMONIC, ""), "mean_colour": ("the mean colour", "")}
 READINGS = ("raw/image", "raw/hole", "composite/image", "composite/hole")
 COMPLETION = (("psnr", "pSNR", "dB"), ("ssim", "SSIM", ""))
-PROBE = "frozen-probe"  # how raw pixels are read where others are compared with them: by what serves them best
 LONG_HEAD = 50_000  # updates of the head of Table 2
 
 
@@ -48,7 +50,9 @@ class View:
         self.paper = {
             number: pd.read_csv(paper_dir() / f"table{number}.csv", dtype=str).fillna("") for number in (1, 2, 3)
         }
-        self.index = dict(list(rows.groupby(["line", "protocol", "setting", "metric", "split"])))
+        self.index: dict[tuple[str, ...], list[dict[Any, Any]]] = defaultdict(list)
+        for row in rows.to_dict("records"):
+            self.index[tuple(row[name] for name in ("line", "protocol", "setting", "metric", "split"))].append(row)
 
     def tables(self) -> list[Table]:
         """Those of the tables that there are rows for."""
@@ -61,14 +65,15 @@ class View:
         lines = lines_of(rows, self._published(1))
         blocks: list[Block] = []
         say: list[str] = []
-        for title, metric, unit, ours in (
-            ("Landmarks", "landmark_distance", "px", self._landmarks("frozen")),
-            ("Attributes", "attribute_error", "% error", self._attributes("frozen")),
+        for title, metric, unit, constant, ours in (
+            ("Landmarks", "landmark_distance", "px", "the mean shape", self._landmarks("frozen")),
+            ("Attributes", "attribute_error", "% error", "the majority value", self._attributes("frozen")),
         ):
             paper = Column("paper", "", "head-5000", metric, unit, published=True)
             blocks.append(self._block(f"{title}, frozen encoder", [paper, *ours], lines, 1, "pixels"))
             told = [column for column in ours if column.metric == metric and column.split == "test"]
-            say += reading(blocks[-1], told, REPRESENTATIONS)
+            references = {"pixels": (PIXELS, PROBE), "random": ("random weights", ""), "constant": (constant, PROBE)}
+            say += reading(blocks[-1], told, references)
         if tuned := self._landmarks("finetune") + self._attributes("finetune"):
             lines = lines_of(rows[rows["setting"].str.startswith("finetune")])
             blocks.append(self._block("Fine-tuned encoder", tuned, lines, 1, "pixels"))
@@ -105,7 +110,7 @@ class View:
             blocks.append(self._block(name, columns, lines, 3, "biharmonic"))
             say += [f"{name}, {text}" for text in reading(blocks[-1], columns, FILLS)]
         title = "Table 3: face completion under occlusions (raw output, whole image)"
-        return self._table("table3", title, rows, blocks, say, FILLS["biharmonic"])
+        return self._table("table3", title, rows, blocks, say, BIHARMONIC)
 
     def readings(self) -> Table | None:
         """Beside Table 3: all four readings of pSNR and of SSIM."""
@@ -117,9 +122,9 @@ class View:
                 for metric, name, unit in COMPLETION
                 for which in READINGS
             ]
-            blocks.append(self._block(_spoken(preset), columns, lines_of(rows), 3, "biharmonic"))
+            blocks.append(self._block(_spoken(preset).capitalize(), columns, lines_of(rows), 3, "biharmonic"))
         title = "Table 3, all readings: raw output or composite (seen pixels pasted back), whole image or hole alone"
-        return self._table("table3-readings", title, rows, blocks, [], FILLS["biharmonic"])
+        return self._table("table3-readings", title, rows, blocks, [], BIHARMONIC)
 
     def _of(self, *protocols: str) -> pd.DataFrame:
         return self.rows[self.rows["protocol"].isin(protocols)]
@@ -179,13 +184,14 @@ class View:
             value, source = hit.iloc[0][["value", "source"]]
             return Cell(text=value, value=float(value), source=f"{source}, Table {number}")
         rows = self.index.get((line.name, column.protocol, column.setting, column.metric, column.split))
-        return Cell() if rows is None else cell_from_rows(rows, column.digits)
+        return cell_from_rows(rows, column.digits) if rows else Cell()
 
     def _table(
         self, stem: str, title: str, rows: pd.DataFrame, blocks: list[Block], say: list[str], reference: str
     ) -> Table | None:
-        """The table with its footnotes; None where our rows fill no cell."""
-        if not any(cell.source == "rows" for block in blocks for line in block.cells for cell in line):
+        """The table with its footnotes, without blocks in which our rows fill no cell; None where none is left."""
+        blocks = [block for block in blocks if any(cell.source == "rows" for line in block.cells for cell in line)]
+        if not blocks:
             return None
         notes = footnotes(
             rows, self.old[self.old["protocol"].isin(rows["protocol"])], self.twins, self.versions, reference

@@ -1,0 +1,59 @@
+"""Made-up rows for the tests of rows, tables and page."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from mdebench.results import Measurement, Row, append_rows
+
+FACTS = {
+    "protocol": "landmarks",
+    "protocol_version": 1,
+    "protocol_settings": {"updates": 5000},
+    "method": "rec",
+    "label": "rec 0.1",
+    "run": "pack-rec-S0.1-small-seed0",
+    "settings": {"S": 0.1},
+    "scale": "small",
+    "updates": 3000,
+    "dataset": "pack",
+    "pack_hash": "ab" * 32,
+    "pack_note": "pack: 1,000 images, 64×64",
+    "seed": 0,
+    "weights_hash": "cd" * 32,
+    "perceptual": "none",
+    "git": "0123456789" * 4,
+    "dirty": False,
+    "packages": {"torch": "2.14.1"},
+    "device": "cpu",
+    "time": "2026-01-01T00:00:00.000+00:00",
+    "losses": "compl+adv",
+}
+POINT = Measurement("landmark_distance", "px of 96", 1.25, 1.0, 1.5, 330, "frozen-probe", note="alpha 1")
+TRIVIAL = {"constant": {}, "pixels": {"side": 21}, "random": {"width": 16}, "mean_colour": {}, "biharmonic": {}}
+
+
+def row(key: str = "k", measurement: Measurement = POINT, **facts: object) -> Row:
+    return Row(key=key, **{**FACTS, **facts}, **asdict(measurement))
+
+
+def measured(
+    value: float, metric: str = "landmark_distance", setting: str = "frozen-probe", **more: object
+) -> Measurement:
+    """A value with the interval ± 0.1."""
+    return Measurement(
+        **{**asdict(POINT), "note": "", "value": value, "low": value - 0.1, "high": value + 0.1}
+        | {"metric": metric, "setting": setting}
+        | more
+    )
+
+
+def store(home: Path, label: str, measurements: Iterable[Measurement], **facts: object) -> None:
+    """Append one unit of a variant; key and run are made from label, protocol, scale and seed unless given."""
+    method, _, ratio = label.partition(" ")
+    facts = {"label": label, "method": method, "settings": {"S": float(ratio)} if ratio else {}, **facts}
+    if method in TRIVIAL:
+        facts = {"settings": TRIVIAL[method], "updates": 0, "losses": "", **facts}
+    place = f"{label}-{facts.get('scale', 'small')}-seed{facts.get('seed', 0)}"
+    facts = {"run": place, "key": f"{facts.get('protocol', 'landmarks')} of {place}", **facts}
+    append_rows(home, [row(measurement=measurement, **facts) for measurement in measurements])

@@ -1,0 +1,373 @@
+"""Tables: every number from a row or a paper, marks by intervals, missing is never zero, stale never unsaid."""
+
+import csv
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from madeup import measured, store
+from PIL import Image
+
+from mdebench.cells import MISSING, Cell, cell_from_rows, compare
+from mdebench.errors import UserError
+from mdebench.pictures import GAP, grid
+from mdebench.tables import build_tables, paper_dir, write_sheets, write_tables
+from mdebench.tabletext import latex, markdown, tex
+
+NOW = {"attributes": 1, "landmarks": 1, "occlusion": 1}
+PRESETS = ("right_half", "left_half", "both_eyes", "right_eye", "left_eye", "mouth")
+
+
+def table(home, stem, versions=NOW):
+    return {table.stem: table for table in build_tables(home, versions)}[stem]
+
+
+def texts(block):
+    """Line name → header → marked text."""
+    return {
+        line.name: {column.header: cell.marked for column, cell in zip(block.columns, cells)}
+        for line, cells in zip(block.lines, block.cells)
+    }
+
+
+def everybody(home):
+    for label, value in (
+        ("constant", 2.4),
+        ("pixels", 0.98),
+        ("random", 1.39),
+        ("rec 0.1", 1.4),
+        ("re 0.33", 1.05),
+        ("rec 0.5", 0.7),
+    ):
+        store(home, label, [measured(value), measured(value + 1, setting="frozen-head-5000")])
+
+
+def test_published_numbers_are_the_papers():
+    """Against the paper's tables, typed a second time; Table 3 in the order of the presets, not in the paper's."""
+    first = pd.read_csv(paper_dir() / "table1.csv").pivot(index="metric", columns="label", values="value")
+    colours = ["random", "colorization1", "colorization2", "inpainting", "reverse_inpainting"]
+    boxes = ["re 0.25", "re 0.33", "re 0.5", "rec 0.1", "rec 0.3", "rec 0.5"]
+    assert list(first.loc["landmark_distance", colours]) == [9.753, 2.358, 2.278, 5.411, 1.496]
+    assert list(first.loc["landmark_distance", boxes]) == [2.039, 1.719, 1.759, 1.509, 1.451, 1.498]
+    assert list(first.loc["attribute_error", colours]) == [19.79, 11.69, 10.92, 16.12, 13.73]
+    assert list(first.loc["attribute_error", boxes]) == [12.72, 11.41, 10.39, 10.49, 10.30, 10.16]
+    assert list(pd.read_csv(paper_dir() / "table2.csv")["value"]) == [13.4, 10.37, 9.58, 10.21, 10.29, 8.64, 9.17]
+    third = pd.read_csv(paper_dir() / "table3.csv").pivot(index="label", columns=["metric", "setting"], values="value")
+    order = ["left_half", "right_half", "both_eyes", "left_eye", "right_eye", "mouth"]
+    assert list(third.loc["CE", "psnr"][order]) == [18.4, 18.6, 17.9, 19.1, 19.0, 19.3]
+    assert list(third.loc["GFC", "psnr"][order]) == [19.3, 19.4, 18.3, 18.9, 19.1, 19.7]
+    assert list(third.loc["MDE", "psnr"][order]) == [21.8, 21.6, 21.8, 22.6, 22.4, 21.9]
+    assert list(third.loc["CE", "ssim"][order]) == [0.774, 0.772, 0.719, 0.757, 0.754, 0.818]
+    assert list(third.loc["GFC", "ssim"][order]) == [0.808, 0.804, 0.731, 0.755, 0.759, 0.824]
+    assert list(third.loc["MDE", "ssim"][order]) == [0.815, 0.814, 0.839, 0.860, 0.855, 0.818]
+
+
+def test_table_1_says_what_beats_raw_pixels(tmp_path):
+    everybody(tmp_path)
+    first = table(tmp_path, "table1-pack-small")
+    assert texts(first.blocks[0])["rec 0.1"] == {
+        "paper (px)": "1.509",
+        "landmarks, head 5,000 (px of 96)": "2.40 [2.30, 2.50]",
+        "landmarks, probe (px of 96)": "1.40 [1.30, 1.50]",
+    }
+    probe = {name: line["landmarks, probe (px of 96)"] for name, line in texts(first.blocks[0]).items()}
+    assert probe == {
+        "Majority value / mean shape": "2.40 [2.30, 2.50]",
+        "Raw pixels (ridge, 21×21)": "0.98 [0.88, 1.08]",
+        "Random weights": "1.39 [1.29, 1.49]",
+        "colorization1": MISSING,
+        "colorization2": MISSING,
+        "inpainting": MISSING,
+        "reverse_inpainting": MISSING,
+        "re 0.25": MISSING,
+        "re 0.33": "1.05 [0.95, 1.15] ≈",
+        "re 0.5": MISSING,
+        "rec 0.1": "1.40 [1.30, 1.50]",
+        "rec 0.3": MISSING,
+        "rec 0.5": "0.70 [0.60, 0.80] †",
+    }
+    assert list(probe)[:3] == ["Majority value / mean shape", "Raw pixels (ridge, 21×21)", "Random weights"]
+
+
+def test_a_trained_head_is_marked_against_the_best_readout_of_pixels(tmp_path):
+    """The head on rec 0.5 gives 1.70 px: better than the head on pixels (1.98), worse than their ridge probe (0.98)."""
+    everybody(tmp_path)
+    block = table(tmp_path, "table1-pack-small").blocks[0]
+    assert texts(block)["rec 0.5"]["landmarks, head 5,000 (px of 96)"] == "1.70 [1.60, 1.80]"
+
+
+def test_the_reading_is_made_of_the_numbers(tmp_path):
+    everybody(tmp_path)
+    assert table(tmp_path, "table1-pack-small").reading[1] == (
+        "Landmarks, probe: rec 0.5 (0.70 px) beats raw pixels read by the ridge probe (0.98 px); "
+        "re 0.33 (1.05 px) is not distinguishable from raw pixels read by the ridge probe (0.98 px); "
+        "rec 0.1 (1.40 px) does not beat raw pixels read by the ridge probe (0.98 px); "
+        "re 0.33 (1.05 px) and rec 0.5 (0.70 px) beat random weights (1.39 px); "
+        "rec 0.1 (1.40 px) is not distinguishable from random weights (1.39 px); "
+        "all 3 trained methods (0.70 to 1.40 px) beat the mean shape (2.40 px)."
+    )
+    assert (
+        table(tmp_path, "table1-pack-small")
+        .reading[0]
+        .startswith("Landmarks, head 5,000: none of the 3 trained methods (1.70 to 2.40 px) beats raw pixels")
+    )
+
+
+def test_annotated_landmarks_and_fine_tuning_have_columns_where_they_exist(tmp_path):
+    everybody(tmp_path)
+    store(
+        tmp_path,
+        "zeta",
+        [measured(1.2), measured(1.3, split="annotated", n=227), measured(0.5, setting="finetune-head-5000")],
+    )
+    first = table(tmp_path, "table1-pack-small")
+    assert [block.title for block in first.blocks] == ["Landmarks, frozen encoder", "Fine-tuned encoder"]
+    frozen, tuned = map(texts, first.blocks)
+    assert list(frozen)[-1] == "zeta"
+    assert frozen["zeta"]["landmarks (annotated), probe (px of 96)"] == "1.30 [1.20, 1.40]"
+    assert frozen["rec 0.1"]["landmarks (annotated), probe (px of 96)"] == MISSING
+    assert tuned == {"zeta": {"landmarks, head 5,000 (px of 96)": "0.50 [0.40, 0.60] †"}}
+    assert any("annotated 227 and test 330" in note for note in first.footnotes)
+
+
+def test_seeds_are_a_mean_and_a_spread(tmp_path):
+    """(1.0 + 1.2 + 1.7) / 3 = 1.3; deviations −0.3, −0.1, 0.4: √((0.09 + 0.01 + 0.16) / 2) = 0.3606."""
+    everybody(tmp_path)
+    for seed, value in enumerate((1.0, 1.2, 1.7)):
+        store(tmp_path, "rec 0.3", [measured(value)], seed=seed)
+    first = table(tmp_path, "table1-pack-small")
+    assert texts(first.blocks[0])["rec 0.3"]["landmarks, probe (px of 96)"] == "1.30 ± 0.36 (3 seeds) ≈"
+    assert any(note.startswith("Seeds: 0 (") and note.endswith("; 0, 1, 2 (rec 0.3).") for note in first.footnotes)
+
+
+def test_variants_of_one_label_stand_apart(tmp_path):
+    store(tmp_path, "rec 0.1", [measured(1.0)], settings={"S": 0.1, "width": 16}, run="a", key="a")
+    store(tmp_path, "rec 0.1", [measured(2.0)], settings={"S": 0.1, "width": 32}, run="b", key="b")
+    lines = texts(table(tmp_path, "table1-pack-small").blocks[0])
+    assert lines["rec 0.1 (width=16)"]["landmarks, probe (px of 96)"] == "1.00 [0.90, 1.10]"
+    assert lines["rec 0.1 (width=32)"] == {"paper (px)": "1.509", "landmarks, probe (px of 96)": "2.00 [1.90, 2.10]"}
+    assert "rec 0.1" not in lines
+
+
+def test_a_label_with_s_finds_the_papers_line_without(tmp_path):
+    store(tmp_path, "inpainting 0.25", [measured(1.0)])
+    lines = texts(table(tmp_path, "table1-pack-small").blocks[0])
+    assert lines["inpainting 0.25"]["paper (px)"] == "5.411"
+    assert "inpainting" not in lines
+
+
+def test_a_run_trained_again_supersedes_and_is_never_averaged(tmp_path):
+    store(tmp_path, "rec 0.1", [measured(9.0)], key="old", weights_hash="0ld" * 20)
+    store(tmp_path, "rec 0.1", [measured(1.0)], key="new", time="2026-01-02T00:00:00.000+00:00")
+    first = table(tmp_path, "table1-pack-small")
+    assert texts(first.blocks[0])["rec 0.1"]["landmarks, probe (px of 96)"] == "1.00 [0.90, 1.10]"
+    superseded = [note for note in first.footnotes if note.startswith("Superseded")]
+    assert len(superseded) == 1 and "1 older rows of rec 0.1-small-seed0 (weights 0ld0ld0l)" in superseded[0]
+
+
+def test_equal_runs_are_not_seeds(tmp_path):
+    store(tmp_path, "rec 0.1", [measured(9.0)], key="one", run="one")
+    store(tmp_path, "rec 0.1", [measured(1.0)], key="two", run="two", time="2026-01-02T00:00:00.000+00:00")
+    first = table(tmp_path, "table1-pack-small")
+    assert texts(first.blocks[0])["rec 0.1"]["landmarks, probe (px of 96)"] == "1.00 [0.90, 1.10]"
+    assert "Runs one and two agree in settings and seed: two, measured last, is shown." in first.footnotes
+
+
+def test_footnotes_tell_the_conditions(tmp_path):
+    everybody(tmp_path)
+    store(tmp_path, "rec 0.3", [measured(1.0)], pack_hash="ef" * 32, dirty=True, perceptual="imagenet", updates=10_000)
+    notes = "\n".join(table(tmp_path, "table1-pack-small", {"landmarks": 2}).footnotes)
+    for words in (
+        "Scale: small.",
+        "Data: pack: 1,000 images, 64×64. Images measured: test 330.",
+        "10,000 (rec 0.3)",
+        "imagenet (rec 0.3)",
+        "Seeds: 0.",
+        "Evaluators: landmarks version 1.",
+        "0123456789 and 0123456789 with uncommitted changes",
+        "not comparable one to one with ours",
+        "95 % bootstrap interval over test images",
+        "measured by landmarks version 1, which is now 2",
+        "Different packs of the same name (abababab: ",
+    ):
+        assert words in notes
+
+
+def test_notes_of_rows_are_told_once(tmp_path):
+    for label, note in (("rec 0.1", "alpha 1; half left out"), ("rec 0.5", "alpha 2; half left out")):
+        store(tmp_path, label, [measured(1.0, note=note), measured(1.0, "landmark_distance_iod", note=note)])
+    told = [note for note in table(tmp_path, "table1-pack-small").footnotes if note.startswith("On ")]
+    assert told == ["On landmarks: alpha 1 (rec 0.1); half left out; alpha 2 (rec 0.5)."]
+
+
+def test_each_data_set_and_scale_has_its_own_tables(tmp_path):
+    store(tmp_path, "rec 0.1", [measured(1.0)])
+    store(tmp_path, "rec 0.1", [measured(2.0)], scale="tiny")
+    store(tmp_path, "rec 0.1", [measured(3.0)], dataset="other", run="else")
+    stems = [table.stem for table in build_tables(tmp_path, NOW)]
+    assert stems == ["table1-other-small", "table1-pack-small", "table1-pack-tiny"]
+
+
+def test_table_2_lists_the_published_methods_first(tmp_path):
+    errors = [measured(13.0, "attribute_error", "frozen-head-50000"), measured(12.0, "attribute_error")]
+    store(tmp_path, "rec 0.5", errors, protocol="attributes")
+    lines = texts(table(tmp_path, "table2-pack-small").blocks[0])
+    assert lines["Soft order+identity"]["paper (% error)"] == "8.64"
+    assert lines["Soft order+identity"]["attributes, probe (% error)"] == MISSING
+    ours = {"paper (% error)": "9.17", "attributes, head 50,000 (% error)": "13.00 [12.90, 13.10]"}
+    assert ours.items() <= lines["rec 0.5"].items()
+    assert lines["rec 0.5"]["attributes, probe (% error)"] == "12.00 [11.90, 12.10]"
+    assert list(lines)[-1] == "rec 0.5"
+
+
+def completions(home):
+    for label, value in (("mean_colour", 18.0), ("biharmonic", 20.0), ("rec 0.1", 21.5)):
+        for preset in PRESETS:
+            values = {"psnr/raw/image": value, "psnr/composite/hole": value - 5, "ssim/raw/image": value / 25}
+            cells = [measured(v, metric, preset) for metric, v in values.items()]
+            store(home, label, cells, protocol="occlusion", key=f"{label} {preset}")
+
+
+def test_table_3_has_the_papers_methods_beside_ours(tmp_path):
+    completions(tmp_path)
+    third = table(tmp_path, "table3-pack-small")
+    psnr, ssim = map(texts, third.blocks)
+    assert list(psnr) == [
+        "Context encoder (CE), published",
+        "Generative face completion (GFC), published",
+        "MDE-REC(0.1), published",
+        "Mean colour",
+        "Biharmonic fill",
+        "rec 0.1",
+    ]
+    assert list(psnr["Mean colour"]) == [f"{preset.replace('_', ' ')} (dB)" for preset in PRESETS]
+    assert psnr["Generative face completion (GFC), published"]["left eye (dB)"] == "18.9"
+    assert psnr["rec 0.1"]["mouth (dB)"] == "21.50 [21.40, 21.60] †"
+    assert psnr["Mean colour"]["mouth (dB)"] == "18.00 [17.90, 18.10]"
+    assert ssim["rec 0.1"]["mouth"] == "0.860 [0.760, 0.960] ≈"
+    assert third.reading[0] == (
+        "pSNR, Right half: rec 0.1 (21.50 dB) beats the biharmonic fill (20.00 dB); "
+        "rec 0.1 (21.50 dB) beats the mean colour (18.00 dB)."
+    )
+
+
+def test_all_readings_of_a_completion_are_in_the_second_table(tmp_path):
+    completions(tmp_path)
+    block = table(tmp_path, "table3-readings-pack-small").blocks[0]
+    assert block.title == "Right half" and len(block.columns) == 8
+    line = texts(block)["rec 0.1"]
+    assert line["pSNR composite, hole (dB)"] == "16.50 [16.40, 16.60] †"
+    assert line["pSNR raw, hole (dB)"] == MISSING
+
+
+def test_undefined_values_are_missing_cells_with_a_key(tmp_path):
+    nan = {"low": math.nan, "high": math.nan}
+    store(tmp_path, "rec 0.1", [measured(math.nan, **nan), measured(1.0, "landmark_distance_iod", **nan)])
+    block = table(tmp_path, "table1-pack-small").blocks[0]
+    cell = block.cells[[line.name for line in block.lines].index("rec 0.1")][1]
+    assert cell.text == MISSING and cell.keys == ("landmarks of rec 0.1-small-seed0",)
+    assert texts(table(tmp_path, "table1-interocular-pack-small").blocks[0])["rec 0.1"] == {
+        "landmarks, probe (% of inter-ocular)": "1.00"
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "higher", "verdict"),
+    [
+        (0.5, 0.4, 0.89, False, "better"),
+        (0.5, 0.4, 0.9, False, "overlap"),
+        (1.0, 0.95, 1.05, False, "overlap"),
+        (1.2, 1.11, 1.3, False, "worse"),
+        (1.2, 1.11, 1.3, True, "better"),
+        (1.2, math.nan, math.nan, True, ""),
+    ],
+)
+def test_verdicts_are_comparisons_of_intervals(value, low, high, higher, verdict):
+    reference = Cell("", 1.0, 0.9, 1.1)
+    assert compare(Cell("", value, low, high), reference, higher) == verdict
+
+
+def test_several_seeds_compare_by_the_range_of_their_intervals():
+    facts = {"n": 5, "run": "r", "key": "k"}
+    one, two = {"value": 1.0, "low": 0.5, "high": 1.1, "seed": 1}, {"value": 2.0, "low": 1.9, "high": 2.5, "seed": 0}
+    cell = cell_from_rows([one | facts, two | facts], 3)
+    assert (cell.low, cell.high, cell.seeds) == (0.5, 2.5, (0, 1))
+    assert cell.text == "1.500 ± 0.707 (2 seeds)"
+
+
+def test_files_are_written_and_every_cell_is_followed_to_its_row(tmp_path):
+    everybody(tmp_path)
+    paths = write_tables(tmp_path, tmp_path / "out", NOW)
+    assert sorted(path.name for path in paths) == [f"table1-pack-small.{end}" for end in ("csv", "md", "tex")]
+    text = (tmp_path / "out" / "table1-pack-small.csv").read_text(encoding="utf-8")
+    lines = list(csv.DictReader(text.splitlines()))
+    assert len(lines) == 13 * 3
+    found = {(line["line"], line["column"]): line for line in lines}
+    ours = found["re 0.33", "landmarks, probe"]
+    assert (ours["value"], ours["low"], ours["n"], ours["keys"]) == (
+        "1.05",
+        "0.9500000000000001",
+        "330",
+        "landmarks of re 0.33-small-seed0",
+    )
+    assert (ours["against_reference"], ours["source"], ours["split"]) == ("overlap", "rows", "test")
+    paper = found["re 0.33", "paper"]
+    assert (
+        paper["value"] == "1.719"
+        and paper["source"].endswith("The Missing Data Encoder, Table 1")
+        and not paper["keys"]
+    )
+    assert found["re 0.25", "landmarks, probe"]["value"] == ""
+
+
+def test_markdown_is_a_table_with_its_notes(tmp_path):
+    everybody(tmp_path)
+    text = markdown(table(tmp_path, "table1-pack-small"))
+    assert text.startswith("# Table 1: landmarks and attributes · pack · small\n\n## Landmarks, frozen encoder\n\n|")
+    assert "\n## What it says\n\n- Landmarks, head 5,000: none" in text and "\n## Notes\n\n- † better than" in text
+    assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
+
+
+def test_latex_spells_out_what_latex_would_read_as_a_command(tmp_path):
+    assert tex(r"95 % × ± ≈ † – a_b & #1 $x$ {y} ~ ^ \z") == (
+        r"95 \% $\times$ $\pm$ $\approx$ $\dagger$ -- a\_b \& \#1 \$x\$ \{y\} \textasciitilde{} \textasciicircum{} "
+        r"\textbackslash{}z"
+    )
+    everybody(tmp_path)
+    completions(tmp_path)
+    for made in build_tables(tmp_path, NOW):
+        text = latex(made)
+        assert text.isascii()
+        assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == len(made.blocks)
+        assert text.count("{") == text.count("}")
+
+
+def test_no_rows_is_one_sentence_that_says_what_to_do(tmp_path):
+    with pytest.raises(UserError, match=r"There are no rows under .*mdebench transfer attributes"):
+        write_tables(tmp_path, tmp_path / "out", NOW)
+    assert not (tmp_path / "out").exists()
+
+
+def strip(folder, record, shade):
+    """A run's sheet as the protocol writes it: input 10, completed `shade`, composite `shade` + 1, original 200."""
+    rows = [[np.full((8, 8, 3), value, np.uint8)] * 8 for value in (10, shade, shade + 1, 200)]
+    (folder / "sheets").mkdir(parents=True)
+    (folder / "run.json").write_text(record)
+    grid(rows).save(folder / "sheets" / "pack-occlusion-mouth.png")
+
+
+def test_contact_sheets_stack_the_runs_between_input_and_original(tmp_path):
+    for name, shade in (("a", 50), ("b", 90)):
+        strip(tmp_path / "runs" / name, f'{{"label": "rec {name}", "scale": "tiny", "seed": 0}}', shade)
+    (path,) = write_sheets(tmp_path, tmp_path / "out")
+    assert path == tmp_path / "out" / "pack-mouth.png"
+    column = np.asarray(Image.open(path))[GAP + 4 :: 8 + GAP, -(GAP + 4), 0]  # the middle of each row's last image
+    assert list(column) == [10, 50, 51, 90, 91, 200]
+
+
+def test_a_damaged_strip_is_named(tmp_path):
+    strip(tmp_path / "runs" / "a", '{"label": "rec", "scale": "tiny", "seed": 0}', 50)
+    (tmp_path / "runs" / "a" / "sheets" / "pack-occlusion-mouth.png").write_bytes(b"not a picture")
+    with pytest.raises(UserError, match=r"pack-occlusion-mouth\.png is damaged"):
+        write_sheets(tmp_path, tmp_path / "out")
