@@ -75,10 +75,15 @@ class Readout:
 
 
 def partition(pack: Pack, usable: npt.NDArray[np.bool_]) -> Partition:
-    """Training and validation images among the usable (N,); without any of the latter, every tenth of the former."""
+    """Training and validation images among the usable (N,); without any of the latter, every tenth of the former.
+
+    UserError when nothing is left to train on.
+    """
     train, val = (rows[usable[rows]] for rows in (pack.indices("train"), pack.indices("val")))
-    if len(val):
+    if len(train) and len(val):
         return Partition(train, val)
+    if len(train) < 2:
+        raise UserError(f"{pack.name} has too few training images with known targets: {len(train)}.")
     chosen = np.arange(len(train)) % HELD_OUT == 0
     note = f"no validation partition: alpha chosen on {chosen.sum():,} held-out training images"
     return Partition(train[~chosen], train[chosen], note)

@@ -101,10 +101,10 @@ def _rows(pack: Pack, split: str, known: npt.NDArray[np.bool_]) -> Indices:
 
 
 def _annotated_apart(pack: Pack, known: npt.NDArray[np.bool_]) -> Indices:
-    """All annotated images of a pack that has predicted ones too, when enough lie outside its test partition."""
+    """All annotated images of a pack with predicted ones to train on, when enough lie outside its test partition."""
     annotated = np.flatnonzero(known & (pack.landmark_source == ANNOTATED)).astype(np.int64)
     outside = np.setdiff1d(annotated, pack.indices("test"))
-    mixed = (known & (pack.landmark_source == PSEUDO)).any()
+    mixed = (pack.landmark_source[_rows(pack, "train", known)] == PSEUDO).any()
     return annotated if mixed and len(outside) >= FEWEST_ANNOTATED else annotated[:0]
 
 

@@ -137,6 +137,11 @@ def test_without_validation_a_tenth_of_train_is_held_out_and_said(pack):
     assert "alpha chosen on 3 held-out training images" in rows.note
 
 
+def test_nothing_to_train_on_is_refused(pack):
+    with pytest.raises(UserError, match="too few training images with known targets: 1"):
+        probes.partition(pack, np.arange(90) == 5)
+
+
 # --- the head
 
 
