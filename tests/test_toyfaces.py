@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mdebench.data.pack import ATTRIBUTES
-from mdebench.data.toyfaces import IDENTITIES, PICTURES, Chunk, generate, split_of
+from mdebench.data.toyfaces import IDENTITIES, PICTURES, Chunk, generate, parts, split_of
 from mdebench.data.toyfaces.attributes import EXCLUDED_BY, Draws, draw_attributes
 from mdebench.data.toyfaces.canvas import Face, blur, bump, landmarks, locate
 from mdebench.data.toyfaces.looks import looks
@@ -139,6 +139,15 @@ def test_every_attribute_is_seen(who):
         changed = {name: name not in ("No_Beard", "Young")} if name != "Male" else {"Male": who != "man"}
         difference = np.abs(draw(**changed) - plain).max(1)
         assert np.median((difference > 20).sum((1, 2))) >= 12, name
+
+
+def test_no_part_is_cut_by_its_window(monkeypatch):
+    draws = Draws(9, 0, 75, 1)
+    face = looks(draws, draw_attributes(draws))
+    noise = np.zeros((75, 3, 64, 64), np.float32)
+    windowed = render(face, 64, noise)[0].astype(int)
+    monkeypatch.setattr(parts, "MARGIN", 2.0)
+    assert np.abs(render(face, 64, noise)[0] - windowed).max() <= 2
 
 
 def test_blurry_is_a_blur():

@@ -1,8 +1,8 @@
 """The embedded data set: faces with CelebA's 40 attributes, exact landmarks, identities and splits, drawn by numpy.
 
-A picture is made of random numbers in three steps: who has which attribute (`attributes`), what that looks like in lengths
-and colours (`looks`), and the parts of the face painted one over another (`parts`, on a `canvas`). An identity keeps its
-share of those numbers over all its pictures; the rest (smile, pose, light, background, hat…) is drawn anew for each.
+A picture is made of random numbers in three steps: who has which attribute (`attributes`), what that looks like in
+lengths and colours (`looks`), and the parts of the face painted one over another (`parts`, on a `canvas`). An identity
+keeps its share of those numbers in all its pictures; the rest (smile, pose, light, background…) is drawn anew for each.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ BATCH = 25  # pictures drawn at once: few enough for a processor's cache
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some pictures: images (n, 3, H, W); attributes (n, 40), 0 or 1; landmarks (n, 5, 2), x, y in [0, 1]; identity (n,).
+    """Some pictures: images (n, 3, H, W); attributes (n, 40), 0 or 1; landmarks (n, 5, 2); identity (n,).
 
-    The landmarks are the left eye, right eye, nose, left and right corner of the mouth, as seen by the viewer.
+    The landmarks are x, y in [0, 1] of the left eye, right eye, nose, left and right corner of the mouth as seen.
     """
 
     images: NDArray[np.uint8]
@@ -41,8 +41,9 @@ class Chunk:
 def generate(count: int, size: int, seed: int = 0) -> Iterator[Chunk]:
     """Draw `count` pictures of size × size, in order, as chunks of at most 25.
 
-    The same seed gives the same pictures, and a shorter set is the beginning of a longer one. Pictures 500 b … 500 b + 499
-    show the identities 100 b … 100 b + 99 in turn, five times each. UserError for a size below 16 or a negative count.
+    The same seed gives the same pictures, and a shorter set is the beginning of a longer one. Pictures 500 b to
+    500 b + 499 show the identities 100 b to 100 b + 99 in turn, five times each. UserError for a size below 16 or a
+    negative count.
     """
     if size < 16 or count < 0:
         raise UserError(f"toyfaces: cannot draw {count} faces of {size} × {size} pixels; the smallest size is 16.")

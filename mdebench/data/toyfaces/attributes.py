@@ -1,7 +1,7 @@
 """Who has which of the 40 attributes: random people with CelebA's rates and its main correlations.
 
-Sex and age come first. Every other attribute cuts a Gaussian at CelebA's rate among people of that sex and age (a Gaussian
-copula); a few common factors (a smile, weight, grooming, beards) make attributes go together, and some exclude each other.
+Sex and age come first. Every other attribute cuts a Gaussian at CelebA's rate among people of that sex and age (a
+Gaussian copula). A few common factors (a smile, weight, grooming, beards) make some go together; some exclude others.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from mdebench.data.toyfaces.canvas import Array
 Has = dict[str, NDArray[np.bool_]]  # attribute → who has it, (n,)
 P_MALE, P_YOUNG = 0.417, (0.874, 0.633)  # shares in CelebA; of the young among women, among men
 FACTORS = ("smile", "weight", "groomed", "beard", "whiskers")
-# Each attribute's share in CelebA, in per cent, among older women, young women, older men, young men (counted in its public
-# annotation); how much of its remaining chance belongs to the identity; its loadings on the common factors. The smile
-# belongs to a picture, the other factors to the identity: so what an identity fixes (1.0) does not load on the smile.
+# Each attribute's share in CelebA, in per cent, among older women, young women, older men, young men (counted in its
+# public annotation); how much of its remaining chance belongs to the identity; its loadings on the common factors.
+# The smile is a picture's, the other factors an identity's: so what an identity fixes (1.0) must not load on the smile.
 TABLE = """
 5_o_Clock_Shadow     0.0   0.0  15.2  33.3  0.8  beard=.8
 Arched_Eyebrows     38.1  42.5   3.5   6.4  1.0  groomed=.6
@@ -102,13 +102,13 @@ def draw_attributes(draws: Draws) -> Has:
     has: Has = {"Male": male, "Young": young}
     rates, latent = {}, {}
     for line in TABLE.strip().splitlines():
-        name, *rate, share, loadings = line.split(maxsplit=6) if "=" in line else [*line.split(), ""]
+        name, *rate, share = line.split()[:6]
         rates[name] = np.array(rate, float) / 100
-        loads = {factor: float(load) for factor, load in (word.split("=") for word in loadings.split())}
+        loads = {factor: float(load) for factor, load in (word.split("=") for word in line.split()[6:])}
         own = np.sqrt(float(share)) * draws.identity() + np.sqrt(1 - float(share)) * draws.picture()
         own *= np.sqrt(1 - sum(load * load for load in loads.values()))
         latent[name] = own + sum(load * factors[factor] for factor, load in loads.items())
-    for name in [*(rates.keys() - EXCLUDED_BY.keys()), *EXCLUDED_BY]:
+    for name in [*(name for name in rates if name not in EXCLUDED_BY), *EXCLUDED_BY]:
         rivals = EXCLUDED_BY.get(name, ())
         room = 1 - sum(rates[rival] for rival in rivals)  # a higher rate among the rest makes up for the excluded
         cut = quantile(np.clip(rates[name] / np.maximum(room, 0.01), 1e-6, 1 - 1e-6))

@@ -1,9 +1,9 @@
 """The canvas on which toy faces are drawn: face coordinates, signed distances, pose, light and lens.
 
-A canvas holds planes in face coordinates: x to the right of the face's midline, y downwards, both in image widths, as if
-every face looked straight ahead. Shapes are smooth distance fields, so they have antialiased edges at any picture size.
-Pose is a property of the coordinates alone: a pixel looks up the face point that it sees (`locate`), and a landmark finds
-its pixel by the inverse (`project`): landmarks are exact by construction. `shade` lights the finished relief.
+A canvas holds planes in face coordinates: x to the right of the face's midline, y downwards, both in image widths, as
+if every face looked straight ahead. Shapes are smooth distance fields: their edges are antialiased at any picture size.
+Pose is a property of the coordinates alone: a pixel looks up the face point that it sees (`locate`), and a landmark
+finds its pixel by the inverse (`project`): landmarks are exact by construction. `shade` lights the finished relief.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Canvas:
 
     def cover(self, distance: Array, soft: float = 0.0) -> Array:
         """Share of each pixel inside a shape, given the signed distance to its edge (negative inside)."""
-        return np.minimum(np.maximum(0.5 - distance / (self.pixel + soft), 0), 1)
+        share: Array = np.minimum(np.maximum(0.5 - distance / (self.pixel + soft), 0), 1)
+        return share
 
     def paint(self, share: Array, colour: Array, relief: Array | None = None, gloss: float | None = None) -> None:
         """Lay a colour (n, 3, 1, 1) or (n, 3, h, w), and with it a height and a gloss, over `share` (n, h, w)."""
@@ -100,11 +101,12 @@ def arch(distance: Array) -> Array:
 def _depth(x: Array, y: Array) -> Array:
     """How far each point of the image stands towards the viewer: a dome and a nose (1 at the top of the dome)."""
     u, v = x / 0.37, (y - 0.5) / 0.5
-    return np.maximum(1 - u * u - v * v, 0) + 0.45 * bump(x / 0.16, (y - 0.57) / 0.2)
+    dome: Array = np.maximum(1 - u * u - v * v, 0)
+    return dome + 0.45 * bump(x / 0.16, (y - 0.57) / 0.2)
 
 
 def locate(x: Array, y: Array, face: Face) -> tuple[Array, Array]:
-    """The face points seen at image points x, y in [0, 1]: undo shift, scale and roll, then turn the head (yaw, pitch)."""
+    """The face points seen at image points x, y in [0, 1]: undo shift, scale, roll, then turn the head (yaw, pitch)."""
     x, y = x - MIDLINE - face["shift_x"], y - 0.5 - face["shift_y"]
     c, s = np.cos(face["roll"]) / face["zoom"], np.sin(face["roll"]) / face["zoom"]
     x, y = c * x + s * y, c * y - s * x + 0.5
@@ -148,7 +150,8 @@ def shade(c: Canvas, f: Face) -> Array:
     for _ in range(4):  # to the power 16
         gloss = gloss * gloss
     light = f["light"] * (f["ambient"] + (1.1 - f["ambient"]) * lambert)[:, None]
-    return c.planes[:, RGB] * light + (c.planes[:, GLOSS] * gloss)[:, None]
+    lit: Array = c.planes[:, RGB] * light + (c.planes[:, GLOSS] * gloss)[:, None]
+    return lit
 
 
 def blur(images: Array, sigma: float) -> Array:

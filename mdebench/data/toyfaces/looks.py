@@ -1,6 +1,6 @@
 """The looks of toy faces: traits (lengths, curvatures, light) and colours, given attributes.
 
-A trait is a Gaussian whose mean the attributes move: TRAITS is where each attribute becomes visible in a face's geometry.
+A trait is a Gaussian whose mean the attributes move: TRAITS is where attributes become visible in a face's geometry.
 What an identity fixes is drawn once for all its pictures. Colours lie on ramps, and attributes choose the ramp.
 """
 
@@ -18,7 +18,7 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Trait:
-    """A number of an identity or of a picture: mean, spread (standard deviation, cut at two), what each attribute adds."""
+    """A number of an identity or a picture: mean, standard deviation (cut at two of them), what each attribute adds."""
 
     mean: float
     std: float
@@ -64,7 +64,7 @@ TRAITS: dict[str, Trait] = {
     "lip": _fixed(0.022, 0.003, Big_Lips=0.016, Male=-0.004, Young=0.003),
     "smile": _varying(0.008, 0.003, Smiling=0.026),
     "gap": _varying(0.034, 0.005, Smiling=0.008),
-    "asymmetry": _fixed(0.0, 0.006),
+    "asymmetry": _fixed(0.0, 0.005),
     "brim": _varying(0.44, 0.05),
     "lens": _fixed(0.075, 0.008),
     "drop": _fixed(0.065, 0.012),
@@ -110,8 +110,9 @@ def _body_colours(draws: Draws, has: Has) -> dict[str, Array]:
             default = np.where(has[name][:, None], ramp, default)
         return default
 
+    tone = draws.identity() - 0.5 - 0.9 * has["Blond_Hair"] + 0.4 * has["Black_Hair"]
     skin = one_of(
-        _ramp(draws.identity() - 0.4, (0.93, 0.74, 0.62), (0.88, 0.66, 0.52), (0.72, 0.50, 0.37), (0.42, 0.27, 0.19)),
+        _ramp(tone, (0.93, 0.74, 0.62), (0.88, 0.66, 0.52), (0.72, 0.50, 0.37), (0.42, 0.27, 0.19)),
         Pale_Skin=_ramp(draws.identity(), (1.00, 0.90, 0.86), (0.98, 0.87, 0.82)),
     )
     hair = one_of(
@@ -129,7 +130,13 @@ def _body_colours(draws: Draws, has: Has) -> dict[str, Array]:
         "beard": 0.8 * hair + 0.01,
         "lips": one_of(skin * (0.88, 0.66, 0.66), Wearing_Lipstick=rouge),
         "lash_colour": one_of(np.full_like(skin, 0.05), Male=skin * (0.27, 0.22, 0.20)),
-        "iris": _ramp(draws.identity(), (0.20, 0.11, 0.06), (0.30, 0.18, 0.09), (0.25, 0.35, 0.22), (0.25, 0.42, 0.60)),
+        "iris": _ramp(
+            draws.identity() - tone - 0.8,
+            (0.20, 0.11, 0.06),
+            (0.30, 0.18, 0.09),
+            (0.25, 0.35, 0.22),
+            (0.25, 0.42, 0.60),
+        ),
         "shadow": _ramp(draws.picture(), (0.42, 0.22, 0.32), (0.30, 0.30, 0.48), (0.38, 0.24, 0.18))
         * (0.5 + 0.5 * skin),
     }
@@ -157,11 +164,11 @@ def _other_colours(draws: Draws) -> dict[str, Array]:
 
 def looks(draws: Draws, has: Has) -> Face:
     """All that the drawing needs to know of the people with these attributes."""
-    male, bearded = has["Male"], ~has["No_Beard"]
+    long = (draws.identity() < np.where(has["Male"], -1.7, 1.2)) & ~has["Bald"]
     has = has | {
-        "Long_Hair": (draws.identity() < np.where(male, -1.7, 1.2)) & ~has["Bald"],
-        "Bob": ~male & (draws.identity() < -0.7),
-        "Full_Beard": bearded & ~(has["Goatee"] | has["Mustache"] | has["Sideburns"]),
+        "Long_Hair": long,
+        "Bob": long & ~has["Male"] & (draws.identity() < -0.7),
+        "Full_Beard": ~(has["No_Beard"] | has["Goatee"] | has["Mustache"] | has["Sideburns"]),
     }
     values: dict[str, Array] = {}
     for name, trait in TRAITS.items():

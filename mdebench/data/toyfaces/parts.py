@@ -1,7 +1,7 @@
 """The parts of a toy face, from back to front: each paints its colour and its relief on the canvas.
 
-A part is a function `part(canvas, face)`. PARTS, at the end, lists all of them with the people who have each and the window
-in which it draws; `render` goes through that list and then lights the whole. Lengths are in image widths, colours in [0, 1].
+A part is a function `part(canvas, face)`. PARTS, at the end, lists all of them with the people who have each and the
+window in which it draws; `render` goes through that list, then lights the whole. Lengths are in image widths.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def background(c: Canvas, f: Face) -> None:
 
 
 def _paint_hair(c: Canvas, f: Face, share: Array, lift: float) -> None:
-    """Strands over a dome. Long hair runs in arcs from the parting and hangs; short hair fans out; waves swing and curl."""
+    """Strands over a dome: long hair runs in arcs from the parting and hangs; short hair fans out; waves swing."""
     wavy, straight, p = f["Wavy_Hair"], f["Straight_Hair"], f["phase"]
     dome = np.sqrt(np.maximum(1 - (c.x / 0.45) ** 2 - (np.minimum(c.y - 0.42, 0) / 0.52) ** 2, 0.02))
     crown, parting = np.hypot(c.x, np.minimum(c.y - 0.42, 0)), c.x - 0.4 * f["part"]
@@ -66,7 +66,9 @@ def _hair_outline(c: Canvas, f: Face) -> Array:
     sides = c.side - f["hair_width"] - f["Long_Hair"] * curve
     dome = ellipse(c.x, c.y - 0.42, f["hair_width"], 0.455)
     nape = 1.3 * (1 - f["Long_Hair"]) * (c.side - f["face_width"])  # cut short, it rises behind the ear
-    return np.maximum(np.where(c.y < 0.42, dome, sides) + ragged, c.y - f["hair_length"] + nape + 0.8 * ragged)
+    end = c.y - f["hair_length"] + nape + 0.8 * ragged
+    outline: Array = np.maximum(np.where(c.y < 0.42, dome, sides) + ragged, end)
+    return outline
 
 
 def back_hair(c: Canvas, f: Face) -> None:
@@ -134,9 +136,10 @@ def ears(c: Canvas, f: Face) -> None:
 def _head_norm(c: Canvas, f: Face) -> Array:
     """1 on the outline of the head, less inside: an ellipse that tapers to the chin, its jaw squared off."""
     v = (c.y - HEAD_Y) / np.where(c.y < HEAD_Y, 0.43, f["chin"] - HEAD_Y)
-    low = np.maximum(v, 0) ** 2
+    low = np.clip(v, 0, 1) ** 2
     u = c.side / (f["face_width"] * (1 - f["taper"] * low))
-    return np.sqrt(np.maximum(u * u + v * v - f["square"] * u * u * low, 0))
+    norm: Array = np.sqrt(np.maximum(u * u + v * v - f["square"] * u * u * low, 0))
+    return norm
 
 
 def head(c: Canvas, f: Face) -> None:
@@ -437,21 +440,22 @@ MARGIN = 0.07  # pose moves no point by more
 
 def render(face: Face, size: int, noise: Array) -> tuple[NDArray[np.uint8], Array]:
     """Draw n faces: images (n, 3, size, size), landmarks (n, 5, 2). `noise` (n, 3, size, size): the sensor's, std 1."""
-    n, pixel = len(noise), 1 / size
+    pixel = 1 / size
     centres = (np.arange(size, dtype=np.float32) + 0.5) * pixel
-    planes = np.zeros((n, 8, size, size), np.float32)
+    planes = np.zeros((len(noise), 8, size, size), np.float32)
     planes[:, X], planes[:, Y] = locate(centres[None, None, :], centres[None, :, None], face)
     for part, who, (x0, x1, y0, y1) in PARTS:
-        has = np.ones(n, bool) if not who else (face[who.lstrip("!")][:, 0, 0] > 0.5) != who.startswith("!")
-        rows = np.flatnonzero(has)
-        left, right, top, bottom = (
-            int(np.clip(v * size, 0, size))
-            for v in (MIDLINE + x0 - MARGIN, MIDLINE + x1 + MARGIN + pixel, y0 - MARGIN, y1 + MARGIN + pixel)
-        )
+        left, top = (max(int((v - MARGIN) * size), 0) for v in (MIDLINE + x0, y0))
+        right, bottom = (int((v + MARGIN) * size) + 1 for v in (MIDLINE + x1, y1))
+        window = planes[:, :, top:bottom, left:right]
+        if not who:
+            part(Canvas(window, pixel), face)
+            continue
+        rows = np.flatnonzero((face[who.lstrip("!")][:, 0, 0] > 0.5) != who.startswith("!"))
         if len(rows):
-            patch = planes[rows, :, top:bottom, left:right]
+            patch = window[rows]
             part(Canvas(patch, pixel), face.rows(rows))
-            planes[rows, :X, top:bottom, left:right] = patch[:, :X]
+            window[rows] = patch
     images = shade(Canvas(planes, pixel), face)
     blurry = np.flatnonzero(face["Blurry"][:, 0, 0] > 0.5)
     images[blurry] = blur(images[blurry], 0.025 * size)
