@@ -116,7 +116,7 @@ def cell_from_rows(rows: Iterable[Mapping[Any, Any]], digits: int) -> Cell:
         value=math.fsum(values) / len(values),
         low=math.nan if any(map(math.isnan, lows)) else min(lows),
         high=math.nan if any(map(math.isnan, highs)) else max(highs),
-        sd=stdev(values) if len(values) > 1 else math.nan,
+        sd=stdev(values) if len(values) > 1 and not any(map(math.isnan, values)) else math.nan,
         n=max(row["n"] for row in rows),
         seeds=tuple(row["seed"] for row in rows),
         runs=tuple(row["run"] for row in rows),

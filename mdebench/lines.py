@@ -85,6 +85,11 @@ def lines_of(rows: pd.DataFrame, published: Iterable[tuple[str, str]] = ()) -> l
     return sorted(lines, key=rank)
 
 
+def line_of(info: Mapping[str, Any]) -> Line:
+    """The line of a run, from its run.json."""
+    return Line(NAMES.get(info["method"], info["label"]), info["label"], info["method"])
+
+
 def rank(line: Line) -> tuple[int, float, str]:
     """Trivial rows, the paper's variants by S, then all others by name."""
     place = ORDER.index(line.method) if line.method in ORDER else len(ORDER)

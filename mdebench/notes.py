@@ -54,7 +54,7 @@ def reading(block: Block, columns: Iterable[Column], references: Mapping[str, tu
             found = [cell for line, cell in _cells(block, at).items() if line.method == method]
             clauses += _clauses(trained, found[0], called, column) if found else []
         if clauses:
-            sentences.append(f"{column.title[0].upper()}{column.title[1:]}: {'; '.join(clauses)}.")
+            sentences.append(f"{column.title}: {'; '.join(clauses)}.")
     return sentences
 
 

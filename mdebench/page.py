@@ -13,9 +13,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from PIL import Image, UnidentifiedImageError
 
-from mdebench.cells import MISSING, Line, Table
+from mdebench.cells import MISSING, Table
 from mdebench.errors import UserError
-from mdebench.lines import NAMES, rank
+from mdebench.lines import line_of, rank
 from mdebench.runs import list_runs, write_atomically
 from mdebench.tables import build_tables
 
@@ -44,11 +44,10 @@ def write_page(home: Path, out: Path, versions: Mapping[str, int], title: str = 
     environment = Environment(
         loader=PackageLoader("mdebench", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["duration"] = duration
+    environment.filters |= {"duration": duration, "name": lambda info: line_of(info).name}
     text = environment.get_template("page.html.j2").render(
         title=title,
         runs=runs,
-        names=NAMES,
         missing=MISSING,
         main=[table for table in tables if not _folded(table)],
         folded=[table for table in tables if _folded(table)],
@@ -74,7 +73,7 @@ def _folded(table: Table) -> bool:
 
 
 def _run_order(info: Mapping[str, Any]) -> tuple[Any, ...]:
-    return info["pack"], info["scale"], rank(Line(info["label"], info["label"], info["method"])), info["seed"]
+    return info["pack"], info["scale"], rank(line_of(info)), info["seed"]
 
 
 def _sheet(path: Path) -> Picture:
@@ -89,8 +88,8 @@ def _samples(home: Path, runs: Sequence[Mapping[str, Any]]) -> list[Picture]:
     for info in runs:
         paths = sorted((home / "runs" / info["name"] / "samples").glob("*.png"))
         if paths:
-            alt = f"Training samples of {info['label']}: what the network saw, its completion, and the originals."
-            found.append(_picture(paths[-1], f"{info['label']}, seed {info['seed']}", alt))
+            alt = f"Training samples of {line_of(info).name}: what the network saw, its completion, and the originals."
+            found.append(_picture(paths[-1], f"{line_of(info).name}, seed {info['seed']}", alt))
     return found
 
 

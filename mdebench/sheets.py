@@ -4,7 +4,6 @@ The runs' own strips (input, completed, composite, original) are stacked under l
 go to `results/sheets/`, which git ignores.
 """
 
-import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from mdebench.errors import UserError
+from mdebench.lines import line_of, rank
 from mdebench.pictures import GAP, grid
+from mdebench.runs import Run
 
 Strip = NDArray[np.uint8]  # (h, w, 3): one row of a run's sheet
 STRIPS = 4  # input, completed, composite, original
@@ -41,36 +42,33 @@ def write_sheets(home: Path, out: Path) -> list[Path]:
 
 
 def _stack(paths: list[Path]) -> Image.Image:
-    """One labelled picture of several runs' strips."""
-    infos = [_info(path) for path in paths]
-    labels = [str(info["label"]) for info in infos]
+    """One labelled picture of several runs' strips, in the order of the tables."""
+    runs = sorted(((_info(path), path) for path in paths), key=lambda run: (rank(line_of(run[0])), str(run[1])))
+    names = [line_of(info).name for info, _ in runs]
     groups: dict[bytes, list[tuple[str, list[Strip]]]] = defaultdict(list)
-    for info, label, path in zip(infos, labels, paths):
+    for (info, path), name in zip(runs, names):
         strips = _cut(path)
-        name = label if labels.count(label) == 1 else f"{label} {info['scale']} seed {info['seed']}"
-        groups[strips[0].tobytes() + strips[-1].tobytes()].append((name, strips))
-    rows, names = [], []
+        label = name if names.count(name) == 1 else f"{name}, {info['scale']}, seed {info['seed']}"
+        groups[strips[0].tobytes() + strips[-1].tobytes()].append((label, strips))
+    rows: list[tuple[str, Strip]] = []
     for members in groups.values():
-        first = members[0][1]
-        rows.append(first[0])
-        names.append("input")
-        for name, (_, completed, composite, _) in members:
-            rows += [completed, composite]
-            names += [name, "with seen pixels"]
-        rows.append(first[-1])
-        names.append("original")
-    return grid([[row] for row in rows], names)
+        _, (seen, *_, original) = members[0]
+        rows.append(("input", seen))
+        for label, (_, completed, composite, _) in members:
+            rows.append((label, completed))
+            if not np.array_equal(completed, composite):
+                rows.append(("with seen pixels", composite))
+        rows.append(("original", original))
+    return grid([[strip] for _, strip in rows], [label for label, _ in rows])
 
 
 def _info(path: Path) -> dict[str, Any]:
-    """The run's record beside whose sheets `path` lies."""
-    record = path.parent.parent / "run.json"
-    try:
-        info: dict[str, Any] = json.loads(record.read_text())
-    except (OSError, ValueError) as error:
+    """The record of the run whose sheet `path` is."""
+    info = Run(path.parent.parent).info
+    if not info:
         raise UserError(
-            f"{record} is missing or damaged ({error}); delete the folder to start this run again"
-        ) from error
+            f"{path} lies in a folder without run.json; delete {path.parent.parent}, or train its run again"
+        )
     return info
 
 

@@ -69,7 +69,7 @@ class View:
             ("Landmarks", "landmark_distance", "px", "the mean shape", self._landmarks("frozen")),
             ("Attributes", "attribute_error", "% error", "the majority value", self._attributes("frozen")),
         ):
-            paper = Column("paper", "", "head-5000", metric, unit, published=True)
+            paper = Column("Paper", "", "head-5000", metric, unit, published=True)
             blocks.append(self._block(f"{title}, frozen encoder", [paper, *ours], lines, 1, "pixels"))
             told = [column for column in ours if column.metric == metric and column.split == "test"]
             references = {"pixels": (PIXELS, PROBE), "random": ("random weights", ""), "constant": (constant, PROBE)}
@@ -91,7 +91,7 @@ class View:
         """Table 2: the published list, then ours; a published line of a variant stands on the variant's line."""
         rows = self._of("attributes")
         columns = [
-            Column("paper", "", "", "attribute_error", "% error", published=True),
+            Column("Paper", "", "", "attribute_error", "% error", published=True),
             *self._attributes("frozen", [LONG_HEAD]),
         ]
         own = [(label, name) for label, name in self._published(2) if label.startswith("rec")]
@@ -140,14 +140,14 @@ class View:
         rows = self._of("landmarks")
         rows = rows[rows["metric"] == metric]
         return [
-            Column(f"landmarks{also}, {called}", "landmarks", setting, metric, unit, split, against=PROBE)
+            Column(f"Landmarks{also}, {called}", "landmarks", setting, metric, unit, split, against=PROBE)
             for split, also in (("test", ""), ("annotated", " (annotated)"))
             for setting, called in _settings(rows.loc[rows["split"] == split, "setting"], kind)
         ]
 
     def _attributes(self, kind: str, heads: Sequence[int] = ()) -> list[Column]:
         found = self._of("attributes")["setting"]
-        metrics = (("attributes", "attribute_error", "% error"), ("balanced accuracy", "balanced_accuracy", "%"))
+        metrics = (("Attributes", "attribute_error", "% error"), ("Balanced accuracy", "balanced_accuracy", "%"))
         return [
             Column(f"{title}, {called}", "attributes", setting, metric, unit, against=PROBE)
             for title, metric, unit in metrics

@@ -67,11 +67,11 @@ def test_table_1_says_what_beats_raw_pixels(tmp_path):
     everybody(tmp_path)
     first = table(tmp_path, "table1-pack-small")
     assert texts(first.blocks[0])["rec 0.1"] == {
-        "paper (px)": "1.509",
-        "landmarks, head 5,000 (px of 96)": "2.40 [2.30, 2.50]",
-        "landmarks, probe (px of 96)": "1.40 [1.30, 1.50]",
+        "Paper (px)": "1.509",
+        "Landmarks, head 5,000 (px of 96)": "2.40 [2.30, 2.50]",
+        "Landmarks, probe (px of 96)": "1.40 [1.30, 1.50]",
     }
-    probe = {name: line["landmarks, probe (px of 96)"] for name, line in texts(first.blocks[0]).items()}
+    probe = {name: line["Landmarks, probe (px of 96)"] for name, line in texts(first.blocks[0]).items()}
     assert probe == {
         "Majority value / mean shape": "2.40 [2.30, 2.50]",
         "Raw pixels (ridge, 21×21)": "0.98 [0.88, 1.08]",
@@ -94,7 +94,7 @@ def test_a_trained_head_is_marked_against_the_best_readout_of_pixels(tmp_path):
     """The head on rec 0.5 gives 1.70 px: better than the head on pixels (1.98), worse than their ridge probe (0.98)."""
     everybody(tmp_path)
     block = table(tmp_path, "table1-pack-small").blocks[0]
-    assert texts(block)["rec 0.5"]["landmarks, head 5,000 (px of 96)"] == "1.70 [1.60, 1.80]"
+    assert texts(block)["rec 0.5"]["Landmarks, head 5,000 (px of 96)"] == "1.70 [1.60, 1.80]"
 
 
 def test_the_reading_is_made_of_the_numbers(tmp_path):
@@ -125,9 +125,9 @@ def test_annotated_landmarks_and_fine_tuning_have_columns_where_they_exist(tmp_p
     assert [block.title for block in first.blocks] == ["Landmarks, frozen encoder", "Fine-tuned encoder"]
     frozen, tuned = map(texts, first.blocks)
     assert list(frozen)[-1] == "zeta"
-    assert frozen["zeta"]["landmarks (annotated), probe (px of 96)"] == "1.30 [1.20, 1.40]"
-    assert frozen["rec 0.1"]["landmarks (annotated), probe (px of 96)"] == MISSING
-    assert tuned == {"zeta": {"landmarks, head 5,000 (px of 96)": "0.50 [0.40, 0.60] †"}}
+    assert frozen["zeta"]["Landmarks (annotated), probe (px of 96)"] == "1.30 [1.20, 1.40]"
+    assert frozen["rec 0.1"]["Landmarks (annotated), probe (px of 96)"] == MISSING
+    assert tuned == {"zeta": {"Landmarks, head 5,000 (px of 96)": "0.50 [0.40, 0.60] †"}}
     assert any("annotated 227 and test 330" in note for note in first.footnotes)
 
 
@@ -137,7 +137,7 @@ def test_seeds_are_a_mean_and_a_spread(tmp_path):
     for seed, value in enumerate((1.0, 1.2, 1.7)):
         store(tmp_path, "rec 0.3", [measured(value)], seed=seed)
     first = table(tmp_path, "table1-pack-small")
-    assert texts(first.blocks[0])["rec 0.3"]["landmarks, probe (px of 96)"] == "1.30 ± 0.36 (3 seeds) ≈"
+    assert texts(first.blocks[0])["rec 0.3"]["Landmarks, probe (px of 96)"] == "1.30 ± 0.36 (3 seeds) ≈"
     assert any(note.startswith("Seeds: 0 (") and note.endswith("; 0, 1, 2 (rec 0.3).") for note in first.footnotes)
 
 
@@ -145,15 +145,15 @@ def test_variants_of_one_label_stand_apart(tmp_path):
     store(tmp_path, "rec 0.1", [measured(1.0)], settings={"S": 0.1, "width": 16}, run="a", key="a")
     store(tmp_path, "rec 0.1", [measured(2.0)], settings={"S": 0.1, "width": 32}, run="b", key="b")
     lines = texts(table(tmp_path, "table1-pack-small").blocks[0])
-    assert lines["rec 0.1 (width=16)"]["landmarks, probe (px of 96)"] == "1.00 [0.90, 1.10]"
-    assert lines["rec 0.1 (width=32)"] == {"paper (px)": "1.509", "landmarks, probe (px of 96)": "2.00 [1.90, 2.10]"}
+    assert lines["rec 0.1 (width=16)"]["Landmarks, probe (px of 96)"] == "1.00 [0.90, 1.10]"
+    assert lines["rec 0.1 (width=32)"] == {"Paper (px)": "1.509", "Landmarks, probe (px of 96)": "2.00 [1.90, 2.10]"}
     assert "rec 0.1" not in lines
 
 
 def test_a_label_with_s_finds_the_papers_line_without(tmp_path):
     store(tmp_path, "inpainting 0.25", [measured(1.0)])
     lines = texts(table(tmp_path, "table1-pack-small").blocks[0])
-    assert lines["inpainting 0.25"]["paper (px)"] == "5.411"
+    assert lines["inpainting 0.25"]["Paper (px)"] == "5.411"
     assert "inpainting" not in lines
 
 
@@ -161,7 +161,7 @@ def test_a_run_trained_again_supersedes_and_is_never_averaged(tmp_path):
     store(tmp_path, "rec 0.1", [measured(9.0)], key="old", weights_hash="0ld" * 20)
     store(tmp_path, "rec 0.1", [measured(1.0)], key="new", time="2026-01-02T00:00:00.000+00:00")
     first = table(tmp_path, "table1-pack-small")
-    assert texts(first.blocks[0])["rec 0.1"]["landmarks, probe (px of 96)"] == "1.00 [0.90, 1.10]"
+    assert texts(first.blocks[0])["rec 0.1"]["Landmarks, probe (px of 96)"] == "1.00 [0.90, 1.10]"
     superseded = [note for note in first.footnotes if note.startswith("Superseded")]
     assert len(superseded) == 1 and "1 older rows of rec 0.1-small-seed0 (weights 0ld0ld0l)" in superseded[0]
 
@@ -170,7 +170,7 @@ def test_equal_runs_are_not_seeds(tmp_path):
     store(tmp_path, "rec 0.1", [measured(9.0)], key="one", run="one")
     store(tmp_path, "rec 0.1", [measured(1.0)], key="two", run="two", time="2026-01-02T00:00:00.000+00:00")
     first = table(tmp_path, "table1-pack-small")
-    assert texts(first.blocks[0])["rec 0.1"]["landmarks, probe (px of 96)"] == "1.00 [0.90, 1.10]"
+    assert texts(first.blocks[0])["rec 0.1"]["Landmarks, probe (px of 96)"] == "1.00 [0.90, 1.10]"
     assert "Runs one and two agree in settings and seed: two, measured last, is shown." in first.footnotes
 
 
@@ -213,11 +213,11 @@ def test_table_2_lists_the_published_methods_first(tmp_path):
     errors = [measured(13.0, "attribute_error", "frozen-head-50000"), measured(12.0, "attribute_error")]
     store(tmp_path, "rec 0.5", errors, protocol="attributes")
     lines = texts(table(tmp_path, "table2-pack-small").blocks[0])
-    assert lines["Soft order+identity"]["paper (% error)"] == "8.64"
-    assert lines["Soft order+identity"]["attributes, probe (% error)"] == MISSING
-    ours = {"paper (% error)": "9.17", "attributes, head 50,000 (% error)": "13.00 [12.90, 13.10]"}
+    assert lines["Soft order+identity"]["Paper (% error)"] == "8.64"
+    assert lines["Soft order+identity"]["Attributes, probe (% error)"] == MISSING
+    ours = {"Paper (% error)": "9.17", "Attributes, head 50,000 (% error)": "13.00 [12.90, 13.10]"}
     assert ours.items() <= lines["rec 0.5"].items()
-    assert lines["rec 0.5"]["attributes, probe (% error)"] == "12.00 [11.90, 12.10]"
+    assert lines["rec 0.5"]["Attributes, probe (% error)"] == "12.00 [11.90, 12.10]"
     assert list(lines)[-1] == "rec 0.5"
 
 
@@ -247,7 +247,7 @@ def test_table_3_has_the_papers_methods_beside_ours(tmp_path):
     assert psnr["Mean colour"]["mouth (dB)"] == "18.00 [17.90, 18.10]"
     assert ssim["rec 0.1"]["mouth"] == "0.860 [0.760, 0.960] ≈"
     assert third.reading[0] == (
-        "pSNR, Right half: rec 0.1 (21.50 dB) beats the biharmonic fill (20.00 dB); "
+        "pSNR, right half: rec 0.1 (21.50 dB) beats the biharmonic fill (20.00 dB); "
         "rec 0.1 (21.50 dB) beats the mean colour (18.00 dB)."
     )
 
@@ -268,7 +268,7 @@ def test_undefined_values_are_missing_cells_with_a_key(tmp_path):
     cell = block.cells[[line.name for line in block.lines].index("rec 0.1")][1]
     assert cell.text == MISSING and cell.keys == ("landmarks of rec 0.1-small-seed0",)
     assert texts(table(tmp_path, "table1-interocular-pack-small").blocks[0])["rec 0.1"] == {
-        "landmarks, probe (% of inter-ocular)": "1.00"
+        "Landmarks, probe (% of inter-ocular)": "1.00"
     }
 
 
@@ -294,6 +294,7 @@ def test_several_seeds_compare_by_the_range_of_their_intervals():
     cell = cell_from_rows([one | facts, two | facts], 3)
     assert (cell.low, cell.high, cell.seeds) == (0.5, 2.5, (0, 1))
     assert cell.text == "1.500 ± 0.707 (2 seeds)"
+    assert cell_from_rows([one | facts, two | facts | {"value": math.nan}], 3).text == MISSING
 
 
 def test_files_are_written_and_every_cell_is_followed_to_its_row(tmp_path):
@@ -304,7 +305,7 @@ def test_files_are_written_and_every_cell_is_followed_to_its_row(tmp_path):
     lines = list(csv.DictReader(text.splitlines()))
     assert len(lines) == 13 * 3
     found = {(line["line"], line["column"]): line for line in lines}
-    ours = found["re 0.33", "landmarks, probe"]
+    ours = found["re 0.33", "Landmarks, probe"]
     assert (ours["value"], ours["low"], ours["n"], ours["keys"]) == (
         "1.05",
         "0.9500000000000001",
@@ -312,13 +313,13 @@ def test_files_are_written_and_every_cell_is_followed_to_its_row(tmp_path):
         "landmarks of re 0.33-small-seed0",
     )
     assert (ours["against_reference"], ours["source"], ours["split"]) == ("overlap", "rows", "test")
-    paper = found["re 0.33", "paper"]
+    paper = found["re 0.33", "Paper"]
     assert (
         paper["value"] == "1.719"
         and paper["source"].endswith("The Missing Data Encoder, Table 1")
         and not paper["keys"]
     )
-    assert found["re 0.25", "landmarks, probe"]["value"] == ""
+    assert found["re 0.25", "Landmarks, probe"]["value"] == ""
 
 
 def test_markdown_is_a_table_with_its_notes(tmp_path):
@@ -350,24 +351,30 @@ def test_no_rows_is_one_sentence_that_says_what_to_do(tmp_path):
 
 
 def strip(folder, record, shade):
-    """A run's sheet as the protocol writes it: input 10, completed `shade`, composite `shade` + 1, original 200."""
-    rows = [[np.full((8, 8, 3), value, np.uint8)] * 8 for value in (10, shade, shade + 1, 200)]
+    """A run's sheet as the protocol writes it: input 10, completed `shade`, composite `shade` + 1, original 200.
+
+    A shade of 90 is of a method that leaves the seen pixels as they are.
+    """
+    composite = shade if shade == 90 else shade + 1
+    rows = [[np.full((8, 8, 3), value, np.uint8)] * 8 for value in (10, shade, composite, 200)]
     (folder / "sheets").mkdir(parents=True)
     (folder / "run.json").write_text(record)
     grid(rows).save(folder / "sheets" / "pack-occlusion-mouth.png")
 
 
 def test_contact_sheets_stack_the_runs_between_input_and_original(tmp_path):
-    for name, shade in (("a", 50), ("b", 90)):
-        strip(tmp_path / "runs" / name, f'{{"label": "rec {name}", "scale": "tiny", "seed": 0}}', shade)
+    for name, shade in (("z", 90), ("b", 50)):
+        strip(
+            tmp_path / "runs" / name, f'{{"label": "rec {name}", "method": "rec", "scale": "tiny", "seed": 0}}', shade
+        )
     (path,) = write_sheets(tmp_path, tmp_path / "out")
     assert path == tmp_path / "out" / "pack-mouth.png"
     column = np.asarray(Image.open(path))[GAP + 4 :: 8 + GAP, -(GAP + 4), 0]  # the middle of each row's last image
-    assert list(column) == [10, 50, 51, 90, 91, 200]
+    assert list(column) == [10, 50, 51, 90, 200]
 
 
 def test_a_damaged_strip_is_named(tmp_path):
-    strip(tmp_path / "runs" / "a", '{"label": "rec", "scale": "tiny", "seed": 0}', 50)
+    strip(tmp_path / "runs" / "a", '{"label": "rec", "method": "rec", "scale": "tiny", "seed": 0}', 50)
     (tmp_path / "runs" / "a" / "sheets" / "pack-occlusion-mouth.png").write_bytes(b"not a picture")
     with pytest.raises(UserError, match=r"pack-occlusion-mouth\.png is damaged"):
         write_sheets(tmp_path, tmp_path / "out")
