@@ -104,6 +104,7 @@ def pretrain(
     from mdebench import suite
     from mdebench.train import Interrupted
 
+    suite.method_settings(method, scale, overrides)  # and a wrong setting before any data are drawn
     console = _console()
     pack = suite.find_pack(home, pack_name or f"toyfaces{size}", console)
     recipe = suite.make_recipe(method, pack, scale, seed, overrides)

@@ -5,7 +5,6 @@ from pathlib import Path
 from rich.console import Console
 
 from mdebench import catalog, suite
-from mdebench.data import prepare
 from mdebench.data.pack import open_pack
 from mdebench.page import write_page
 from mdebench.tables import write_sheets, write_tables
@@ -23,7 +22,7 @@ def run_demo(home: Path, console: Console) -> None:
     path = home / "packs" / "toyfaces64"
     if not path.exists():
         console.print(f"drawing {FACES:,} faces")
-        prepare("toyfaces", root=None, size=64, packs_dir=home / "packs", count=FACES)
+        suite.draw_faces(home, 64, console, count=FACES)
     pack = open_pack(path)
     for name in METHODS:
         suite.train_run(home, suite.make_recipe(name, pack, "tiny", 0, {}), pack, console)

@@ -45,6 +45,10 @@ class Settings:
     annealing_power: float = 0.9
     skips: tuple[int, ...] | None = None
 
+    def __post_init__(self) -> None:
+        check_ratio(self.variant, self.S)
+        L.parse_losses(self.losses)
+
 
 class Method(BaseMethod):
     """One variant with one loss set; ``encode`` gives the code, ``complete`` the generator's output."""
@@ -53,7 +57,6 @@ class Method(BaseMethod):
 
     def __init__(self, settings: Settings, size: int):
         super().__init__(settings, size)
-        check_ratio(settings.variant, settings.S)
         terms = L.parse_losses(settings.losses)
         if settings.variant not in RANDOM_BOX and terms & {"hns", "hns_coord"}:
             self.notes.append(

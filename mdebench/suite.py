@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.progress import Progress
 
 from mdebench import catalog
 from mdebench.data import prepare
@@ -33,27 +34,46 @@ def find_pack(home: Path, name: str, console: Console) -> Pack:
     digits = name.removeprefix("toyfaces")
     if not path.exists() and name.startswith("toyfaces") and digits.isdigit():
         console.print(f"drawing the embedded data set {name} into {path} (once)")
-        prepare("toyfaces", root=None, size=int(digits), packs_dir=home / "packs")
+        draw_faces(home, int(digits), console)
     return open_pack(path)
 
 
+def draw_faces(home: Path, size: int, console: Console, **options: Any) -> None:
+    """Make the embedded pack of a size, with a progress bar; ``options`` as in ``mdebench data prepare toyfaces``."""
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("drawing toyfaces", total=None)
+        prepare(
+            "toyfaces",
+            root=None,
+            size=size,
+            packs_dir=home / "packs",
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            **options,
+        )
+
+
+def method_settings(method: str, scale: str, overrides: Mapping[str, str]) -> Any:
+    """A method's settings at a scale with ``overrides``, checked; the recipe's own keys are checked and left out."""
+    values = choose(scale, SCALES, "scale")
+    for key in ("updates", "batch"):
+        _positive(key, overrides, 1)
+    if overrides.get("precision", "fp32") not in ("fp32", "bf16"):
+        raise UserError(f"precision={overrides['precision']} is neither fp32 nor bf16")
+    own = {k: v for k, v in overrides.items() if k not in _RECIPE_KEYS}
+    return catalog.method(method).settings(values, own)
+
+
 def make_recipe(method: str, pack: Pack, scale: str, seed: int, overrides: Mapping[str, str]) -> Recipe:
-    """The full recipe of a method at a scale on a pack, every value checked before anything is loaded.
+    """The full recipe of a method at a scale on a pack.
 
     ``overrides`` may name ``updates``, ``batch``, ``precision`` and any of the method's settings.
     """
-    values, entry = choose(scale, SCALES, "scale"), catalog.method(method)
-    own = {k: v for k, v in overrides.items() if k not in _RECIPE_KEYS}
-    settings = entry.settings(values, own)
-    plain = asdict(settings)
+    values, name = SCALES[scale], catalog.method(method).name
+    plain = asdict(method_settings(method, scale, overrides))
     S = plain.get("S")
-    changed = {k: v for k, v in overrides.items() if k != "S"}
-    precision = overrides.get("precision", default_precision(default_device()))
-    if precision not in ("fp32", "bf16"):
-        raise UserError(f"precision={precision} is neither fp32 nor bf16")
     return Recipe(
-        method=entry.name,
-        label=entry.name if S is None else f"{entry.name} {S:g}",
+        method=name,
+        label=name if S is None else f"{name} {S:g}",
         settings=plain,
         scale=scale,
         size=pack.size,
@@ -63,8 +83,8 @@ def make_recipe(method: str, pack: Pack, scale: str, seed: int, overrides: Mappi
         seed=seed,
         updates=_positive("updates", overrides, values.updates),
         batch=_positive("batch", overrides, values.batch),
-        precision=precision,
-        overrides=changed,
+        precision=overrides.get("precision", default_precision(default_device())),
+        overrides={k: v for k, v in overrides.items() if k != "S"},
     )
 
 
@@ -157,7 +177,9 @@ def measure(
     for run in runs:
         if _able(run, module):
             new += _measure_run(home, name, module, run, pack, cases, console)
-        else:
+        elif (
+            not catalog.method(run.info["method"]).load().Method.REFERENCE
+        ):  # nobody expects a majority value to complete
             console.print(f"[yellow]left out[/] {run.folder.name}: {_unable(run, module)}")
     return new
 

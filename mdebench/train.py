@@ -133,7 +133,7 @@ class Trainer:
 
 
 def batch_at(pack: Pack, train: NDArray[np.int64], recipe: Recipe, step: int, device: torch.device) -> Batch:
-    """The batch of update ``step``: an epoch is a permutation drawn from (seed, epoch), without a last partial batch."""
+    """The batch of update ``step``: an epoch is a permutation drawn from (seed, epoch), less a last partial batch."""
     epoch, place = divmod(step, len(train) // recipe.batch)
     order = np.random.default_rng([recipe.seed, epoch]).permutation(len(train))
     index = train[order[place * recipe.batch : (place + 1) * recipe.batch]]
@@ -181,8 +181,8 @@ def pretrain(recipe: Recipe, run: Run, pack: Pack, console: Console, save_second
                 )
                 raise UserError(f"{recipe.name} stopped: {stop}; {kept}") from stop
             raise
-        run.update(status="finished", step=recipe.updates, weights_hash=weights_hash(method))
         run.info.pop("stopped_by", None)
+        run.update(status="finished", step=run.info["updates"], weights_hash=weights_hash(method))
         console.print(f"[green]done[/] {recipe.name} in {run.folder}")
 
 
