@@ -77,7 +77,7 @@ class View:
         if tuned := self._landmarks("finetune") + self._attributes("finetune"):
             lines = lines_of(rows[rows["setting"].str.startswith("finetune")])
             blocks.append(self._block("Fine-tuned encoder", tuned, lines, 1, "pixels"))
-        return self._table("table1", "Table 1: landmarks and attributes", rows, blocks, say, PIXELS)
+        return self._table(1, "", "Table 1: landmarks and attributes", rows, blocks, say, PIXELS)
 
     def interocular(self) -> Table | None:
         """Beside Table 1: the landmark distance as a share of the distance between the eyes."""
@@ -85,7 +85,7 @@ class View:
         columns = self._landmarks("frozen", "landmark_distance_iod", "% of inter-ocular")
         blocks = [self._block("Frozen encoder", columns, lines_of(rows), 1, "pixels")]
         title = "Table 1, other reading: landmark distance as a share of the inter-ocular distance"
-        return self._table("table1-interocular", title, rows, blocks, [], PIXELS)
+        return self._table(1, "interocular", title, rows, blocks, [], PIXELS)
 
     def attributes(self) -> Table | None:
         """Table 2: the published list, then ours; a published line of a variant stands on the variant's line."""
@@ -97,7 +97,7 @@ class View:
         own = [(label, name) for label, name in self._published(2) if label.startswith("rec")]
         theirs = [Line(name, label, "") for label, name in self._published(2) if (label, name) not in own]
         blocks = [self._block("Frozen encoder", columns, theirs + lines_of(rows, own), 2, "pixels")]
-        return self._table("table2", "Table 2: facial attributes", rows, blocks, [], PIXELS)
+        return self._table(2, "", "Table 2: facial attributes", rows, blocks, [], PIXELS)
 
     def occlusion(self) -> Table | None:
         """Table 3: the raw output over the whole image, for the paper says "without postprocessing"."""
@@ -110,7 +110,7 @@ class View:
             blocks.append(self._block(name, columns, lines, 3, "biharmonic"))
             say += [f"{name}, {text}" for text in reading(blocks[-1], columns, FILLS)]
         title = "Table 3: face completion under occlusions (raw output, whole image)"
-        return self._table("table3", title, rows, blocks, say, BIHARMONIC)
+        return self._table(3, "", title, rows, blocks, say, BIHARMONIC)
 
     def readings(self) -> Table | None:
         """Beside Table 3: all four readings of pSNR and of SSIM."""
@@ -124,7 +124,7 @@ class View:
             ]
             blocks.append(self._block(_spoken(preset).capitalize(), columns, lines_of(rows), 3, "biharmonic"))
         title = "Table 3, all readings: raw output or composite (seen pixels pasted back), whole image or hole alone"
-        return self._table("table3-readings", title, rows, blocks, [], BIHARMONIC)
+        return self._table(3, "readings", title, rows, blocks, [], BIHARMONIC)
 
     def _of(self, *protocols: str) -> pd.DataFrame:
         return self.rows[self.rows["protocol"].isin(protocols)]
@@ -187,7 +187,14 @@ class View:
         return cell_from_rows(rows, column.digits) if rows else Cell()
 
     def _table(
-        self, stem: str, title: str, rows: pd.DataFrame, blocks: list[Block], say: list[str], reference: str
+        self,
+        number: int,
+        also: str,
+        title: str,
+        rows: pd.DataFrame,
+        blocks: list[Block],
+        say: list[str],
+        reference: str,
     ) -> Table | None:
         """The table with its footnotes, without blocks in which our rows fill no cell; None where none is left."""
         blocks = [block for block in blocks if any(cell.source == "rows" for line in block.cells for cell in line)]
@@ -196,7 +203,11 @@ class View:
         notes = footnotes(
             rows, self.old[self.old["protocol"].isin(rows["protocol"])], self.twins, self.versions, reference
         )
-        place = "-".join(part for part in (stem, self.dataset, self.scale) if part)
+        remarks = self.paper[number].query("note != ''").drop_duplicates("name")
+        if len(remarks) and not also:
+            told = "; ".join(f"{name}: {note}" for name, note in zip(remarks["name"], remarks["note"]))
+            notes.append(f"Of the published numbers: {told}.")
+        place = "-".join(part for part in (f"table{number}", also, self.dataset, self.scale) if part)
         title = " · ".join(part for part in (title, self.dataset, self.scale) if part)
         return Table(place, title, self.dataset, self.scale, tuple(blocks), tuple(say), tuple(notes))
 
