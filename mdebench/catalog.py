@@ -4,23 +4,20 @@ The six MDE variants are names for settings of ``mdebench.mde``. Listing imports
 """
 
 import importlib
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import mdebench
 from mdebench.settings import Scale, build, choose
 from mdebench.variants import ALIASES, VARIANTS
 
 
 def _files(folder: str) -> list[str]:
-    for root in mdebench.__path__:
-        if (Path(root) / folder).is_dir():
-            return sorted(p.stem for p in (Path(root) / folder).glob("*.py") if not p.stem.startswith("_"))
-    return []
+    package = importlib.import_module(f"mdebench.{folder}")
+    return sorted(found.name for found in pkgutil.iter_modules(package.__path__) if not found.name.startswith("_"))
 
 
 @dataclass(frozen=True)

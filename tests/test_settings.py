@@ -70,11 +70,10 @@ def test_short_names_and_unknown_ones():
 
 
 def test_one_new_file_is_a_method(tmp_path, monkeypatch):
-    import mdebench
+    import mdebench.baselines
 
-    (tmp_path / "baselines").mkdir()
-    (tmp_path / "baselines" / "newcomer.py").write_text('"""Nothing."""\n')
-    monkeypatch.setattr(mdebench, "__path__", [str(tmp_path)])
+    (tmp_path / "newcomer.py").write_text('"""Nothing."""\n')
+    monkeypatch.setattr(mdebench.baselines, "__path__", [*mdebench.baselines.__path__, str(tmp_path)])
     catalog.methods.cache_clear()
     try:
         assert "newcomer" in catalog.methods() and "rec" in catalog.methods()

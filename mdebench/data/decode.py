@@ -35,7 +35,7 @@ Crop = Callable[[int, int], Box]  # (width, height) → box; may raise BadImage
 Progress = Callable[[int, int], None]  # (done, total)
 
 
-class BadImage(Exception):  # noqa: N818 - a verdict about an image, not an error of the program
+class BadImage(Exception):
     """Why an image is left out: a kind of `report.KINDS`."""
 
 
