@@ -69,7 +69,7 @@ def measure_step(scale: str, rounds: int) -> StepBench:
     settings = asdict(
         catalog.method("rec").settings(values, {"perceptual": "random:0"} if "vgg" in values.losses else {})
     )
-    recipe = Recipe("rec", "rec", settings, scale, values.size, "", "", "", 0, 10**9, values.batch, precision, {})
+    recipe = Recipe("rec", "rec", settings, scale, values.size, "", "", 0, 10**9, values.batch, precision, {})
     plain = _Plain(build_method("rec", settings, values.size, 0), device)
     ours = Trainer(build_method("rec", settings, values.size, 0), recipe, device)
     rows = []

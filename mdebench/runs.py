@@ -34,7 +34,6 @@ class Recipe:
     size: int
     pack: str
     pack_hash: str
-    pack_note: str
     seed: int
     updates: int
     batch: int

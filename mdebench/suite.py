@@ -79,7 +79,6 @@ def make_recipe(method: str, pack: Pack, scale: str, seed: int, overrides: Mappi
         size=pack.size,
         pack=pack.name,
         pack_hash=pack.hash,
-        pack_note=pack.footnote(),
         seed=seed,
         updates=_positive("updates", overrides, values.updates),
         batch=_positive("batch", overrides, values.batch),

@@ -169,7 +169,7 @@ def pretrain(recipe: Recipe, run: Run, pack: Pack, console: Console, save_second
         if run.state_path.is_file():
             trainer.restore(run.load_state(), str(run.state_path))
             console.print(f"resuming {recipe.name} at update {trainer.step} of {recipe.updates}")
-        run.update(**_record(recipe, method, device), status="running", step=trainer.step)
+        run.update(**_record(recipe, method, pack, device), status="running", step=trainer.step)
         run.cut_log(trainer.step)
         try:
             _loop(trainer, run, pack, console, save_seconds)
@@ -196,12 +196,13 @@ def _check_same(run: Run, recipe: Recipe) -> None:
         )
 
 
-def _record(recipe: Recipe, method: Method, device: torch.device) -> dict[str, Any]:
+def _record(recipe: Recipe, method: Method, pack: Pack, device: torch.device) -> dict[str, Any]:
     plain = asdict(recipe)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     return {
         **{key: value for key, value in plain.items() if key != "overrides"},
         "name": recipe.name,
+        "pack_note": pack.footnote(),
         "recipe": plain,
         "updates": recipe.updates if method.players() else 0,
         "losses": method.losses,

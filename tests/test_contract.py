@@ -21,7 +21,7 @@ def settings(name):
 
 
 def recipe(name):
-    return Recipe(name, name, settings(name), "test", SIZE, "pack", "", "", 0, 10, 4, "fp32", {})
+    return Recipe(name, name, settings(name), "test", SIZE, "pack", "", 0, 10, 4, "fp32", {})
 
 
 def batch(step):

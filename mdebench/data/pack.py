@@ -101,7 +101,8 @@ class Pack:
         """What every table made from this pack must say about it, in one line."""
         count, of = len(self.images), self.info.get("of")
         images = f"{count:,} of {of:,} images" if of else f"{count:,} images"
-        line = f"{self.name}: {images}, {self.size}×{self.size}, pack {self.hash[:8]}"
+        splits = ", ".join(f"{len(self.indices(split)):,} {split}" for split in SPLITS)
+        line = f"{self.name}: {images} ({splits}), {self.size}×{self.size}, pack {self.hash[:8]}"
         known = {"annotated": ANNOTATED, "pseudo": PSEUDO}
         counts = {word: int((self.landmark_source == source).sum()) for word, source in known.items()}
         parts = [f"{n:,} {word}" for word, n in counts.items() if n]
@@ -109,8 +110,7 @@ class Pack:
 
     def summary(self) -> list[str]:
         """The pack in sentences for a person: footnote, splits, labels, how it was cut, notes, and what was wrong."""
-        splits = ", ".join(f"{len(self.indices(split)):,} {split}" for split in SPLITS)
-        lines = [self.footnote(), f"splits: {splits}"]
+        lines = [self.footnote()]
         if self.attribute_names:
             lines.append(f"attributes: {len(self.attribute_names)}, {(self.attributes >= 0).mean():.1%} known")
         for word, values in (("identities", self.identity), ("classes", self.label)):
