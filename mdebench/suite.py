@@ -138,7 +138,8 @@ def load_subject(run: Run) -> Subject:
         raise UserError(f"{run.state_path} does not fit the networks of run.json; train this run again") from error
     if weights_hash(method) != info["weights_hash"]:
         raise UserError(f"{run.state_path} holds other weights than run.json says; train this run again")
-    return Subject(run.folder.name, method.to(default_device()).eval(), run.folder, info["seed"], info["weights_hash"])
+    method.to(default_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return Subject(run.folder.name, method, run.folder, info["seed"], info["weights_hash"])
 
 
 def check(name: str, runs: Sequence[Run], pack: Pack, overrides: Mapping[str, Any]) -> list[Any]:
