@@ -229,7 +229,9 @@ def test_celeba_labels(tmp_path: Path) -> None:
     assert pack.attribute_names == ATTRIBUTES
     np.testing.assert_array_equal(pack.attributes, np.add.outer(np.arange(6), np.arange(40)) % 2)
     assert pack.landmark_source.tolist() == [1, 1, 0, 0, 0, 0] and np.isnan(pack.landmarks[2:]).all()
-    assert "celeba32: 6 of 9 images (2 train, 2 val, 2 test), 32×32" in pack.footnote() and pack.footnote().endswith("landmarks: 2 annotated")
+    assert "celeba32: 6 of 9 images (2 train, 2 val, 2 test), 32×32" in pack.footnote() and pack.footnote().endswith(
+        "landmarks: 2 annotated"
+    )
     assert any("6 of 9 images present" in line for line in pack.summary())
     assert verify_pack(pack.path) == []
 
