@@ -4,10 +4,10 @@ A user's mistake ends in one sentence on standard error and exit status 1 (2 for
 stop by Ctrl-C in status 130; only a defect of ours shows a traceback.
 """
 
+import errno
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mdebench.data.pack import Pack
     from mdebench.runs import Run
 
-F = TypeVar("F", bound=Callable[..., Any])
+_DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 # The folder that holds packs/, runs/ and results/.
 home_option = click.option(
@@ -59,11 +59,16 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point: run the command line and turn a UserError into one sentence."""
+    """Entry point: run the command line and turn a UserError, or a disk that refuses, into one sentence."""
     try:
         cli()
     except UserError as error:
         click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in _DISK_REFUSES:
+            raise
+        click.echo(f"Error: {error.filename}: {error.strerror}; choose another --home or make room", err=True)
         sys.exit(1)
 
 

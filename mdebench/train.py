@@ -10,7 +10,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from io import BytesIO
 from types import FrameType
@@ -174,7 +174,8 @@ def pretrain(recipe: Recipe, run: Run, pack: Pack, console: Console, save_second
         try:
             _loop(trainer, run, pack, console, save_seconds)
         except (UserError, Interrupted) as stop:
-            run.update(status="interrupted" if isinstance(stop, Interrupted) else "failed", stopped_by=str(stop))
+            with suppress(UserError):  # on a full disk; the sentence below says so
+                run.update(status="interrupted" if isinstance(stop, Interrupted) else "failed", stopped_by=str(stop))
             if isinstance(stop, UserError):
                 kept = (
                     f"the last good state is in {run.state_path}" if run.state_path.is_file() else "no state was saved"
