@@ -189,6 +189,8 @@ def _measure_run(
 ) -> int:
     if run.info["size"] != pack.size:
         raise UserError(f"run {run.folder.name} takes {run.info['size']} pixels, pack {pack.name} has {pack.size}")
+    if run.info["pack"] == pack.name and run.info["pack_hash"] != pack.hash:
+        console.print(f"[yellow]note[/] {run.folder.name} was trained on another version of {pack.name}")
     missing = [c for c in cases if not has_unit(home, name, run.folder.name, _key(name, module, c, run, pack))]
     if not missing:
         console.print(f"[dim]kept[/] {name} of {run.folder.name}: measured already")

@@ -94,6 +94,7 @@ class Trainer:
         progress = batch.step / self.recipe.updates
         parts: dict[str, Tensor] = {}
         self.method.train()
+        torch.manual_seed(step_seed(self.recipe.seed, batch.step))  # for layers that draw by themselves
         for name in self.method.turns(batch.step):
             player, optimizer = self.players[name], self.optimizers[name]
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):

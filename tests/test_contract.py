@@ -36,7 +36,6 @@ def trainer(name):
 def run(t, steps):
     parts = {}
     for step in steps:
-        torch.manual_seed(step_seed(0, step))
         parts = t.update(batch(step))
     return parts
 
