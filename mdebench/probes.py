@@ -7,7 +7,7 @@ chosen on the validation partition. Both see the same cached features; `finetune
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ HELD_OUT = 10  # without a validation partition, one training image in so many c
 class Settings:
     """How a representation is read out (section 3.2.3)."""
 
-    setting: str = "frozen"  # or "finetune"; PAPER.md: Table 1 can only mean a frozen encoder
+    setting: str = "frozen"  # or "finetune"; Table 1 can only mean a frozen encoder (its random weights do so badly)
     updates: int = 5000  # Table 1; Table 2 has 50,000
     batch_size: int = 16  # section 3.2.3
     # The paper names no optimizer for transfer: the generator's (section 2.5), annealing included.
@@ -36,10 +36,17 @@ class Settings:
     annealing_power: float = 0.9
 
     def __post_init__(self) -> None:
-        if self.setting not in ("frozen", "finetune"):
+        if self.setting not in ("frozen", "frozen-head", "frozen-probe", "finetune"):
             raise UserError(f"setting={self.setting!r} is neither 'frozen' nor 'finetune'")
         if min(self.updates, self.batch_size, self.learning_rate) <= 0:
             raise UserError("updates, batch_size and learning_rate of a head must be above 0")
+
+
+def cases(settings: Settings) -> list[Settings]:
+    """A frozen encoder is read out twice, each a unit of its own: the probe does not depend on how the head is trained."""
+    if settings.setting == "frozen":
+        return [replace(settings, setting="frozen-head"), Settings(setting="frozen-probe")]
+    return [settings]
 
 
 @dataclass(frozen=True)
@@ -91,10 +98,13 @@ def partition(pack: Pack, usable: npt.NDArray[np.bool_]) -> Partition:
 
 def readouts(subject: Subject, pack: Pack, task: Task, settings: Settings) -> list[Readout]:
     """The head and the converged probe on the frozen encoder, or the head trained together with the encoder."""
+    found = []
+    if settings.setting in ("frozen", "frozen-head"):
+        found.append(_frozen_head(subject, pack, task, settings))
+    if settings.setting in ("frozen", "frozen-probe"):
+        found.append(_probe(subject, pack, task))
     if settings.setting == "finetune":
-        found = [_finetune(subject, pack, task, settings)]
-    else:
-        found = [_frozen_head(subject, pack, task, settings), _probe(subject, pack, task)]
+        found.append(_finetune(subject, pack, task, settings))
     for readout in found:
         if not np.isfinite(readout.predictions).all():
             raise UserError(f"{readout.setting} on {subject.name} diverged: lower its learning_rate.")

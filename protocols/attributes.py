@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mdebench.data.pack import Pack
 from mdebench.metrics import Floats, bootstrap
-from mdebench.probes import Predictions, Readout, Settings, Task, partition, readouts
+from mdebench.probes import Predictions, Readout, Settings, Task, cases, partition, readouts
 from mdebench.protocol import Indices, Subject
 from mdebench.results import Measurement
 
@@ -30,11 +30,6 @@ def requires(pack: Pack) -> str | None:
     if not _columns(pack, pack.indices("train")).any():
         return f"{pack.name} has no attribute that is known in both its train and its test partition"
     return None
-
-
-def cases(settings: Settings) -> list[Settings]:
-    """One unit: all attributes together."""
-    return [settings]
 
 
 def evaluate(subject: Subject, pack: Pack, settings: Settings) -> list[Measurement]:

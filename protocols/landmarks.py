@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mdebench.data.pack import ANNOTATED, LANDMARKS, PSEUDO, Pack
 from mdebench.metrics import Floats, bootstrap_mean
-from mdebench.probes import Predictions, Readout, Settings, Task, partition, readouts
+from mdebench.probes import Predictions, Readout, Settings, Task, cases, partition, readouts
 from mdebench.protocol import Indices, Subject
 from mdebench.results import Measurement
 
@@ -31,11 +31,6 @@ def requires(pack: Pack) -> str | None:
     known = _known(pack)
     missing = [split for split in ("train", "test") if not known[pack.indices(split)].any()]
     return f"{pack.name} has no image with landmarks in its {' and '.join(missing)} partition" if missing else None
-
-
-def cases(settings: Settings) -> list[Settings]:
-    """One unit: all landmarks together."""
-    return [settings]
 
 
 def evaluate(subject: Subject, pack: Pack, settings: Settings) -> list[Measurement]:

@@ -294,3 +294,11 @@ def test_a_diverged_head_is_an_error(pack, subject):
     settings = probes.Settings("finetune", updates=20, learning_rate=1e30)
     with pytest.raises(UserError, match="diverged"):
         probes.readouts(subject, pack, task_of(pack), settings)
+
+
+def test_the_probe_is_a_unit_of_its_own():
+    """However the head is trained, the probe is the same unit, so it is computed once and nothing is superseded."""
+    short, long = probes.Settings(updates=5), probes.Settings(updates=50)
+    (head, probe), (other_head, other_probe) = probes.cases(short), probes.cases(long)
+    assert head != other_head and probe == other_probe
+    assert probes.cases(probes.Settings(setting="finetune")) == [probes.Settings(setting="finetune")]
