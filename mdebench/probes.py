@@ -43,7 +43,7 @@ class Settings:
 
 
 def cases(settings: Settings) -> list[Settings]:
-    """A frozen encoder is read out twice, each a unit of its own: the probe does not depend on how the head is trained."""
+    """Two units for a frozen encoder: the probe does not depend on how the head is trained."""
     if settings.setting == "frozen":
         return [replace(settings, setting="frozen-head"), Settings(setting="frozen-probe")]
     return [settings]

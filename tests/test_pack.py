@@ -75,7 +75,8 @@ def test_batch_is_a_tensor_of_its_own(path: Path) -> None:
 def test_footnote(path: Path) -> None:
     pack = open_pack(path)
     assert pack.footnote() == (
-        f"test16: 12 of 20 images (4 train, 4 val, 4 test), 16×16, pack {pack.hash[:8]}; landmarks: 5 annotated, 7 pseudo"
+        f"test16: 12 of 20 images (4 train, 4 val, 4 test), 16×16, pack {pack.hash[:8]};"
+        " landmarks: 5 annotated, 7 pseudo"
     )
 
 
