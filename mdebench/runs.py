@@ -128,12 +128,11 @@ class Run:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self.state_path)
-        except (OSError, RuntimeError) as error:  # torch reports a short write as RuntimeError
+        except (OSError, RuntimeError) as error:
             temporary.unlink(missing_ok=True)
-            kept = "the last good state is kept" if self.state_path.is_file() else "there is no earlier state"
-            raise UserError(
-                f"could not save {self.state_path} ({error}); {kept}. Free some space and run again"
-            ) from error
+            # torch reports a short write as a RuntimeError, in words of its own
+            reason = error.strerror if isinstance(error, OSError) else "the write was cut short, as on a full disk"
+            raise UserError(f"could not save {self.state_path}: {reason}; free some space and run again") from error
 
     def load_state(self) -> dict[str, Any]:
         """The checkpoint; UserError when it is missing, truncated, or holds anything but tensors and plain values."""
