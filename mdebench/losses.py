@@ -5,7 +5,7 @@ computed in float32 (or float64 where the inputs are), whatever precision the ne
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import softplus
 
 from mdebench.errors import UserError
@@ -66,8 +66,3 @@ def hide_and_seek(boxes: Tensor, predicted: Tensor) -> Tensor:
     """
     norms: Tensor = torch.linalg.vector_norm(predicted - boxes.to(predicted), dim=2)
     return norms.sum() / len(predicted)
-
-
-def frozen(network: nn.Module) -> nn.Module:
-    """Put a network in eval mode with no trainable parameter: it judges, it does not learn."""
-    return network.eval().requires_grad_(False)

@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mdebench.errors import UserError
-from mdebench.losses import frozen
 
 LAYER_WEIGHTS = [1.0, 0.5, 0.25, 0.125, 0.0625]  # λ_l of equation (5)
 # Convolutions per block of width 64, 128, 256, 512, 512.
@@ -149,5 +148,5 @@ def load_perceptual(spec: str) -> Perceptual | None:
         raise UserError(
             f"perceptual={spec}: neither imagenet, random[:SEED] or none, nor a file that exists; {WAYS_ON}"
         )
-    frozen(network)
+    network.eval().requires_grad_(False)  # it judges, it does not learn
     return network
