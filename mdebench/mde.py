@@ -7,6 +7,7 @@ where both eyes are covered.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from mdebench.masks import boxes_from_uniform, check_ratio, draw
 from mdebench.method import Batch, Loss, Player, polynomial
 from mdebench.method import Method as BaseMethod
 from mdebench.nets import Discriminator, Generator
-from mdebench.perceptual import WAYS_ON, load_perceptual
+from mdebench.perceptual import WAYS_ON, Perceptual, load_perceptual
 from mdebench.variants import RANDOM_BOX
 
 
@@ -70,14 +71,25 @@ class Method(BaseMethod):
         self.generator = Generator(size, settings.width, settings.code, settings.skips)
         # Without an adversary there is no discriminator at all.
         self.discriminator = Discriminator(size, settings.width, "hns_coord" in terms) if "adv" in terms else None
-        network = load_perceptual(settings.perceptual) if "vgg" in terms else None
-        if "vgg" in terms and network is None:
+        if "vgg" in terms and settings.perceptual == "none":
             raise UserError(
                 f"the loss set {settings.losses!r} needs a perceptual network, but perceptual=none; {WAYS_ON}"
             )
-        self._vgg = [network] if network else []  # in a list, so that its weights stay out of state_dict
-        self.perceptual = network.name if network else "none"
         self._turn: tuple[Tensor, Tensor, Tensor] | None = None
+
+    @cached_property
+    def _vgg(self) -> list[Perceptual]:
+        """The perceptual network, loaded when training asks for it: an encoder is measured without it.
+
+        In a list, so that its weights stay out of state_dict; empty when the loss set has no use for it.
+        """
+        network = load_perceptual(self.settings.perceptual) if "vgg" in self.terms else None
+        return [network] if network else []
+
+    @property
+    def perceptual(self) -> str:
+        """Name of the perceptual network, ``none`` when the loss set has no use for one."""
+        return self._vgg[0].name if self._vgg else "none"
 
     def players(self) -> dict[str, Player]:
         """Discriminator (where there is one) and generator, with Adam and annealing as in section 2.5."""

@@ -82,13 +82,17 @@ class Method(nn.Module):
     REFERENCE = False  # True: an untrained row that stands in every table for comparison
     feature_dim: int = 0
     losses: str = "–"  # the loss set that is really played, for the record
-    perceptual: str = "none"  # name of the perceptual network that is really used, for the record
 
     def __init__(self, settings: Any, size: int):
         super().__init__()
         self.settings = settings
         self.size = size
         self.notes: list[str] = []  # what a user must be told of this method at these settings
+
+    @property
+    def perceptual(self) -> str:
+        """Name of the perceptual network that is really used, for the record."""
+        return "none"
 
     def players(self) -> Mapping[str, Player]:
         """Name → player; an empty mapping for a method that needs no training."""

@@ -211,16 +211,22 @@ def _key(name: str, module: ModuleType, case: Any, run: Run, pack: Pack) -> str:
         protocol_version=module.VERSION,
         protocol_settings=asdict(case),
         method=run.info["method"],
-        settings=run.info["settings"],
+        settings=_recorded_settings(run),
         seed=run.info["seed"],
         pack_hash=pack.hash,
         weights_hash=run.info["weights_hash"],
     )
 
 
+def _recorded_settings(run: Run) -> dict[str, Any]:
+    """A run's settings as its rows tell them: a perceptual weight file by name and hash, not by its path here."""
+    settings = dict(run.info["settings"])
+    return settings | ({"perceptual": run.info["perceptual"]} if "perceptual" in settings else {})
+
+
 def _facts(name: str, module: ModuleType, case: Any, run: Run, pack: Pack) -> dict[str, Any]:
     """Everything a row says beside the measurement itself."""
-    same = ("method", "label", "settings", "scale", "updates", "seed", "weights_hash", "perceptual", "losses")
+    same = ("method", "label", "scale", "updates", "seed", "weights_hash", "perceptual", "losses")
     how = ("batch", "precision")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return {
@@ -233,6 +239,7 @@ def _facts(name: str, module: ModuleType, case: Any, run: Run, pack: Pack) -> di
         "pack_hash": pack.hash,
         "pack_note": pack.footnote(),
         "device": device,
+        "settings": _recorded_settings(run),
         **{key: run.info[key] for key in same + how},
         **provenance(),
     }

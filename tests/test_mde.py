@@ -140,3 +140,11 @@ def test_colorization_sees_whole_channels_when_encoding():
     m = method(variant="colorization2", S=None)
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(m.encode(images), m.generator.encoder(images)[0]) and m.encode(images).shape == (2, 8)
+
+
+def test_measuring_an_encoder_needs_no_perceptual_weights(tmp_path):
+    """The file may be gone, or on another machine: it is read when training asks for it, and only then."""
+    m = method(losses="vgg+adv", perceptual=str(tmp_path / "gone.safetensors"))
+    assert m.encode(torch.rand(2, 3, 32, 32)).shape == (2, 8)
+    with pytest.raises(UserError, match="nor a file that exists"):
+        _ = m.perceptual
