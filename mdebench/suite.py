@@ -226,8 +226,8 @@ def _recorded_settings(run: Run) -> dict[str, Any]:
 
 def _facts(name: str, module: ModuleType, case: Any, run: Run, pack: Pack) -> dict[str, Any]:
     """Everything a row says beside the measurement itself."""
-    same = ("method", "label", "scale", "updates", "seed", "weights_hash", "perceptual", "losses")
-    how = ("batch", "precision")
+    same = ["method", "label", "scale", "updates", "batch", "precision"]
+    same += ["seed", "weights_hash", "perceptual", "losses"]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return {
         "key": _key(name, module, case, run, pack),
@@ -240,6 +240,6 @@ def _facts(name: str, module: ModuleType, case: Any, run: Run, pack: Pack) -> di
         "pack_note": pack.footnote(),
         "device": device,
         "settings": _recorded_settings(run),
-        **{key: run.info[key] for key in same + how},
+        **{key: run.info[key] for key in same},
         **provenance(),
     }
