@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mdebench.errors import UserError
-from mdebench.variants import VARIANTS
+from mdebench.variants import check_ratio
 
 # After GFC: rectangles (top, left, height, width) on a face of 128 pixels, given as offsets from the mean of the
 # landmarks they cover and divided by 128. `_ANCHORS` are the means of our CelebA crop (the alignment fixes the eyes).
@@ -49,17 +49,6 @@ def rasterize(boxes: Tensor, height: int, width: int) -> Tensor:
     inside_x = (x > x1[..., None]) & (x <= x2[..., None])
     inside_y = (y > y1[..., None]) & (y <= y2[..., None])
     return (inside_y[..., :, None] & inside_x[..., None, :]).float()
-
-
-def check_ratio(variant: str, S: float | None) -> None:
-    """UserError unless ``variant`` is one of VARIANTS and S is in (0, 1) where it applies, None for colorization."""
-    if variant not in VARIANTS:
-        raise UserError(f"there is no variant {variant!r}; choose among {', '.join(VARIANTS)}")
-    if variant.startswith("colorization"):
-        if S is not None:
-            raise UserError(f"{variant} masks whole channels and has no ratio S; leave --S out")
-    elif S is None or not 0 < S < 1:
-        raise UserError(f"S is the share of the image inside the box and must lie in (0, 1), not {S}")
 
 
 def draw(variant: str, S: float | None, count: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

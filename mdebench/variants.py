@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from mdebench.errors import UserError
+
 # S as in Figure 5 (CelebA), and Table 1 for re; inpainting's hole is the centred quarter of the context encoder.
 # Colorization masks whole channels and has no S.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -14,3 +16,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 ALIASES = {"i": "inpainting", "ri": "reverse_inpainting", "c1": "colorization1", "c2": "colorization2"}
 RANDOM_BOX = ("re", "rec")  # the variants whose box moves: only there is something to seek
+
+
+def check_ratio(variant: str, S: float | None) -> None:
+    """UserError unless ``variant`` is one of VARIANTS and S is in (0, 1) where it applies, None for colorization."""
+    if variant not in VARIANTS:
+        raise UserError(f"there is no variant {variant!r}; choose among {', '.join(VARIANTS)}")
+    if variant.startswith("colorization"):
+        if S is not None:
+            raise UserError(f"{variant} masks whole channels and has no ratio S; leave --S out")
+    elif S is None or not 0 < S < 1:
+        raise UserError(f"S is the share of the image inside the box and must lie in (0, 1), not {S}")
