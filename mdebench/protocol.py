@@ -5,9 +5,14 @@ A protocol is one file of `protocols/`; its name there is its name on the comman
 - `VERSION`: int, bumped when a number could change;
 - `Settings`: a frozen dataclass whose defaults are the paper's values;
 - `NEEDS`: "encode" or "complete", what it asks of a method;
+- `FEATURES`: bool, whether it reads `subject.features`, the codes of the whole pack that are computed once per run;
 - `requires(pack) -> str | None`: why this pack cannot be used, or None;
 - `cases(settings) -> list[Settings]`: what is computed and stored as one unit each;
+- `cost(pack, settings) -> Cost`: what one unit takes, for the plan;
 - `evaluate(subject, pack, settings) -> list[Measurement]`.
+
+A protocol whose `Settings` has a field `judge` is given the classifier of that name as `subject.judge`, or None where
+there is none; the row names it.
 """
 
 import tempfile
@@ -15,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +29,9 @@ import torch
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.method import Completes, Encodes, Method
+
+if TYPE_CHECKING:
+    from mdebench.judge import Judge
 
 Indices = npt.NDArray[np.int64]
 CHUNK = 64  # images per forward pass, which fits the caches; eval mode makes the result independent of it
@@ -59,15 +68,27 @@ def encode(method: Method, images: torch.Tensor) -> torch.Tensor:
     return method.encode(images).float()
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What one unit takes: images encoded (beyond the features of the pack, which a run shares between protocols),
+    images completed, and other seconds on two cores of an ordinary machine."""
+
+    encoded: int = 0
+    completed: int = 0
+    seconds: float = 0.0
+
+
 @dataclass
 class Subject:
-    """A finished run under measurement: its method with trained weights, its folder (for caches), seed and weights."""
+    """A finished run under measurement: its method with trained weights, its folder (for caches), seed and weights,
+    and the classifier that judges its pictures where a protocol asks for one."""
 
     name: str
     method: Method
     folder: Path
     seed: int
     weights_hash: str
+    judge: "Judge | None" = None
 
     @property
     def device(self) -> torch.device:

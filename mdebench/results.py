@@ -7,18 +7,21 @@ decides whether they are still good. Rows are appended whole or not at all, and 
 
 import fcntl
 import hashlib
+import io
 import json
 import math
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mdebench import __version__
 from mdebench.errors import UserError
@@ -30,7 +33,11 @@ CODE = ("mdebench", "baselines", "protocols", "pyproject.toml")  # what can chan
 
 @dataclass(frozen=True)
 class Measurement:
-    """One number with its 95 % interval [low, high] over `n` test images, in `unit`; NaN where it is undefined."""
+    """One number with its 95 % interval [low, high] over `n` test images, in `unit`; NaN where it is undefined.
+
+    `values`, where the number is a mean over images, holds one number per test image in the order of the test images:
+    they are kept beside the rows, so that two runs can be compared image by image.
+    """
 
     metric: str
     unit: str
@@ -41,11 +48,16 @@ class Measurement:
     setting: str
     split: str = "test"
     note: str = ""
+    values: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+
+    def plain(self) -> dict[str, Any]:
+        """What goes into the row: everything but `values`."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "values"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A measurement and its provenance: `Row(**facts, **asdict(measurement))`.
+    """A measurement and its provenance: `Row(**facts, **measurement.plain())`.
 
     `label` is the variant in words ("rec 0.1"); `protocol_settings` and `settings` (the method's) are plain JSON
     values; `losses` is the loss set that was in fact used; `git` is the revision of the code, or "wheel"; `time` is
@@ -142,6 +154,28 @@ def append_rows(home: Path, rows: Sequence[Row]) -> int:
             f"could not write rows to {path}: {error.strerror}; make room or permit writing, then go on"
         ) from error
     return len(new)
+
+
+def values_path(home: Path, key: str) -> Path:
+    """Where the per-image values of a unit are kept."""
+    return Path(home) / "results" / "values" / f"{key[:16]}.npz"
+
+
+def keep_values(home: Path, key: str, measurements: Sequence[Measurement]) -> None:
+    """Write a unit's per-image values, one float32 array for each `setting|metric|split`; nothing where there are none.
+
+    Called before the rows are appended, so that rows never promise values that a kill has lost.
+    """
+    arrays = {
+        f"{m.setting}|{m.metric}|{m.split}": np.asarray(m.values, np.float32)
+        for m in measurements
+        if m.values is not None
+    }
+    if arrays:
+        data, path = io.BytesIO(), values_path(home, key)
+        np.savez_compressed(data, allow_pickle=False, **arrays)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, data.getvalue())
 
 
 def has_unit(home: Path, protocol: str, run: str, key: str) -> bool:

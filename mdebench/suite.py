@@ -20,7 +20,7 @@ from mdebench.data import prepare
 from mdebench.data.pack import Pack, open_pack
 from mdebench.errors import UserError
 from mdebench.protocol import Subject
-from mdebench.results import Measurement, Row, append_rows, has_unit, provenance, unit_key
+from mdebench.results import Measurement, Row, append_rows, has_unit, keep_values, provenance, unit_key
 from mdebench.runs import Recipe, Run, list_runs
 from mdebench.settings import SCALES, build, choose
 from mdebench.train import build_method, default_device, default_precision, pretrain, weights_hash
@@ -200,7 +200,8 @@ def _measure_run(
         with console.status(f"{name} of {subject.name} {case}"):
             measurements: list[Measurement] = module.evaluate(subject, pack, case)
         facts = _facts(name, module, case, run, pack)
-        new += append_rows(home, [Row(**facts, **asdict(m)) for m in measurements])
+        keep_values(home, facts["key"], measurements)
+        new += append_rows(home, [Row(**facts, **m.plain()) for m in measurements])
     console.print(f"{name} of {subject.name}: {new} rows, {time.monotonic() - begin:.1f} s")
     return new
 

@@ -147,10 +147,18 @@ def _batch(pack: Pack, index: NDArray[np.int64], recipe: Recipe, step: int, epoc
     return Batch(images, torch.from_numpy(index), step, epoch, recipe.seed, generator)
 
 
-def pretrain(recipe: Recipe, run: Run, pack: Pack, console: Console, save_seconds: float = SAVE_SECONDS) -> None:
+def pretrain(
+    recipe: Recipe,
+    run: Run,
+    pack: Pack,
+    console: Console,
+    save_seconds: float = SAVE_SECONDS,
+    method: Method | None = None,
+) -> None:
     """Train ``recipe`` in ``run``'s folder, or go on where it was left; nothing happens when it is finished.
 
-    A checkpoint is written every ``save_seconds`` (0: after every update), seldomer where saving is slow.
+    A checkpoint is written every ``save_seconds`` (0: after every update), seldomer where saving is slow. ``method``,
+    untrained, takes the place of the one that the recipe names in the catalog.
     UserError when another process trains it, its recipe differs, a loss is not finite, or the disk is full. Interrupted
     after Ctrl-C or SIGTERM, with the state saved.
     """
@@ -163,7 +171,7 @@ def pretrain(recipe: Recipe, run: Run, pack: Pack, console: Console, save_second
                 f"[green]finished[/] {recipe.name}: {recipe.updates} updates; delete {run.folder} to train it again"
             )
             return
-        method = build_method(recipe.method, recipe.settings, recipe.size, recipe.seed)
+        method = method or build_method(recipe.method, recipe.settings, recipe.size, recipe.seed)
         for note in method.notes:
             console.print(f"[yellow]note[/] {note}")
         trainer = Trainer(method, recipe, device)

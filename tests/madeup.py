@@ -34,7 +34,7 @@ TRIVIAL = {"constant": {}, "pixels": {"side": 21}, "random": {"width": 16}, "mea
 
 
 def row(key: str = "k", measurement: Measurement = POINT, **facts: object) -> Row:
-    return Row(key=key, **{**FACTS, **facts}, **asdict(measurement))
+    return Row(key=key, **{**FACTS, **facts}, **measurement.plain())
 
 
 def measured(
