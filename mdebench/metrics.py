@@ -4,12 +4,14 @@ Both image metrics equal scikit-image's; each can be read over a part of the ima
 silently about whether the seen pixels count. They return one number per image, so that an interval can be drawn.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from mdebench.results import Measurement
 
 WINDOW, SIGMA = 11, 1.5  # Wang et al. 2004
 C1, C2 = 0.01**2, 0.03**2  # the same, for a data range of 1
@@ -95,6 +97,20 @@ def bootstrap_mean(values: npt.ArrayLike, draws: int = 1000, seed: int = 0) -> t
     """The mean of one finite number per image (n,) and its 95 % interval: (value, low, high)."""
     numbers = np.asarray(values, dtype=np.float64)
     return bootstrap(len(numbers), lambda weights: weights @ numbers / weights.sum(axis=1), draws, seed)
+
+
+def measure_mean(metric: str, unit: str, values: npt.ArrayLike, setting: str, notes: Iterable[str] = ()) -> Measurement:
+    """The mean of one number per test image (n,) with its bootstrap interval, and the numbers themselves.
+
+    Readings in dB are capped at PSNR_CAP, and the note says of how many images; empty ``notes`` are passed over.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    if unit == "dB" and (copies := int((numbers > PSNR_CAP).sum())):
+        notes = [*notes, f"{copies} exact copies counted as {PSNR_CAP:g} dB"]
+        numbers = np.minimum(numbers, PSNR_CAP)
+    interval = bootstrap_mean(numbers)
+    note = "; ".join(filter(None, notes))
+    return Measurement(metric, unit, *interval, len(numbers), setting, note=note, values=numbers.astype(np.float32))
 
 
 def _mean_over(values: torch.Tensor, where: torch.Tensor | None) -> torch.Tensor:
