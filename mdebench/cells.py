@@ -12,14 +12,20 @@ from typing import Any, Literal
 
 MISSING = "–"
 Verdict = Literal["better", "overlap", "worse", ""]
+Rule = Literal["paired", "seeds", "intervals", ""]  # how two cells were compared; see `paired`
 MARKS: dict[str, str] = {"better": "†", "overlap": "≈"}
+UPWARD = ("psnr", "ssim", "balanced_accuracy", "accuracy", "inception_score", "judge_agreement", "attribute_agreement")
+HIDING = ("seek_share", "seek_error")  # what a seeker does not find is well hidden
+UNJUDGED = ("blind_error", "inception_score/originals")  # of the images, not of the method
+THREE_DIGITS = ("ssim", "kid", "lpips", "seek_error", "blind_error")
 
 
 @dataclass(frozen=True)
 class Column:
     """Which rows a column shows, or, when `published`, which of a paper's numbers.
 
-    `against` is the setting in which the reference line is read where it is not this column's own.
+    `against` and `beside` are the setting and the protocol in which the reference line is read where they are not
+    this column's own.
     """
 
     title: str
@@ -30,6 +36,7 @@ class Column:
     split: str = "test"
     published: bool = False
     against: str = ""
+    beside: str = ""
 
     @property
     def header(self) -> str:
@@ -38,13 +45,23 @@ class Column:
 
     @property
     def digits(self) -> int:
-        """Decimals shown: three for SSIM, else two."""
-        return 3 if self.metric.startswith("ssim") else 2
+        """Decimals shown: three for what is mostly below one (SSIM, LPIPS, …), else two."""
+        return 3 if self.metric.startswith(THREE_DIGITS) else 2
 
     @property
     def higher_is_better(self) -> bool:
         """Whether a larger value is the better one."""
-        return self.metric.startswith(("psnr", "ssim", "balanced_accuracy"))
+        return self.metric.startswith(UPWARD + HIDING)
+
+    @property
+    def judged(self) -> bool:
+        """Whether a value says that one method is better than another."""
+        return not self.metric.startswith(UNJUDGED)
+
+    @property
+    def reference(self) -> "Column":
+        """The column in which the reference line is read."""
+        return replace(self, setting=self.against or self.setting, protocol=self.beside or self.protocol)
 
 
 @dataclass(frozen=True)
@@ -52,7 +69,8 @@ class Cell:
     """A number in a table. `low` and `high` bound its 95 % interval; with several seeds, all of their intervals.
 
     `sd` is the sample standard deviation over seeds (NaN for one seed), `n` the number of test images, `source` a
-    paper or "rows", `verdict` how it compares with the table's reference line.
+    paper or "rows", `rows` those rows, one per seed; `verdict` is how it compares with the table's reference line, by
+    `rule`.
     """
 
     text: str = MISSING
@@ -61,11 +79,25 @@ class Cell:
     high: float = math.nan
     sd: float = math.nan
     n: int = 0
-    seeds: tuple[int, ...] = ()
-    runs: tuple[str, ...] = ()
-    keys: tuple[str, ...] = ()
+    rows: tuple[Mapping[Any, Any], ...] = ()
     source: str = ""
     verdict: Verdict = ""
+    rule: Rule = ""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seed of each row."""
+        return tuple(row["seed"] for row in self.rows)
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The run of each row."""
+        return tuple(row["run"] for row in self.rows)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key of each row's unit."""
+        return tuple(row["key"] for row in self.rows)
 
     @property
     def marked(self) -> str:
@@ -118,9 +150,7 @@ def cell_from_rows(rows: Iterable[Mapping[Any, Any]], digits: int) -> Cell:
         high=math.nan if any(map(math.isnan, highs)) else max(highs),
         sd=stdev(values) if len(values) > 1 and not any(map(math.isnan, values)) else math.nan,
         n=max(row["n"] for row in rows),
-        seeds=tuple(row["seed"] for row in rows),
-        runs=tuple(row["run"] for row in rows),
-        keys=tuple(row["key"] for row in rows),
+        rows=tuple(rows),
         source="rows",
     )
     if math.isnan(cell.value):

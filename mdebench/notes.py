@@ -1,16 +1,17 @@
-"""Sentences under a table: what it says in plain words, and what a reader must know; each made from the rows.
+"""Sentences beside a table: what it says in plain words, and what a reader must know; each made from the rows.
 
-Nothing here is typed by hand about a result: a claim is a comparison of two intervals.
+Nothing here is typed by hand about a result: a claim is a comparison (`paired`), with the amount and how sure it is.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from mdebench.cells import Block, Cell, Column, Line, compare, words
+from mdebench.cells import Block, Cell, Column, Line, words
 from mdebench.lines import TRIVIAL
+from mdebench.paired import Comparison
 from mdebench.results import stale
 
 PAPER_SCALE = (
@@ -19,83 +20,120 @@ PAPER_SCALE = (
 )
 INTERVALS = (
     "[low, high]: 95 % bootstrap interval over test images, for one seed. With several seeds: mean ± sample standard "
-    "deviation over seeds; comparisons then use the range that all their intervals cover."
+    "deviation over seeds. Each comparison stands for itself: where many are made, one in twenty of equal methods "
+    "would differ."
 )
-
-
-VERBS = {  # verdict → for one method, for several
-    "better": ("beats", "beat"),
-    "overlap": ("is not distinguishable from", "are not distinguishable from"),
-    "worse": ("does not beat", "do not beat"),
+RULES = {
+    "paired": "image by image (the 95 % interval of the mean paired difference lies on one side of 0)",
+    "seeds": "over seeds (Welch's 95 % interval of the difference lies on one side of 0)",
+    "intervals": "by their two 95 % intervals (these lie apart)",
 }
-POSITIVE = {"overlap": "is distinguishable from", "worse": "beats"}  # after "none of …"
+VERBS = {"better": "beats", "worse": "loses to", "overlap": "is not distinguishable from"}
+Contrast = Callable[[Cell, Cell, bool], Comparison]
 
 
-def legend(reference: str) -> str:
-    """What the marks mean."""
+class Reference(NamedTuple):
+    """A line that others are compared with: its method, its name in a sentence, and whether each column compares with
+    this line in its own setting, where there is a choice (else in that of `Column.reference`)."""
+
+    method: str
+    called: str
+    same_setting: bool = False
+
+
+def legend(reference: str, blocks: Iterable[Block]) -> str:
+    """What the marks mean, and how the cells of these blocks were compared."""
+    used = Counter(cell.rule for block in blocks for line in block.cells for cell in line if cell.rule)
+    how = words(f"{RULES[rule]}: {count:,} cells" for rule, count in used.items()) if used else "not at all"
     return (
-        f"† better than {reference}, 95 % intervals apart; ≈ not distinguishable from {reference} (intervals overlap); "
-        f"no mark: worse than {reference}, or one of the two is missing."
+        f"† better than {reference}; ≈ not distinguishable from {reference}; no mark: worse than {reference}, or one "
+        f"of the two is missing. Compared {how}."
     )
 
 
-def reading(block: Block, columns: Iterable[Column], references: Mapping[str, tuple[str, str]]) -> list[str]:
-    """One sentence per column: how the trained methods stand against each reference.
+def reading(block: Block, columns: Iterable[Column], references: Sequence[Reference], contrast: Contrast) -> list[str]:
+    """One sentence per column: how the best trained method stands against the references and the other methods.
 
-    `references`: method → (its name in words, the setting it is read in, or "" for the column's own).
+    `contrast` compares two cells, given whether higher is better.
     """
-    sentences = []
-    for column in columns:
-        cells = _cells(block, column)
-        trained = {line.name: cell for line, cell in cells.items() if line.method and line.method not in TRIVIAL}
-        clauses = []
-        for method, (called, setting) in references.items():
-            at = replace(column, setting=setting or column.setting)
-            found = [cell for line, cell in _cells(block, at).items() if line.method == method]
-            clauses += _clauses(trained, found[0], called, column) if found else []
-        if clauses:
-            sentences.append(f"{column.title}: {'; '.join(clauses)}.")
-    return sentences
+    sentences = (_sentence(block, column, references, contrast) for column in columns if column.judged)
+    return [sentence for sentence in sentences if sentence]
+
+
+def _sentence(block: Block, column: Column, references: Sequence[Reference], contrast: Contrast) -> str:
+    """E.g. "Attributes: rec 0.1 (10.2 %), best of 3 trained methods, beats raw pixels by 2.1 ± 0.4 points; …"."""
+    cells = _cells(block, column)
+    trained = [(line.name, cell) for line, cell in cells.items() if line.method and line.method not in TRIVIAL]
+    ranked = sorted(trained, key=lambda pair: pair[1].value, reverse=column.higher_is_better)
+    if not ranked:
+        return ""
+    (name, best), *others = ranked
+    rivals = [
+        (reference.called, cell)
+        for reference in references
+        for line, cell in _cells(block, column if reference.same_setting else column.reference).items()
+        if line.method == reference.method
+    ]
+    said: dict[str, list[tuple[str, Comparison]]] = {verdict: [] for verdict in VERBS}
+    for place, (rival, cell) in enumerate(rivals + others):
+        comparison = contrast(best, cell, column.higher_is_better)
+        if comparison.verdict == "overlap" or (comparison.verdict and place <= len(rivals)):
+            runner_up = place == len(rivals) and comparison.verdict != "overlap"
+            said[comparison.verdict].append((f"the runner-up {rival}" if runner_up else rival, comparison))
+    clauses = [_clause(verdict, found, column) for verdict, found in said.items() if found]
+    if not clauses:
+        return ""
+    among = f", best of {len(ranked)} trained methods," if others else ""
+    return f"{column.title}: {name} ({_number(best.value, column)}){among} {'; '.join(clauses)}."
 
 
 def _cells(block: Block, like: Column) -> dict[Line, Cell]:
-    """Line → cell of the column with the setting, metric and split of `like`."""
-    what = (like.setting, like.metric, like.split)
-    places = [i for i, c in enumerate(block.columns) if (c.setting, c.metric, c.split) == what and not c.published]
-    return {line: cells[place] for line, cells in zip(block.lines, block.cells) for place in places}
+    """Line → cell made from rows of the column with the protocol, setting, metric and split of `like`."""
+    what = (like.protocol, like.setting, like.metric, like.split)
+    places = [i for i, c in enumerate(block.columns) if (c.protocol, c.setting, c.metric, c.split) == what]
+    found = ((line, cells[place]) for line, cells in zip(block.lines, block.cells) for place in places)
+    return {line: cell for line, cell in found if cell.source == "rows" and cell.value == cell.value}
 
 
-def _clauses(cells: Mapping[str, Cell], reference: Cell, called: str, column: Column) -> list[str]:
-    """E.g. "rec 0.1 (1.40 px) does not beat raw pixels (0.98 px)"; one clause per verdict that occurs."""
-    verdicts = {name: compare(cell, reference, column.higher_is_better) for name, cell in cells.items()}
-    known = [name for name, verdict in verdicts.items() if verdict]
-    clauses = []
-    for verdict, (one, many) in VERBS.items():
-        names = [name for name in known if verdicts[name] == verdict]
-        if not names:
-            continue
-        values = sorted(cells[name].value for name in names)
-        who = words(f"{name} ({_number(cells[name].value, column)})" for name in names)
-        if len(names) == len(known) > 2:
-            span = f"{values[0]:.{column.digits}f} to {_number(values[-1], column)}"
-            who = f"{'all' if verdict == 'better' else 'none of the'} {len(names)} trained methods ({span})"
-            one, many = (one, many) if verdict == "better" else (POSITIVE[verdict], POSITIVE[verdict])
-        clauses.append(f"{who} {one if len(names) == 1 else many} {called} ({_number(reference.value, column)})")
-    return clauses
+def _clause(verdict: str, found: Sequence[tuple[str, Comparison]], column: Column) -> str:
+    """E.g. "beats a by 2.10 ± 0.40 points", "is not distinguishable from b (0.30 points) (intervals overlap)"."""
+    overlap = verdict == "overlap"
+    note = {"paired": "", "seeds": " (over seeds)", "intervals": f" (intervals {'overlap' if overlap else 'apart'})"}
+    mixed = len({comparison.rule for _, comparison in found}) > 1
+    told = (
+        f"{who} {f'({amount})' if overlap else f'by {amount}'}{note[comparison.rule] if mixed else ''}"
+        for (who, comparison), amount in zip(found, _amounts(found, column))
+    )
+    return f"{VERBS[verdict]} {words(told)}{'' if mixed else note[found[0][1].rule]}"
+
+
+def _amounts(found: Sequence[tuple[str, Comparison]], column: Column) -> Iterator[str]:
+    """ "2.10 ± 0.40 points", by how much each is behind; below 0 only where that says nothing."""
+    unit = "points" if column.unit.startswith("%") else _short(column.unit)
+    for _, comparison in found:
+        mean = comparison.difference.mean
+        gain = mean if column.higher_is_better else -mean
+        amount = f"{gain if comparison.verdict == 'overlap' else abs(gain):.{column.digits}f}".replace("-", "−")
+        if comparison.rule != "intervals":
+            amount += f" ± {comparison.difference.half:.{column.digits}f}"
+        yield " ".join(filter(None, (amount, unit)))
 
 
 def _number(value: float, column: Column) -> str:
-    unit = " %" if column.unit.startswith("%") else f" {column.unit.split()[0]}" if column.unit else ""
-    return f"{value:.{column.digits}f}{unit}"
+    unit = "%" if column.unit.startswith("%") else _short(column.unit)
+    return " ".join(filter(None, (f"{value:.{column.digits}f}", unit)))
+
+
+def _short(unit: str) -> str:
+    return unit.removesuffix(" of 96")
 
 
 def footnotes(
-    rows: pd.DataFrame, old: pd.DataFrame, twins: Sequence[str], versions: Mapping[str, int], reference: str
+    rows: pd.DataFrame, old: pd.DataFrame, twins: Sequence[str], versions: Mapping[str, int], first: Sequence[str]
 ) -> list[str]:
     """What a reader must know about `rows` (a `line` column names each row's line), beside what was left out.
 
-    `old` are superseded rows, `twins` sentences about runs of equal settings and seed, `reference` the line that the
-    marks compare with.
+    `old` are superseded rows, `twins` sentences about runs of equal settings and seed; `first` come before all others.
     """
     test = rows.groupby("split")["n"].agg(["min", "max"])
     counts = (
@@ -104,15 +142,15 @@ def footnotes(
     losses = rows["losses"].where(
         rows["losses"] != "", rows["settings"].map(lambda settings: settings.get("losses", ""))
     )
+    judged = rows[rows["judge"] != ""]
     notes = [
-        legend(reference),
-        INTERVALS,
-        PAPER_SCALE,
+        *first,
         f"Scale: {words(sorted(set(rows['scale'])))}.",
         f"Data: {words(sorted(set(rows['pack_note'])))}. Images measured: {words(counts)}.",
         _by_value(rows, "Updates", rows["updates"], lambda n: f"{n:,}"),
         _by_value(rows, "Loss set", losses, lambda text: text or "none"),
         _by_value(rows, "Perceptual network", rows["perceptual"], lambda text: text or "none"),
+        *([_by_value(judged, "Judge", judged["judge"], str)] if len(judged) else []),
         _by_value(rows, "Seeds", rows.groupby("line")["seed"].transform(_list), str),
         f"Evaluators: {words(f'{name} version {version}' for name, version in _pairs(rows, 'protocol_version'))}.",
         f"Code: {words(f'{git[:10]} with uncommitted changes' if dirty else git[:10] for git, dirty in _code(rows))}.",
@@ -151,6 +189,8 @@ def _warnings(rows: pd.DataFrame, old: pd.DataFrame, versions: Mapping[str, int]
             f"Superseded: {len(part):,} older rows of {run} (weights {weights}) are left out; its newest "
             "unit is shown, never an average."
         )
+    if rows.loc[rows["judge"] != "", "judge"].nunique() > 1:
+        notes.append("Different judges: scores, distances and agreements by one do not compare with another's.")
     if rows["pack_hash"].nunique() > 1:
         packs = rows.groupby("pack_hash")["line"].agg(lambda names: words(sorted(set(names))))
         held = "; ".join(f"{str(pack)[:8]}: {names}" for pack, names in packs.items())

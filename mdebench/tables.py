@@ -1,4 +1,4 @@
-"""Tables 1, 2 and 3 of the paper with our rows beside its numbers: views of rows that compute nothing a row lacks.
+"""Tables 1, 2 and 3 of the paper with our rows beside its numbers, and one per further experiment: views of rows.
 
 One set per data set and scale, each as Markdown, CSV (one line per cell, with the keys of its rows) and LaTeX.
 """
@@ -9,6 +9,8 @@ from pathlib import Path
 from mdebench.cells import Table
 from mdebench.errors import UserError
 from mdebench.lines import newest_per_seed, with_lines
+from mdebench.papertables import paper_tables
+from mdebench.protocoltables import protocol_tables
 from mdebench.results import read_rows, superseded
 from mdebench.sheets import write_sheets
 from mdebench.tabletext import csv_text, latex, markdown
@@ -49,5 +51,6 @@ def build_tables(home: Path, versions: Mapping[str, int]) -> list[Table]:
     for (dataset, scale), here in rows[~old].groupby(["dataset", "scale"]):
         part, twins = newest_per_seed(with_lines(here))
         lost = rows[old & (rows["dataset"] == dataset) & (rows["scale"] == scale)]
-        tables += View(str(dataset), str(scale), part, lost, twins, versions).tables()
+        view = View(home, str(dataset), str(scale), part, lost, twins, versions)
+        tables += [*paper_tables(view), *protocol_tables(view)]
     return tables

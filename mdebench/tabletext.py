@@ -19,7 +19,7 @@ _LATEX = {
 }
 CSV_COLUMNS = (
     *("table", "dataset", "scale", "block", "line", "column", "unit", "value", "low", "high", "sd", "n", "seeds"),
-    *("against_reference", "source", "protocol", "setting", "split", "metric", "runs", "keys"),
+    *("against_reference", "compared", "source", "protocol", "setting", "split", "metric", "runs", "keys"),
 )
 
 
@@ -67,7 +67,7 @@ def csv_text(table: Table) -> str:
                 where = (table.stem, table.dataset, table.scale, block.title, line.name, column.title, column.unit)
                 what = (column.protocol, column.setting, column.split, column.metric)
                 origin = (" ".join(cell.runs), " ".join(cell.keys))
-                writer.writerow((*where, *_numbers(cell), cell.verdict, cell.source, *what, *origin))
+                writer.writerow((*where, *_numbers(cell), cell.verdict, cell.rule, cell.source, *what, *origin))
     return out.getvalue()
 
 

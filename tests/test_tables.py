@@ -99,18 +99,16 @@ def test_a_trained_head_is_marked_against_the_best_readout_of_pixels(tmp_path):
 
 def test_the_reading_is_made_of_the_numbers(tmp_path):
     everybody(tmp_path)
-    assert table(tmp_path, "table1-pack-small").reading[1] == (
-        "Landmarks, probe: rec 0.5 (0.70 px) beats raw pixels read by the ridge probe (0.98 px); "
-        "re 0.33 (1.05 px) is not distinguishable from raw pixels read by the ridge probe (0.98 px); "
-        "rec 0.1 (1.40 px) does not beat raw pixels read by the ridge probe (0.98 px); "
-        "re 0.33 (1.05 px) and rec 0.5 (0.70 px) beat random weights (1.39 px); "
-        "rec 0.1 (1.40 px) is not distinguishable from random weights (1.39 px); "
-        "all 3 trained methods (0.70 to 1.40 px) beat the mean shape (2.40 px)."
+    head, probe = table(tmp_path, "table1-pack-small").reading
+    assert probe == (
+        "Landmarks, probe: rec 0.5 (0.70 px), best of 3 trained methods, beats raw pixels read by the ridge probe by "
+        "0.28 px, random weights by 0.69 px, the mean shape by 1.70 px and the runner-up re 0.33 by 0.35 px "
+        "(intervals apart)."
     )
-    assert (
-        table(tmp_path, "table1-pack-small")
-        .reading[0]
-        .startswith("Landmarks, head 5,000: none of the 3 trained methods (1.70 to 2.40 px) beats raw pixels")
+    assert head == (
+        "Landmarks, head 5,000: rec 0.5 (1.70 px), best of 3 trained methods, beats random weights by 0.69 px, the "
+        "mean shape by 0.70 px and the runner-up re 0.33 by 0.35 px (intervals apart); loses to raw pixels read by the "
+        "ridge probe by 0.72 px (intervals apart)."
     )
 
 
@@ -247,8 +245,8 @@ def test_table_3_has_the_papers_methods_beside_ours(tmp_path):
     assert psnr["Mean colour"]["mouth (dB)"] == "18.00 [17.90, 18.10]"
     assert ssim["rec 0.1"]["mouth"] == "0.860 [0.760, 0.960] ≈"
     assert third.reading[0] == (
-        "pSNR, right half: rec 0.1 (21.50 dB) beats the biharmonic fill (20.00 dB); "
-        "rec 0.1 (21.50 dB) beats the mean colour (18.00 dB)."
+        "pSNR, right half: rec 0.1 (21.50 dB) beats the biharmonic fill by 1.50 dB and the mean colour by 3.50 dB "
+        "(intervals apart)."
     )
 
 
@@ -326,7 +324,7 @@ def test_markdown_is_a_table_with_its_notes(tmp_path):
     everybody(tmp_path)
     text = markdown(table(tmp_path, "table1-pack-small"))
     assert text.startswith("# Table 1: landmarks and attributes · pack · small\n\n## Landmarks, frozen encoder\n\n|")
-    assert "\n## What it says\n\n- Landmarks, head 5,000: none" in text and "\n## Notes\n\n- † better than" in text
+    assert "\n## What it says\n\n- Landmarks, head 5,000: rec 0.5" in text and "\n## Notes\n\n- † better than" in text
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
 
