@@ -36,3 +36,7 @@ class Method(BaseMethod):
         """The code of whole images: (N, 3, H, W) in [0, 1] → (N, code)."""
         code: Tensor = self.encoder(images)[0]
         return code
+
+    def stages(self, images: Tensor) -> dict[str, Tensor]:
+        """The map after each stage, whole images (N, 3, H, W) in [0, 1] → (N, C, h, w) each."""
+        return self.encoder.trunk.maps(images)

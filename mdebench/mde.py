@@ -15,12 +15,12 @@ from torch import Tensor
 
 from mdebench import losses as L
 from mdebench.errors import UserError
-from mdebench.masks import boxes_from_uniform, check_ratio, draw
+from mdebench.masks import boxes_from_uniform, draw
 from mdebench.method import Batch, Loss, Player, polynomial
 from mdebench.method import Method as BaseMethod
 from mdebench.nets import Discriminator, Generator
 from mdebench.perceptual import WAYS_ON, Perceptual, load_perceptual
-from mdebench.variants import RANDOM_BOX
+from mdebench.variants import RANDOM_BOX, check_ratio
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,10 @@ class Method(BaseMethod):
         """The code of whole images (nothing masked): (N, 3, H, W) in [0, 1] → (N, code)."""
         code: Tensor = self.generator.encoder(images)[0]
         return code
+
+    def stages(self, images: Tensor) -> dict[str, Tensor]:
+        """The map after each stage of the encoder, whole images (N, 3, H, W) in [0, 1] → (N, C, h, w) each."""
+        return self.generator.encoder.trunk.maps(images)
 
     def complete(self, images: Tensor, seen: Tensor) -> Tensor:
         """The generator's raw output for M⊙Z: images (N, 3, H, W), seen broadcastable → (N, 3, H, W) in (0, 1)."""

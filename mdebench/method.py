@@ -72,11 +72,22 @@ class Completes(Protocol):
         """Raw completions (N, 3, H, W) in [0, 1] of images (N, 3, H, W) where ``seen`` (broadcastable, 1/0) is 1."""
 
 
+@runtime_checkable
+class Stages(Protocol):
+    """A method whose encoder can be looked into on the way to the code."""
+
+    def stages(self, images: Tensor) -> dict[str, Tensor]:
+        """The map after each stage of the encoder, first to last, for whole images (N, 3, H, W) in [0, 1].
+
+        Returns "stage1", "stage2", … → (N, C, h, w).
+        """
+
+
 class Method(nn.Module):
     """Base of every method; a method file defines ``Method`` (a subclass) and its frozen dataclass ``Settings``.
 
-    Two capabilities, of which a method defines those that it has, and simply lacks the others: ``Encodes`` and
-    ``Completes``.
+    Three capabilities, of which a method defines those that it has, and simply lacks the others: ``Encodes``,
+    ``Stages`` and ``Completes``.
     """
 
     REFERENCE = False  # True: an untrained row that stands in every table for comparison

@@ -65,6 +65,14 @@ class Trunk(nn.Module):
             x = strided(x)
         return x, before_stride
 
+    def maps(self, x: Tensor) -> dict[str, Tensor]:
+        """The map after each stage: "stage1", "stage2", … → (N, channels of the stage, size / 2, 4, …)."""
+        found = {}
+        for number, stage in enumerate(self.stages, start=1):
+            x = stage(x)
+            found[f"stage{number}"] = x
+        return found
+
 
 class Encoder(nn.Module):
     """Image (N, 3, size, size) → code (N, code), with the maps that skip connections carry.

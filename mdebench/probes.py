@@ -2,12 +2,15 @@
 
 The paper trains a linear layer with a sigmoid for 5,000 updates; how far that gets depends on the optimizer as much as
 on the representation. Beside it stands the converged probe, ridge regression in closed form, whose regularisation is
-chosen on the validation partition. Both see the same cached features; `finetune` trains the encoder along instead.
+chosen on the validation partition. Both see the same cached features; `finetune` trains the encoder along instead, and
+`few-labels` gives the probe a hundredth and a tenth of the labels.
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +19,14 @@ from torch import Tensor, nn
 
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
-from mdebench.protocol import Indices, Subject, chunks, encode, frozen, load
+from mdebench.protocol import Cost, Indices, Subject, chunks, encode, frozen, load
 
 Predictions = npt.NDArray[np.float32]
+Features = Callable[[Indices], npt.NDArray[np.float32]]  # rows of the pack (n,) → (n, d)
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(-6, 1, 15))  # per training image, on standardised features
+FEW = {"frozen-probe-1%": 0.01, "frozen-probe-10%": 0.1}  # setting → share of the labels that may be read
+DRAWS = 5  # of so many images, since which they are matters when they are few
+UPDATE, GRAM, SOLVE = 5e-4, 1e-4, 3e-2  # seconds: an update of a head, an image of a Gram matrix, one alpha
 HELD_OUT = 10  # without a validation partition, one training image in so many chooses alpha
 
 
@@ -27,7 +34,8 @@ HELD_OUT = 10  # without a validation partition, one training image in so many c
 class Settings:
     """How a representation is read out (section 3.2.3)."""
 
-    setting: str = "frozen"  # or "finetune"; Table 1 can only mean a frozen encoder (its random weights do so badly)
+    # or "finetune" or "few-labels"; Table 1 can only mean a frozen encoder (its random weights do so badly)
+    setting: str = "frozen"
     updates: int = 5000  # Table 1; Table 2 has 50,000
     batch_size: int = 16  # section 3.2.3
     # The paper names no optimizer for transfer: the generator's (section 2.5), annealing included.
@@ -36,17 +44,34 @@ class Settings:
     annealing_power: float = 0.9
 
     def __post_init__(self) -> None:
-        if self.setting not in ("frozen", "frozen-head", "frozen-probe", "finetune"):
-            raise UserError(f"setting={self.setting!r} is neither 'frozen' nor 'finetune'")
+        if self.setting not in ("frozen", "frozen-head", "frozen-probe", "finetune", "few-labels", *FEW):
+            raise UserError(f"setting={self.setting!r} is neither 'frozen' nor 'finetune' nor 'few-labels'")
         if min(self.updates, self.batch_size, self.learning_rate) <= 0:
             raise UserError("updates, batch_size and learning_rate of a head must be above 0")
 
 
 def cases(settings: Settings) -> list[Settings]:
-    """Two units for a frozen encoder: the probe does not depend on how the head is trained."""
+    """Two units for a frozen encoder: the probe does not depend on how the head is trained. One for each few."""
     if settings.setting == "frozen":
         return [replace(settings, setting="frozen-head"), Settings(setting="frozen-probe")]
+    if settings.setting == "few-labels":
+        return [Settings(setting=few) for few in FEW]
     return [settings]
+
+
+def cost(pack: Pack, settings: Settings) -> Cost:
+    """What the readouts of a setting take at the scale `small` (a code of 1,000); measured on two cores."""
+    train = len(pack.indices("train"))
+    head, probe, few = settings.updates * UPDATE, probe_seconds(train), DRAWS * len(FEW) * probe_seconds(0)
+    if settings.setting == "finetune":  # forward and twice as much backward
+        return Cost(encoded=3 * settings.updates * settings.batch_size, seconds=head)
+    units = {"frozen": head + probe, "frozen-head": head, "frozen-probe": probe, "few-labels": few}
+    return Cost(seconds=units.get(settings.setting, few / len(FEW)))
+
+
+def probe_seconds(images: int) -> float:
+    """Seconds that a converged probe on a code of 1,000 takes: its Gram matrix, and a solve for each alpha."""
+    return images * GRAM + len(ALPHAS) * SOLVE
 
 
 @dataclass(frozen=True)
@@ -63,18 +88,23 @@ class Task:
     """What a readout predicts: targets (N, k) float32 for all images of the pack, NaN where unknown.
 
     `error(predictions, targets)` is the metric, lower is better, by which alpha is chosen; `evaluate` are the images to
-    predict. Every column has a known target among the training images.
+    predict. Every column has a known target among the training images. Where `strata` (N,) are given, few labels hold
+    at least one image of each stratum.
     """
 
     targets: npt.NDArray[np.float32]
     partition: Partition
     evaluate: Indices
     error: Callable[[Predictions, Predictions], float]
+    strata: npt.NDArray[np.integer] | None = None
 
 
 @dataclass(frozen=True)
 class Readout:
-    """A setting's name, its predictions (len(task.evaluate), k), and what must be said about it."""
+    """A setting's name, its predictions (n, k), and what must be said about it.
+
+    A readout of few labels has predictions (DRAWS, n, k): what is measured is the mean over the draws.
+    """
 
     setting: str
     predictions: Predictions
@@ -103,6 +133,9 @@ def readouts(subject: Subject, pack: Pack, task: Task, settings: Settings) -> li
         found.append(_frozen_head(subject, pack, task, settings))
     if settings.setting in ("frozen", "frozen-probe"):
         found.append(_probe(subject, pack, task))
+    for setting, share in FEW.items():
+        if settings.setting in ("few-labels", setting):
+            found.append(_few_labels(subject, pack, task, setting, share))
     if settings.setting == "finetune":
         found.append(_finetune(subject, pack, task, settings))
     for readout in found:
@@ -115,15 +148,47 @@ def readouts(subject: Subject, pack: Pack, task: Task, settings: Settings) -> li
 
 
 def _probe(subject: Subject, pack: Pack, task: Task) -> Readout:
-    rows = task.partition
-    train, val, evaluate = (subject.features(pack, i) for i in (rows.train, rows.val, task.evaluate))
-    path = ridge(train, task.targets[rows.train], ALPHAS, subject.device)
+    probe, note = converged(partial(subject.features, pack), task, task.partition, subject.device)
+    return Readout("frozen-probe", probe(subject.features(pack, task.evaluate)), note)
+
+
+def _few_labels(subject: Subject, pack: Pack, task: Task, setting: str, share: float) -> Readout:
+    """The probe on a share of the labels, drawn `DRAWS` times; the draws depend on the pack and the task alone."""
+    features, rows, found = partial(subject.features, pack), task.partition, []
+    for draw in range(DRAWS):
+        train, val = draw_few(rows.train, share, draw, task.strata), draw_few(rows.val, share, draw)
+        probe, _ = converged(features, task, Partition(train, val), subject.device)
+        found.append(probe(features(task.evaluate)))
+    note = f"labels of {len(train):,} of {len(rows.train):,} training images"
+    note += " (at least one of each class)" if task.strata is not None else ""
+    note += f", alpha chosen on {len(val):,} of {len(rows.val):,} others; mean over {DRAWS} draws"
+    return Readout(setting, np.stack(found), note)
+
+
+def draw_few(rows: Indices, share: float, draw: int, strata: npt.NDArray[np.integer] | None = None) -> Indices:
+    """A share of `rows`, rounded up, ascending; at least one of each stratum where the pack's `strata` (N,) are given.
+
+    The same rows and the same number of the draw give the same images, and a larger share holds the smaller one.
+    """
+    shuffled = rows[np.random.default_rng(draw).permutation(len(rows))]
+    count = math.ceil(share * len(rows))
+    if strata is not None:
+        _, first = np.unique(strata[shuffled], return_index=True)
+        shuffled = np.concatenate([shuffled[first], np.delete(shuffled, first)])
+        count = max(count, len(first))
+    return np.sort(shuffled[:count])
+
+
+def converged(features: Features, task: Task, rows: Partition, device: torch.device) -> tuple["LinearProbe", str]:
+    """The ridge probe trained on `rows.train` with the alpha that is best on `rows.val`, and what must be said."""
+    path = ridge(features(rows.train), task.targets[rows.train], ALPHAS, device)
+    val = features(rows.val)
     errors = [task.error(probe(val), task.targets[rows.val]) for probe in path]
     best = int(np.flatnonzero(np.equal(errors, min(errors)))[-1])  # of equals the strongest, that is the simplest
     note = f"alpha {ALPHAS[best]:.2g} per image"
     if best in (0, len(ALPHAS) - 1) and min(errors) < max(errors):
         note += " (at the edge of the grid)"
-    return Readout("frozen-probe", path[best](evaluate), "; ".join(filter(None, [note, rows.note])))
+    return path[best], "; ".join(filter(None, [note, rows.note]))
 
 
 @dataclass(frozen=True)
@@ -144,7 +209,7 @@ def ridge(
     """Ridge regressions of targets (n, k), NaN where unknown, on standardised features (n, d), one for each alpha.
 
     Minimises mean_i |y_i − x_i W − b|² + alpha |W|² for each column over the images that know it, in float64; the bias
-    is not penalised, and a feature that never varies has no weight.
+    is not penalised, a feature that never varies has no weight, and a column that no image knows is predicted as 0.
     """
     known = ~np.isnan(targets)
     weights = np.zeros((len(alphas), features.shape[1], targets.shape[1]))
@@ -153,6 +218,8 @@ def ridge(
     patterns, group = np.unique(known, axis=1, return_inverse=True)
     for g in range(patterns.shape[1]):
         columns, rows = np.flatnonzero(group.ravel() == g), patterns[:, g]
+        if not rows.any():
+            continue
         x = features if rows.all() else features[rows]
         y = torch.from_numpy(targets[np.ix_(rows, columns)]).to(device, torch.float64)
         for a, (weight, bias) in enumerate(_solve(x, y, alphas)):

@@ -17,26 +17,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mdebench.data.pack import LANDMARKS, Pack
+from mdebench.data.pack import Pack
 from mdebench.errors import UserError
-from mdebench.masks import PRESETS, preset, preset_box
+from mdebench.masks import PRESETS, preset
 from mdebench.metrics import PSNR_CAP, bootstrap_mean, composite, mean_ssim, psnr, ssim_map
 from mdebench.pictures import grid
-from mdebench.protocol import Subject, chunks, load
+from mdebench.protocol import Cost, Subject, chunks, load
 from mdebench.results import Measurement
 from mdebench.settings import suggest
+from mdebench.tasks.landmarks import misplaced
 
 VERSION = 1
 NEEDS = "complete"
+FEATURES = False
 ON_SHEET = 8  # test images shown
-COVERED = {  # what each rectangle is meant to hide
-    "left_half": ("lefteye", "leftmouth"),
-    "right_half": ("righteye", "rightmouth"),
-    "both_eyes": ("lefteye", "righteye"),
-    "left_eye": ("lefteye",),
-    "right_eye": ("righteye",),
-    "mouth": ("leftmouth", "rightmouth"),
-}
+READING = 1e-3  # seconds that all readings of an image take
 
 
 @dataclass(frozen=True)
@@ -65,6 +60,12 @@ def cases(settings: Settings) -> list[Settings]:
     return [replace(settings, preset=name) for name in names]
 
 
+def cost(pack: Pack, settings: Settings) -> Cost:
+    """Every test image completed once for each preset, and eight readings of it."""
+    count = len(cases(settings)) * len(pack.indices("test"))
+    return Cost(completed=count, seconds=READING * count)
+
+
 def evaluate(subject: Subject, pack: Pack, settings: Settings) -> list[Measurement]:
     """Every reading on all test images; UserError when the method cannot complete."""
     return [measurement for case in cases(settings) for measurement in _evaluate_preset(subject, pack, case.preset)]
@@ -80,7 +81,7 @@ def _evaluate_preset(subject: Subject, pack: Pack, name: str) -> list[Measuremen
         for metric, values in _readings(images, seen, output).items():
             readings.setdefault(metric, []).append(values.cpu())
     _save_sheet(subject, pack, name, seen)
-    notes = [_misplaced(pack, name)]
+    notes = [misplaced(pack, name)]
     return [_measure(metric, torch.cat(values).numpy(), name, notes) for metric, values in readings.items()]
 
 
@@ -102,19 +103,8 @@ def _measure(metric: str, values: npt.NDArray[np.float64], setting: str, notes: 
         values = np.minimum(values, PSNR_CAP)
     unit = "dB" if decibels else ""
     note = "; ".join(filter(None, notes))
-    return Measurement(metric, unit, *bootstrap_mean(values), len(values), setting, note=note)
-
-
-def _misplaced(pack: Pack, name: str) -> str:
-    """A warning where the rectangle, placed for aligned faces, misses what it should hide in over 5 % of the images."""
-    points = pack.landmarks[pack.indices("test")][:, [LANDMARKS.index(landmark) for landmark in COVERED[name]]]
-    points = points[np.isfinite(points).all(axis=(1, 2))]
-    if not len(points):
-        return "no landmarks in test: the rectangle is where it would be on aligned faces"
-    left, top, right, bottom = preset_box(name)
-    x, y = points[..., 0], points[..., 1]
-    hidden = ((left <= x) & (x <= right) & (top <= y) & (y <= bottom)).all(axis=1).mean()
-    return f"the rectangle hides {', '.join(COVERED[name])} in only {hidden:.0%} of the images" if hidden < 0.95 else ""
+    kept = values.astype(np.float32)
+    return Measurement(metric, unit, *bootstrap_mean(values), len(values), setting, note=note, values=kept)
 
 
 def _save_sheet(subject: Subject, pack: Pack, name: str, seen: Tensor) -> None:

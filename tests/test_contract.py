@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mdebench import catalog
-from mdebench.method import Batch, Completes, Encodes
+from mdebench.method import Batch, Completes, Encodes, Stages
 from mdebench.runs import Recipe
 from mdebench.settings import Scale
 from mdebench.train import Trainer, build_method, step_seed
@@ -94,6 +94,22 @@ def test_encode_has_the_promised_shape_and_does_not_look_at_its_neighbours(name)
         codes = method.encode(images)
         assert codes.shape == (5, method.feature_dim)
         torch.testing.assert_close(method.encode(images[2:3])[0], codes[2], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if hasattr(catalog.method(n).load().Method, "stages")])
+def test_stages_are_maps_that_shrink_in_order_and_do_not_look_at_their_neighbours(name):
+    method = build_method(name, settings(name), SIZE, 0).eval()
+    assert isinstance(method, Stages) and isinstance(method, Encodes)
+    images = torch.rand(5, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        maps = method.stages(images)
+        alone = method.stages(images[2:3])
+    assert list(maps) == [f"stage{i}" for i in range(1, len(maps) + 1)] and len(maps) > 1
+    areas = [m.shape[-2] * m.shape[-1] for m in maps.values()]
+    assert all(m.ndim == 4 and len(m) == 5 for m in maps.values())
+    assert areas == sorted(areas, reverse=True) and areas[0] < SIZE * SIZE
+    for stage, each in maps.items():
+        torch.testing.assert_close(alone[stage][0], each[2], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if hasattr(catalog.method(n).load().Method, "complete")])

@@ -66,3 +66,16 @@ def test_coordinates_break_translation_invariance_only_with_coord():
     assert Discriminator(32, 4, coord=False).trunk.stages[0][0][0].in_channels == 3
     xy = Discriminator(4 * 8, 2).coordinates
     assert xy[0, 0, 0, 0] < xy[0, 0, 0, -1] and xy[0, 1, 0, 0] == xy[0, 1, 0, -1]
+
+
+def test_maps_are_those_on_the_way_to_the_code():
+    encoder = Encoder(64, 4, 10).eval()
+    images = torch.rand(2, 3, 64, 64)
+    code, before_stride = encoder(images)
+    maps = encoder.trunk.maps(images)
+    assert {name: tuple(m.shape[1:]) for name, m in maps.items()} == {
+        "stage1": (4, 32, 32), "stage2": (8, 16, 16), "stage3": (16, 8, 8), "stage4": (32, 4, 4)
+    }  # fmt: skip
+    torch.testing.assert_close(encoder.to_code(maps["stage4"].flatten(1)), code)
+    for stage, before, after in zip(encoder.trunk.stages, before_stride, maps.values(), strict=True):
+        torch.testing.assert_close(list(stage.children())[-1](before), after)

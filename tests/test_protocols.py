@@ -15,6 +15,7 @@ from mdebench.errors import UserError
 from mdebench.method import Method
 from mdebench.protocol import Subject
 from mdebench.protocols import attributes, landmarks, occlusion
+from mdebench.tasks.attributes import Counts
 
 SPLIT = np.repeat(np.arange(3, dtype=np.uint8), [60, 20, 20])
 COUNT = len(SPLIT)
@@ -105,7 +106,7 @@ def test_error_balanced_accuracy_and_interval_by_hand():
     rng = np.random.default_rng(2)
     truth, predictions = (rng.random((50, 3)) < 0.4).astype(np.float32), rng.random((50, 3)).astype(np.float32)
     truth[:7, 1] = np.nan
-    counts = attributes.Counts.of(predictions, truth)
+    counts = Counts.of(predictions, truth)
     called = predictions > 0.5
 
     def error(rows):
