@@ -13,6 +13,7 @@ import click
 
 from mdebench import __version__, catalog
 from mdebench.errors import UserError
+from mdebench.experiments import WHAT
 from mdebench.settings import SCALES, parse_overrides, suggest
 from mdebench.variants import ALIASES
 
@@ -127,7 +128,7 @@ def pretrain(
 @cli.command()
 @click.argument("target")
 @click.argument("runs", nargs=-1)
-@click.option("--setting", type=click.Choice(["frozen", "finetune"]), default="frozen", show_default=True)
+@click.option("--setting", type=click.Choice(["frozen", "finetune", "few-labels"]), default="frozen", show_default=True)
 @click.option("--pack", "pack_name", help="Pack to measure on; by default the one the finished runs were trained on.")
 @set_option
 @home_option
@@ -214,6 +215,117 @@ def tables(out: Path | None, home: Path) -> None:
     written = write_tables(home, out or home / "results" / "tables", versions)
     sheets = write_sheets(home, out / "sheets" if out else home / "results" / "sheets")
     for path in [*written, *sheets]:
+        console.print(str(path))
+
+
+@cli.command()
+@click.argument("what", type=click.Choice(WHAT))
+@click.option("--scale", default="small", show_default=True, help=f"One of {', '.join(SCALES)}.")
+@click.option("--pack", "pack_name", help="Pack to train and measure on; by default toyfaces at the scale's size.")
+@click.option("--seeds", default="0", show_default=True, help="One run for each, such as 0,1,2.")
+@click.option("--dry-run", is_flag=True, help="Stop after the plan.")
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Override a setting of every run, or, as protocol.name=value, of a protocol; repeatable.",
+)
+@home_option
+def reproduce(
+    what: str, scale: str, pack_name: str | None, seeds: str, dry_run: bool, sets: tuple[str, ...], home: Path
+) -> None:
+    """Do what a table or figure of the paper needs and write it: plans first, resumes, keeps what is done."""
+    from mdebench.settings import choose
+
+    size = choose(scale, SCALES, "scale").size
+    try:
+        numbers = tuple(dict.fromkeys(int(seed) for seed in seeds.split(",")))
+    except ValueError as error:
+        raise UserError(f"--seeds {seeds}: expected whole numbers with commas, such as 0,1,2") from error
+    if min(numbers) < 0:
+        raise UserError(f"--seeds {seeds}: a seed is at least 0")
+
+    from mdebench import reproduce as suite_of
+    from mdebench.plan import Order
+    from mdebench.train import Interrupted
+
+    order = Order(home, what, scale, pack_name or f"toyfaces{size}", numbers, parse_overrides(sets))
+    try:
+        suite_of.reproduce(order, dry_run, _console())
+    except (Interrupted, KeyboardInterrupt) as stop:
+        click.echo(f"stopped ({stop or 'Ctrl-C'}); the same command goes on from there")
+        sys.exit(130)
+
+
+@cli.command()
+@click.argument("pack_name", metavar="PACK")
+@click.option("--judge", default="own", show_default=True, help="own, a network's name, or NAME:FILE with its weights.")
+@home_option
+def judge(pack_name: str, judge: str, home: Path) -> None:
+    """Train (or take) the classifier that judges completions on PACK, and say how good it is."""
+    from mdebench import suite
+    from mdebench.judge import run_judge
+    from mdebench.train import Interrupted
+
+    console = _console()
+    try:
+        run_judge(home, suite.find_pack(home, pack_name, console), judge, console)
+    except Interrupted as stop:
+        click.echo(f"stopped ({stop}); the same command goes on from there")
+        sys.exit(130)
+
+
+@cli.command()
+@home_option
+def figures(home: Path) -> None:
+    """Draw every figure that there is data for, as pictures and as CSV."""
+    from mdebench.figures import write_figures
+
+    console = _console()
+    versions = {name: catalog.protocol(name).VERSION for name in catalog.protocols()}
+    for path in write_figures(home, versions, console):
+        console.print(str(path))
+
+
+@cli.command()
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="HTML file; default home/report.html.")
+@home_option
+def report(out: Path | None, home: Path) -> None:
+    """Write one page with all runs, tables, figures and completions, which opens from disk."""
+    from mdebench.report import write_report
+
+    versions = {name: catalog.protocol(name).VERSION for name in catalog.protocols()}
+    _console().print(str(write_report(home, out or home / "report.html", versions)))
+
+
+@cli.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--run", "run_name", required=True, help="A finished run; see `mdebench runs`.")
+@click.option("--preset", help="An occlusion (mouth, both_eyes, …), or a scenario such as 'rec 0.1' drawn at random.")
+@click.option("--mask", type=click.Path(path_type=Path), help="A picture: white is seen, black is missing.")
+@click.option("--boxes", help="What is seen of red, green and blue; three boxes x1:y1:x2:y2 in [0, 1], with commas.")
+@click.option("-n", "count", type=click.IntRange(min=1), default=1, show_default=True, help="Samples of each picture.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=".", show_default=True)
+@home_option
+def complete(
+    images: tuple[Path, ...],
+    run_name: str,
+    preset: str | None,
+    mask: Path | None,
+    boxes: str | None,
+    count: int,
+    seed: int,
+    out: Path,
+    home: Path,
+) -> None:
+    """Complete your own pictures: a grid of input, completion and composite for each of IMAGES."""
+    from mdebench.complete import complete_images
+
+    chosen = {"preset": preset, "mask": mask, "boxes": boxes}
+    console = _console()
+    for path in complete_images(home, images, run_name, console, **chosen, count=count, seed=seed, out=out):
         console.print(str(path))
 
 

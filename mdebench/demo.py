@@ -7,11 +7,11 @@ from rich.console import Console
 from mdebench import catalog, suite
 from mdebench.data.pack import open_pack
 from mdebench.page import write_page
+from mdebench.settings import SCALES
 from mdebench.tables import write_sheets, write_tables
 
 METHODS = ("random", "inpainting", "colorization1", "re", "rec")
 PROTOCOLS = ("attributes", "landmarks", "occlusion")
-FACES = 6000  # enough for a probe on 256 numbers, drawn in seconds
 
 
 def run_demo(home: Path, console: Console) -> None:
@@ -21,8 +21,9 @@ def run_demo(home: Path, console: Console) -> None:
     """
     path = home / "packs" / "toyfaces64"
     if not path.exists():
-        console.print(f"drawing {FACES:,} faces")
-        suite.draw_faces(home, 64, console, count=FACES)
+        faces = SCALES["tiny"].faces  # enough for a probe on 256 numbers, drawn in seconds
+        console.print(f"drawing {faces:,} faces")
+        suite.draw_faces(home, 64, console, count=faces)
     pack = open_pack(path)
     for name in METHODS:
         suite.train_run(home, suite.make_recipe(name, pack, "tiny", 0, {}), pack, console)

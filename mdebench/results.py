@@ -178,9 +178,14 @@ def keep_values(home: Path, key: str, measurements: Sequence[Measurement]) -> No
         write_atomically(path, data.getvalue())
 
 
+def stored_rows(home: Path, protocol: str, run: str) -> list[dict[str, Any]]:
+    """The rows of a run by a protocol, in the order in which they were stored; UserError for a damaged line."""
+    return _parse(_path(home, protocol, run))
+
+
 def has_unit(home: Path, protocol: str, run: str, key: str) -> bool:
     """Whether the unit is finished (its rows are stored), so that it need not be computed again."""
-    return any(row["key"] == key for row in _parse(_path(home, protocol, run)))
+    return any(row["key"] == key for row in stored_rows(home, protocol, run))
 
 
 def read_rows(home: Path) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import numpy as np
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.settings import suggest
-from mdebench.variants import ALIASES, VARIANTS, check_ratio
+from mdebench.variants import ALIASES, FIGURE8, VARIANTS, check_ratio
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,15 +39,7 @@ class Scenario(NamedTuple):
         return self.name.replace(" ", "-S")
 
 
-# Figure 8, in its order.
-SCENARIOS = (
-    Scenario("inpainting", 0.25),
-    Scenario("reverse_inpainting", 0.25),
-    Scenario("colorization1", None),
-    Scenario("colorization2", None),
-    *(Scenario("re", S) for S in (0.25, 0.33, 0.5)),
-    *(Scenario("rec", S) for S in (0.1, 0.3, 0.5)),
-)
+SCENARIOS = tuple(Scenario(variant, S) for variant, S in FIGURE8)
 
 
 def parse(text: str) -> Scenario:

@@ -19,7 +19,8 @@ T = TypeVar("T")
 class Scale:
     """Values that a scale sets, in a recipe and in a method's settings where it has a field of that name.
 
-    ``size`` pixels, base ``width`` in channels, ``code`` in numbers, ``batch`` in images, ``updates`` in steps.
+    ``size`` pixels, base ``width`` in channels, ``code`` in numbers, ``batch`` in images, ``updates`` in steps. What an
+    experiment takes where it is not told otherwise: test ``images`` to complete, and ``faces`` of the embedded data.
     """
 
     size: int
@@ -29,6 +30,8 @@ class Scale:
     perceptual: str
     batch: int
     updates: int
+    images: int = 1000
+    faces: int = 20_000
 
 
 SCALES = {
@@ -38,7 +41,7 @@ SCALES = {
     # Minutes on two CPU cores, so no perceptual network: its weights are seldom at hand, and it outweighs G and D.
     "small": Scale(64, 16, 1000, "compl+adv+hns_coord", "none", 24, 3_000),
     # Seconds: for the demo and the tests.
-    "tiny": Scale(64, 8, 256, "compl+adv+hns_coord", "none", 24, 200),
+    "tiny": Scale(64, 8, 256, "compl+adv+hns_coord", "none", 24, 200, images=200, faces=6_000),
 }
 
 

@@ -19,6 +19,8 @@ from mdebench import catalog
 from mdebench.data import prepare
 from mdebench.data.pack import Pack, open_pack
 from mdebench.errors import UserError
+from mdebench.judge import Judge, find_judge
+from mdebench.lpips import load_lpips
 from mdebench.protocol import Subject
 from mdebench.results import Measurement, Row, append_rows, has_unit, keep_values, provenance, unit_key
 from mdebench.runs import Recipe, Run, list_runs
@@ -28,13 +30,23 @@ from mdebench.train import build_method, default_device, default_precision, pret
 _RECIPE_KEYS = ("updates", "batch", "precision")
 
 
+def pack_path(home: Path, name: str) -> Path:
+    """Where the pack called ``name`` is: in ``home/packs``, or at the path that the name is."""
+    return Path(name) if "/" in name else home / "packs" / name
+
+
+def embedded_size(name: str) -> int | None:
+    """The size in the name of an embedded pack (``toyfaces64`` → 64), None for any other."""
+    digits = name.removeprefix("toyfaces")
+    return int(digits) if name.startswith("toyfaces") and digits.isdigit() else None
+
+
 def find_pack(home: Path, name: str, console: Console) -> Pack:
     """The pack called ``name`` in ``home/packs``, or at a path; toyfaces packs are drawn when not there yet."""
-    path = Path(name) if "/" in name else home / "packs" / name
-    digits = name.removeprefix("toyfaces")
-    if not path.exists() and name.startswith("toyfaces") and digits.isdigit():
+    path, size = pack_path(home, name), embedded_size(name)
+    if not path.exists() and size is not None:
         console.print(f"drawing the embedded data set {name} into {path} (once)")
-        draw_faces(home, int(digits), console)
+        draw_faces(home, size, console)
     return open_pack(path)
 
 
@@ -109,14 +121,17 @@ def finished_runs(home: Path, pack: str) -> list[Run]:
     return [run for run in list_runs(home) if run.finished and run.info["pack"] == pack]
 
 
+def references(need: str) -> list[str]:
+    """The untrained methods that stand in every table for comparison and can do what is needed."""
+    found = {name: entry.load().Method for name, entry in catalog.methods().items()}
+    return [name for name, cls in found.items() if cls.REFERENCE and hasattr(cls, need)]
+
+
 def with_references(home: Path, runs: Sequence[Run], pack: Pack, need: str, console: Console) -> list[Run]:
     """``runs`` and, first, the untrained reference methods at the scales of ``runs`` that can do what is needed."""
     made = []
     for scale in sorted({run.info["scale"] for run in runs}):
-        for name, entry in catalog.methods().items():
-            module = entry.load()
-            if not module.Method.REFERENCE or not hasattr(module.Method, need):
-                continue
+        for name in references(need):
             recipe = make_recipe(name, pack, scale, 0, {})
             run = Run(home / "runs" / recipe.name)
             made.append(run if run.finished else train_run(home, recipe, pack, console))
@@ -124,7 +139,7 @@ def with_references(home: Path, runs: Sequence[Run], pack: Pack, need: str, cons
     return made + [run for run in runs if run.folder not in known]
 
 
-def load_subject(run: Run) -> Subject:
+def load_subject(run: Run, judge: Judge | None = None) -> Subject:
     """A finished run with its trained weights, ready to be measured; UserError when its state does not fit."""
     info = run.info
     if not run.finished:
@@ -139,7 +154,7 @@ def load_subject(run: Run) -> Subject:
     if weights_hash(method) != info["weights_hash"]:
         raise UserError(f"{run.state_path} holds other weights than run.json says; train this run again")
     method.to(default_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return Subject(run.folder.name, method, run.folder, info["seed"], info["weights_hash"])
+    return Subject(run.folder.name, method, run.folder, info["seed"], info["weights_hash"], judge)
 
 
 def check(name: str, runs: Sequence[Run], pack: Pack, overrides: Mapping[str, Any]) -> list[Any]:
@@ -152,18 +167,25 @@ def check(name: str, runs: Sequence[Run], pack: Pack, overrides: Mapping[str, An
     if reason := module.requires(pack):
         raise UserError(f"{name} cannot be measured on {pack.name}: {reason}")
     for run in runs:
-        if not _able(run, module):
+        if not able(run.info["method"], name):
             raise UserError(f"{name} cannot be measured: {_unable(run, module)}; choose another run")
     return cases
 
 
-def _able(run: Run, module: ModuleType) -> bool:
-    return hasattr(catalog.method(run.info["method"]).load().Method, module.NEEDS)
+def able(method: str, protocol: str) -> bool:
+    """Whether a method can do what a protocol needs."""
+    return hasattr(catalog.method(method).load().Method, catalog.protocol(protocol).NEEDS)
 
 
 def _unable(run: Run, module: ModuleType) -> str:
-    what = "complete images (it has no decoder)" if module.NEEDS == "complete" else "encode images"
-    return f"{run.info['label']} cannot {what}"
+    what = {"complete": "complete images (it has no decoder)", "encode": "encode images", "stages": "show its stages"}
+    return f"{run.info['label']} cannot {what[module.NEEDS]}"
+
+
+def judge_for(home: Path, cases: Sequence[Any], pack: Pack, console: Console) -> Judge | None:
+    """The classifier that the cases ask for, trained when it is not there yet; None where none is asked for or had."""
+    spec = getattr(cases[0], "judge", None)
+    return None if spec is None else find_judge(home, pack, spec, console)
 
 
 def measure(
@@ -174,9 +196,10 @@ def measure(
     A run that lacks what the protocol needs is left out, and said so.
     """
     module, cases, new = catalog.protocol(name), check(name, [], pack, overrides), 0
+    judge = judge_for(home, cases, pack, console)
     for run in runs:
-        if _able(run, module):
-            new += _measure_run(home, name, module, run, pack, cases, console)
+        if able(run.info["method"], name):
+            new += measure_run(home, name, run, pack, cases, judge, console)
         elif (
             not catalog.method(run.info["method"]).load().Method.REFERENCE
         ):  # nobody expects a majority value to complete
@@ -184,33 +207,36 @@ def measure(
     return new
 
 
-def _measure_run(
-    home: Path, name: str, module: ModuleType, run: Run, pack: Pack, cases: Sequence[Any], console: Console
+def measure_run(
+    home: Path, name: str, run: Run, pack: Pack, cases: Sequence[Any], judge: Judge | None, console: Console
 ) -> int:
+    """Measure one finished run by the cases of a protocol that have no rows yet; returns the number of new rows."""
     if run.info["size"] != pack.size:
         raise UserError(f"run {run.folder.name} takes {run.info['size']} pixels, pack {pack.name} has {pack.size}")
     if run.info["pack"] == pack.name and run.info["pack_hash"] != pack.hash:
         console.print(f"[yellow]note[/] {run.folder.name} was trained on another version of {pack.name}")
-    missing = [c for c in cases if not has_unit(home, name, run.folder.name, _key(name, module, c, run, pack))]
+    module, by = catalog.protocol(name), judge.id if judge else ""
+    missing = [c for c in cases if not has_unit(home, name, run.folder.name, case_key(name, c, run, pack, by))]
     if not missing:
         console.print(f"[dim]kept[/] {name} of {run.folder.name}: measured already")
         return 0
-    subject, begin, new = load_subject(run), time.monotonic(), 0
+    subject, begin, new = load_subject(run, judge), time.monotonic(), 0
     for case in missing:
         with console.status(f"{name} of {subject.name} {case}"):
             measurements: list[Measurement] = module.evaluate(subject, pack, case)
-        facts = _facts(name, module, case, run, pack)
+        facts = _facts(name, module, case, run, pack, judge)
         keep_values(home, facts["key"], measurements)
         new += append_rows(home, [Row(**facts, **m.plain()) for m in measurements])
     console.print(f"{name} of {subject.name}: {new} rows, {time.monotonic() - begin:.1f} s")
     return new
 
 
-def _key(name: str, module: ModuleType, case: Any, run: Run, pack: Pack) -> str:
+def case_key(name: str, case: Any, run: Run, pack: Pack, judge: str) -> str:
+    """The key of one case's rows for a finished run; ``judge`` is the id of the classifier, "" for none."""
     return unit_key(
         protocol=name,
-        protocol_version=module.VERSION,
-        protocol_settings=asdict(case),
+        protocol_version=catalog.protocol(name).VERSION,
+        protocol_settings=_recorded_case(case, judge),
         method=run.info["method"],
         settings=_recorded_settings(run),
         seed=run.info["seed"],
@@ -219,27 +245,38 @@ def _key(name: str, module: ModuleType, case: Any, run: Run, pack: Pack) -> str:
     )
 
 
+def _recorded_case(case: Any, judge: str) -> dict[str, Any]:
+    """A case's settings as its rows tell them: networks by name and hash of their weights, not by a path here."""
+    settings = asdict(case)
+    settings |= {"judge": judge} if "judge" in settings else {}
+    if settings.get("lpips", "none") != "none":
+        settings["lpips"] = load_lpips(Path(settings["lpips"])).name
+    return settings
+
+
 def _recorded_settings(run: Run) -> dict[str, Any]:
     """A run's settings as its rows tell them: a perceptual weight file by name and hash, not by its path here."""
     settings = dict(run.info["settings"])
     return settings | ({"perceptual": run.info["perceptual"]} if "perceptual" in settings else {})
 
 
-def _facts(name: str, module: ModuleType, case: Any, run: Run, pack: Pack) -> dict[str, Any]:
+def _facts(name: str, module: ModuleType, case: Any, run: Run, pack: Pack, judge: Judge | None) -> dict[str, Any]:
     """Everything a row says beside the measurement itself."""
     same = ["method", "label", "scale", "updates", "batch", "precision"]
     same += ["seed", "weights_hash", "perceptual", "losses"]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    by = judge.id if judge else ""
     return {
-        "key": _key(name, module, case, run, pack),
+        "key": case_key(name, case, run, pack, by),
         "protocol": name,
         "protocol_version": module.VERSION,
-        "protocol_settings": asdict(case),
+        "protocol_settings": _recorded_case(case, by),
         "run": run.folder.name,
         "dataset": pack.name,
         "pack_hash": pack.hash,
         "pack_note": pack.footnote(),
         "device": device,
+        "judge": judge.name if judge else "",
         "settings": _recorded_settings(run),
         **{key: run.info[key] for key in same},
         **provenance(),

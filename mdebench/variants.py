@@ -15,6 +15,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rec": {"variant": "rec", "S": 0.1},
 }
 ALIASES = {"i": "inpainting", "ri": "reverse_inpainting", "c1": "colorization1", "c2": "colorization2"}
+# The ten variants that Table 1 and Figure 8 train, and on which Figure 8 tests each of them, in its order.
+FIGURE8: tuple[tuple[str, float | None], ...] = (
+    ("inpainting", 0.25),
+    ("reverse_inpainting", 0.25),
+    ("colorization1", None),
+    ("colorization2", None),
+    *(("re", S) for S in (0.25, 0.33, 0.5)),
+    *(("rec", S) for S in (0.1, 0.3, 0.5)),
+)
 RANDOM_BOX = ("re", "rec")  # the variants whose box moves: only there is something to seek
 
 
