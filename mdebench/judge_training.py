@@ -1,0 +1,171 @@
+"""The suite's own judge: a small classifier trained on the identities (or classes) of a pack's training partition.
+
+It is one more player in the suite's loop, alone in its game, and its folder ``home/judges/<pack>`` is a run like any
+other: it is logged, locked, resumed after a kill, and found finished the next time. Of every class a tenth of the
+training images is held out to tell how good it is; the pack's own val and test images take no part in it.
+"""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+from torch.nn.functional import affine_grid, cross_entropy, grid_sample
+
+from mdebench.classifiers import Classifier
+from mdebench.data.pack import SPLITS, Pack
+from mdebench.method import Batch, Loss, Player
+from mdebench.method import Method as BaseMethod
+from mdebench.runs import Recipe, Run
+from mdebench.train import default_device, default_precision, pretrain
+
+JUDGE_UPDATES = 1500  # about two minutes on two cores at 64×64
+UPDATE_SECONDS = 0.08  # of one update at 64×64, batch 32, on two cores
+ENOUGH, FEWEST = 10, 3  # training images that a class needs; where no class has so many, this many
+MOST_CLASSES = 200  # those with most images: more would need a longer training
+HELD_OUT = 10  # one image in so many, at least one of each class
+UNSEEN = 255  # in a view's split: neither learned from nor examined on
+SIGNS = ("mnist",)  # sources whose pictures mean something else when mirrored
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A timm ResNet of ``arch`` with ``width`` channels in its first stage, and its training by Adam.
+
+    The learning rate rises over the first tenth and falls along a cosine. ``smoothing`` softens the targets; ``shift``
+    and ``zoom`` bound the random changes of an image (shares of its side; zoom in either direction).
+    """
+
+    arch: str = "resnet10t"
+    width: int = 32
+    updates: int = JUDGE_UPDATES
+    batch: int = 32
+    lr: float = 2e-3
+    smoothing: float = 0.1
+    shift: float = 0.06
+    zoom: float = 0.1
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a judge learns on a pack: the classes, and a view of the pack whose ``train`` it sees and whose ``val`` is
+    held out for its accuracy."""
+
+    kind: str  # "identities" or "classes"
+    classes: NDArray[np.int32]  # their numbers in the pack, ascending: the judge's outputs in order
+    targets: NDArray[np.int64]  # (N,) of each image of the pack, -1: none of the classes
+    view: Pack
+
+
+def make_lesson(pack: Pack) -> Lesson | None:
+    """The classes of a pack's training images where they are known, else the identities; None where neither is.
+
+    Only those with ten training images, or, where there are no two such, with three; at most the 200 largest.
+    """
+    train = pack.indices("train")
+    for kind, labels in (("classes", pack.label), ("identities", pack.identity)):
+        numbers, counts = np.unique(labels[train][labels[train] >= 0], return_counts=True)
+        enough = next((e for e in (ENOUGH, FEWEST) if (counts >= e).sum() > 1), None)
+        if enough is None:
+            continue
+        largest = np.argsort(-counts, kind="stable")[: min(MOST_CLASSES, int((counts >= enough).sum()))]
+        classes = np.sort(numbers[largest])
+        place = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
+        targets = np.where(classes[place] == labels, place, -1)
+        split = np.full(len(labels), UNSEEN, np.uint8)
+        for target in range(len(classes)):
+            rows = train[targets[train] == target]
+            held_out = np.arange(len(rows)) % HELD_OUT == min(HELD_OUT, len(rows)) - 1
+            split[rows] = np.where(held_out, SPLITS.index("val"), SPLITS.index("train"))
+        return Lesson(kind, classes, targets, replace(pack, split=split))
+    return None
+
+
+class Method(BaseMethod):
+    """A classifier alone in its game: cross entropy on randomly moved and mirrored images."""
+
+    losses = "cross entropy"
+
+    def __init__(self, settings: Settings, size: int, lesson: Lesson):
+        import timm  # slow to import
+
+        super().__init__(settings, size)
+        widths = tuple(settings.width * 2**stage for stage in range(4))
+        # The narrow stem takes half of the time; of the usual width it would take most of it.
+        network = timm.create_model(
+            settings.arch, num_classes=len(lesson.classes), channels=widths, stem_width=settings.width // 2
+        )
+        self.classifier = Classifier(network, (0.5,) * 3, (0.5,) * 3)
+        self.feature_dim = 8 * settings.width
+        self.targets = torch.from_numpy(lesson.targets)
+        self.mirror = lesson.view.info.get("source") not in SIGNS
+
+    def players(self) -> dict[str, Player]:
+        """The classifier."""
+        return {"judge": Player(list(self.parameters()), self.settings.lr, schedule=_rise_and_fall)}
+
+    def loss(self, player: str, batch: Batch) -> Loss:
+        """Cross entropy, and for the log the share of the batch that is classified rightly."""
+        targets = self.targets[batch.index].to(batch.images.device)
+        logits = self.classifier(self._moved(batch)).logits
+        total = cross_entropy(logits, targets, label_smoothing=self.settings.smoothing)
+        return Loss(total, {"cross_entropy": total, "accuracy": (logits.argmax(dim=1) == targets).float().mean()})
+
+    def _moved(self, batch: Batch) -> Tensor:
+        """Each image shifted, zoomed and, one in two, mirrored."""
+        n, device = len(batch.images), batch.images.device
+        draws = torch.rand(4, n, generator=batch.generator) * 2 - 1
+        scale = 1 + self.settings.zoom * draws[0]
+        sign = torch.where(draws[1] < 0, -1.0, 1.0) if self.mirror else torch.ones(n)
+        across, down = 2 * self.settings.shift * draws[2:]  # the grid's side is 2
+        zero = torch.zeros(n)
+        theta = torch.stack([sign * scale, zero, across, zero, scale, down], dim=1).reshape(n, 2, 3).to(device)
+        grid = affine_grid(theta, list(batch.images.shape), align_corners=False)
+        return grid_sample(batch.images, grid, padding_mode="border", align_corners=False)
+
+
+def _rise_and_fall(progress: float) -> float:
+    return min(1.0, progress / 0.1 + 0.01) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def build_judge(settings: Settings, lesson: Lesson) -> Method:
+    """The classifier of a lesson with its initial weights; global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return Method(settings, lesson.view.size, lesson)
+
+
+def judge_run(home: Path, pack_name: str) -> Run:
+    """The run that trains the judge of a pack, begun or not."""
+    return Run(home / "judges" / pack_name)
+
+
+def train_run(run: Run, lesson: Lesson, settings: Settings, console: Console) -> Run:
+    """Train the judge of a lesson in the folder of ``run``, or go on where it was left; returns the finished run."""
+    view = lesson.view
+    recipe = Recipe(
+        method="judge",
+        label=settings.arch,
+        settings=asdict(settings),
+        scale="judge",
+        size=view.size,
+        pack=view.name,
+        pack_hash=view.hash,
+        seed=0,
+        updates=settings.updates,
+        batch=min(settings.batch, len(view.indices("train"))),
+        precision=default_precision(default_device()),
+        overrides={},
+    )
+    pretrain(recipe, run, view, console, method=build_judge(settings, lesson))
+    return Run(run.folder)
+
+
+def recorded_settings(run: Run) -> dict[str, Any]:
+    """The settings of a run that was begun; none where it was not."""
+    return dict(run.info.get("recipe", {}).get("settings", {}))
