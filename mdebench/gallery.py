@@ -87,14 +87,14 @@ def list_galleries(home: Path) -> list[Found]:
 def open_gallery(path: Path) -> Gallery:
     """Read a gallery; UserError when the file is none, or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays: dict[str, NDArray[Any]] = {name: file[name] for name in _SHAPES}
         n, k, height, width = arrays["completed"].shape[:4]
         known = {"n": n, "k": k, "H": height, "W": width}
         for name, (dtype, shape) in _SHAPES.items():
-            if (arrays[name].dtype, arrays[name].shape) != (dtype, tuple(known.get(str(s), s) for s in shape)):
+            if arrays[name].dtype != dtype or arrays[name].shape != tuple(known.get(str(s), s) for s in shape):
                 raise ValueError(f"{name} has another shape")
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is no gallery, or damaged; delete it and measure its run again") from error
     return Gallery(_scenario(path), **arrays)
 
