@@ -1,8 +1,9 @@
 """Classification from the frozen code: a converged probe, nearest neighbours, and the probe on 1 % and 10 % of labels.
 
 Command: `mdebench measure classes`. Beyond the paper; the settings are those by which representations are compared
-elsewhere (linear probe, k-NN, few labels). The probe is ridge regression on one-hot targets; alpha, and k among `KS`,
-are chosen by accuracy on validation images. Neighbours are the nearest by cosine and vote alike.
+elsewhere (linear probe, k-NN, few labels). The probe is ridge regression on one-hot targets. Neighbours are the nearest
+by cosine, and vote alike. Alpha, and k among `KS`, are those of the best accuracy on validation images, and of equals
+the one of the least squared error.
 Result: accuracy in %. Classes are the pack's (flowers' 102, ten digits) or, where it has none, identities; those of a
 face pack do not recur in its test partition, so that a fifth of each one's training images is held out instead (split
 "held-out"). Chance is 100 / the number of classes, which the note tells.
@@ -104,7 +105,7 @@ def votes(
     classes: int,
     device: torch.device,
 ) -> dict[int, probes.Predictions]:
-    """k → how many of the k nearest (by cosine) of `train` (n, d), of `labels` (n,), are of each class: (m, classes).
+    """k → the share of the k nearest (by cosine) of `train` (n, d), of `labels` (n,), for each class: (m, classes).
 
     A k above n is n; a vector of zeros is at cosine 0 from all.
     """
@@ -115,5 +116,5 @@ def votes(
         asked = normalize(torch.from_numpy(queries[start : start + 256]).to(device))
         near = (asked @ known.T).topk(min(max(ks), len(train))).indices
         for k, parts in found.items():
-            parts.append(of[near[:, :k]].sum(dim=1).cpu())
+            parts.append(of[near[:, :k]].mean(dim=1).cpu())
     return {k: torch.cat(parts).numpy() for k, parts in found.items()}

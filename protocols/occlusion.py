@@ -20,7 +20,7 @@ from torch import Tensor
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.masks import PRESETS, preset
-from mdebench.metrics import PSNR_CAP, bootstrap_mean, composite, mean_ssim, psnr, ssim_map
+from mdebench.metrics import composite, mean_ssim, measure_mean, psnr, ssim_map
 from mdebench.pictures import grid
 from mdebench.protocol import Cost, Subject, chunks, load
 from mdebench.results import Measurement
@@ -81,8 +81,11 @@ def _evaluate_preset(subject: Subject, pack: Pack, name: str) -> list[Measuremen
         for metric, values in _readings(images, seen, output).items():
             readings.setdefault(metric, []).append(values.cpu())
     _save_sheet(subject, pack, name, seen)
-    notes = [misplaced(pack, name)]
-    return [_measure(metric, torch.cat(values).numpy(), name, notes) for metric, values in readings.items()]
+    note = misplaced(pack, name)
+    return [
+        measure_mean(metric, "dB" if metric.startswith("psnr") else "", torch.cat(values), name, [note])
+        for metric, values in readings.items()
+    ]
 
 
 def _readings(images: Tensor, seen: Tensor, output: Tensor) -> dict[str, Tensor]:
@@ -94,17 +97,6 @@ def _readings(images: Tensor, seen: Tensor, output: Tensor) -> dict[str, Tensor]
             readings[f"psnr/{kind}/{region}"] = psnr(completed, images, where)
             readings[f"ssim/{kind}/{region}"] = mean_ssim(similarity, where)
     return readings
-
-
-def _measure(metric: str, values: npt.NDArray[np.float64], setting: str, notes: list[str]) -> Measurement:
-    decibels = metric.startswith("psnr")
-    if decibels and (values > PSNR_CAP).any():
-        notes = [*notes, f"{(values > PSNR_CAP).sum()} exact copies counted as {PSNR_CAP:g} dB"]
-        values = np.minimum(values, PSNR_CAP)
-    unit = "dB" if decibels else ""
-    note = "; ".join(filter(None, notes))
-    kept = values.astype(np.float32)
-    return Measurement(metric, unit, *bootstrap_mean(values), len(values), setting, note=note, values=kept)
 
 
 def _save_sheet(subject: Subject, pack: Pack, name: str, seen: Tensor) -> None:

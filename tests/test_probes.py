@@ -1,5 +1,6 @@
 """Readouts: ridge against scikit-learn, the head against an Adam step by hand, and a frozen encoder that stays so."""
 
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -302,3 +303,52 @@ def test_the_probe_is_a_unit_of_its_own():
     (head, probe), (other_head, other_probe) = probes.cases(short), probes.cases(long)
     assert head != other_head and probe == other_probe
     assert probes.cases(probes.Settings(setting="finetune")) == [probes.Settings(setting="finetune")]
+
+
+# --- few labels
+
+
+def test_few_are_drawn_from_the_rows_alike_for_all_and_a_larger_share_holds_the_smaller():
+    rows = np.arange(1000, 1500)
+    few, more, other = (probes.draw_few(rows, *what) for what in ((0.01, 0), (0.1, 0), (0.1, 1)))
+    assert (len(few), len(more), len(other)) == (5, 50, 50)
+    assert set(few) < set(more) < set(rows)
+    assert list(more) == sorted(set(more)) and set(more) != set(other)
+    np.testing.assert_array_equal(more, probes.draw_few(rows, 0.1, 0))
+    assert len(probes.draw_few(rows[:7], 0.01, 0)) == 1
+
+
+def test_few_of_many_classes_hold_one_of_each():
+    rows, strata = np.arange(200), np.arange(200) // 8
+    few = probes.draw_few(rows, 0.01, 3, strata)
+    assert sorted(strata[few]) == list(range(25))
+    assert len(probes.draw_few(rows, 0.5, 3, strata)) == 100
+
+
+def test_few_labels_are_the_probe_on_those_images_alone(pack, subject):
+    task = task_of(pack)
+    settings = probes.Settings("few-labels")
+    assert [case.setting for case in probes.cases(settings)] == ["frozen-probe-1%", "frozen-probe-10%"]
+    one, ten = probes.readouts(subject, pack, task, settings)
+    assert ten.predictions.shape == (probes.DRAWS, 30, 2)
+    assert "labels of 3 of 30 training images" in ten.note and "on 3 of 30 others; mean over 5 draws" in ten.note
+    assert "labels of 1 of 30 training images" in one.note
+    drawn = probes.Partition(*(probes.draw_few(pack.indices(split), 0.1, 2) for split in ("train", "val")))
+    few = replace(task, partition=drawn)
+    (readout,) = probes.readouts(subject, pack, few, probes.Settings("frozen-probe"))
+    np.testing.assert_array_equal(ten.predictions[2], readout.predictions)
+    (again,) = probes.readouts(subject, pack, task, probes.Settings("frozen-probe-10%"))
+    np.testing.assert_array_equal(again.predictions, ten.predictions)
+
+
+def test_settings_of_stored_rows_have_the_fields_they_had():
+    """A field more would give every stored row another key."""
+    known = ["setting", "updates", "batch_size", "learning_rate", "beta1", "annealing_power"]
+    assert [field.name for field in fields(probes.Settings)] == known
+
+
+def test_a_column_that_none_of_the_few_knows_is_predicted_as_absent():
+    x, y = problem()
+    y[:, 1] = np.nan
+    (ours,) = probes.ridge(x, y, [0.1], CPU)
+    assert (ours(x)[:, 1] == 0).all() and np.abs(ours(x)[:, 0]).max() > 0

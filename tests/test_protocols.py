@@ -1,75 +1,43 @@
 """Protocols on mock methods and mock packs whose scores are known exactly."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mocks import COUNT, SPLIT, TEST, Oracle, make_pack, measured, numbered
 from PIL import Image
 from sklearn.metrics import balanced_accuracy_score
 
 from mdebench import masks
-from mdebench.data.pack import ANNOTATED, PSEUDO, Pack
+from mdebench.data.pack import ANNOTATED, PSEUDO
 from mdebench.errors import UserError
 from mdebench.method import Method
-from mdebench.protocol import Subject
-from mdebench.protocols import attributes, landmarks, occlusion
+from mdebench.protocols import attributes, classes, landmarks, layers, occlusion, robustness
 from mdebench.tasks.attributes import Counts
 
-SPLIT = np.repeat(np.arange(3, dtype=np.uint8), [60, 20, 20])
-COUNT = len(SPLIT)
-TEST = slice(80, 100)
 
-
-def make_pack(images=None, labels=None, points=None, source=None, size=64):
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (COUNT, 3, size, size), dtype=np.uint8) if images is None else images
-    labels = np.zeros((COUNT, 0)) if labels is None else labels
-    points = np.full((COUNT, 5, 2), np.nan) if points is None else points
-    return Pack(
-        path=Path("packs/mock64"),
-        info={"hash": "ab" * 32, "attribute_names": [f"A{i}" for i in range(labels.shape[1])]},
-        images=images,
-        attributes=labels.astype(np.int8),
-        landmarks=points.astype(np.float32),
-        landmark_source=np.zeros(COUNT, np.uint8) if source is None else source.astype(np.uint8),
-        identity=np.full(COUNT, -1, np.int32),
-        label=np.full(COUNT, -1, np.int32),
-        split=SPLIT,
-    )
-
-
-class Oracle(Method):
-    """Knows the answer of every image: its first pixel holds the image's number, `answers` the codes."""
-
-    def __init__(self, answers):
-        super().__init__(None, 64)
-        self.answers = torch.tensor(np.asarray(answers), dtype=torch.float32)
-        self.feature_dim = self.answers.shape[1]
-
-    def encode(self, images):
-        return self.answers[(images[:, 0, 0, 0] * 255).round().long()]
-
-
-def numbered():
-    images = np.zeros((COUNT, 3, 64, 64), np.uint8)
-    images[:, 0, 0, 0] = np.arange(COUNT)
-    return images
-
-
-def measured(protocol, method, pack, tmp_path, **settings):
-    subject = Subject("mock-run", method.eval(), tmp_path, 0, "cd" * 32)
-    rows = protocol.evaluate(subject, pack, protocol.Settings(**settings))
-    return {(row.setting, row.split, row.metric): row for row in rows}
-
-
-@pytest.mark.parametrize("protocol", [attributes, landmarks, occlusion])
+@pytest.mark.parametrize("protocol", [attributes, landmarks, occlusion, classes, layers, robustness])
 def test_every_protocol_has_the_promised_names(protocol):
     assert protocol.VERSION >= 1
-    assert protocol.NEEDS in ("encode", "complete")
+    assert protocol.NEEDS in ("encode", "complete", "stages")
+    assert protocol.FEATURES in (True, False)
     cases = protocol.cases(protocol.Settings())
     assert all(protocol.cases(case) == [case] for case in cases)
+
+
+@pytest.mark.parametrize("protocol", [attributes, landmarks, occlusion, classes, layers, robustness])
+def test_a_cost_is_that_of_its_cases_and_grows_with_the_pack(protocol):
+    def total(pack):
+        costs = [protocol.cost(pack, case) for case in protocol.cases(protocol.Settings())]
+        return np.array([(c.encoded, c.completed, c.seconds) for c in costs]).sum(axis=0)
+
+    small, large = (
+        total(make_pack(labels=labels(), points=points(), classes=np.arange(COUNT) % 4, split=split))
+        for split in (np.repeat([0, 1, 2, 3], [20, 10, 10, 60]), SPLIT)
+    )
+    assert (small >= 0).all() and small.any()
+    assert (large >= small).all() and (large > small).any()
 
 
 # --- attributes

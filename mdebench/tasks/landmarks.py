@@ -1,6 +1,6 @@
 """Five landmarks, ten coordinates relative to the image: the mean point-to-point distance (section 3.2.3)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -8,11 +8,11 @@ import numpy.typing as npt
 
 from mdebench.data.pack import ANNOTATED, LANDMARKS, PSEUDO, Pack
 from mdebench.masks import preset_box
-from mdebench.metrics import Floats
+from mdebench.metrics import Floats, measure_mean
 from mdebench.probes import Predictions, Readout, Task, partition
 from mdebench.protocol import Indices
 from mdebench.results import Measurement
-from mdebench.tasks.scored import draws, join, mean_of
+from mdebench.tasks.scored import draws
 
 Flags = npt.NDArray[np.bool_]
 PIXELS = 96  # the paper's image size, in which distances are told at any working size
@@ -72,13 +72,12 @@ class Landmarks:
         distance = distances(draws(readout.predictions), truth).mean(axis=-1).mean(axis=0)
         between_eyes = distances(truth[:, _coordinates("lefteye")], truth[:, _coordinates("righteye")])[:, 0]
         apart = between_eyes > 0
-        note = join(readout.note, _sources(self.pack, rows, split))
+        notes = [readout.note, _sources(self.pack, rows, split)]
         flat = "" if apart.all() else f"{(~apart).sum()} with both eyes at one point left out"
         relative = 100 * distance[apart] / between_eyes[apart]
-        return (
-            mean_of("landmark_distance", f"px of {PIXELS}", distance, readout.setting, split, note),
-            mean_of("landmark_distance_iod", "% of inter-ocular", relative, readout.setting, split, join(note, flat)),
-        )
+        pixels = measure_mean("landmark_distance", f"px of {PIXELS}", distance, readout.setting, notes)
+        shares = measure_mean("landmark_distance_iod", "% of inter-ocular", relative, readout.setting, [*notes, flat])
+        return replace(pixels, split=split), replace(shares, split=split)
 
 
 def distances(predictions: Predictions, targets: Predictions) -> Floats:

@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol, Self
 
-import numpy as np
-
 from mdebench.data.pack import Pack
-from mdebench.metrics import Floats, bootstrap_mean
 from mdebench.probes import Predictions, Readout, Task
 from mdebench.protocol import Indices
 from mdebench.results import Measurement
@@ -54,9 +51,3 @@ def join(*notes: str) -> str:
 def draws(predictions: Predictions) -> Predictions:
     """(n, k) or (draws, n, k) → (draws, n, k)."""
     return predictions.reshape(-1, *predictions.shape[-2:])
-
-
-def mean_of(metric: str, unit: str, values: Floats, setting: str, split: str, note: str) -> Measurement:
-    """The mean of one number per image, with its interval."""
-    kept = values.astype(np.float32)
-    return Measurement(metric, unit, *bootstrap_mean(values), len(values), setting, split, note, kept)

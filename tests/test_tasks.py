@@ -1,0 +1,132 @@
+"""What is asked and how it is scored: one draw, several draws, values per image, and which images are classes' own."""
+
+import numpy as np
+import pytest
+from mocks import COUNT, TEST, make_pack
+
+from mdebench import tasks
+from mdebench.probes import Readout
+from mdebench.tasks.classes import misclassified
+
+
+@pytest.fixture
+def full():
+    rng = np.random.default_rng(3)
+    return make_pack(
+        labels=(rng.random((COUNT, 6)) < 0.4).astype(int),
+        points=rng.random((COUNT, 5, 2)),
+        classes=rng.permutation(np.arange(COUNT) % 4),
+    )
+
+
+KINDS = (tasks.Attributes, tasks.Landmarks, tasks.Classes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_headline_is_the_mean_of_its_values_and_several_draws_their_mean(full, kind):
+    rng = np.random.default_rng(1)
+    scored = kind.of(full)
+    guesses = rng.random((5, len(scored.rows), scored.task.targets.shape[1])).astype(np.float32)
+    each = [scored.headline(Readout("s", guess, "said")) for guess in guesses]
+    mean = scored.headline(Readout("s", guesses, "said"))
+    assert mean.value == pytest.approx(np.mean([one.value for one in each]))
+    np.testing.assert_allclose(mean.values, np.mean([one.values for one in each], axis=0), rtol=1e-5)
+    assert mean.values.mean() == pytest.approx(mean.value, rel=1e-5)
+    assert mean.values.dtype == np.float32 and len(mean.values) == mean.n == 20
+    assert mean.low < mean.value < mean.high
+    assert mean.note.startswith("said")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_truth_scores_perfectly(full, kind):
+    scored = kind.of(full)
+    headline = scored.headline(Readout("s", scored.task.targets[scored.rows]))
+    assert headline.value == (100 if kind is tasks.Classes else 0)
+    assert (headline.values == headline.value).all()
+
+
+def test_wrong_attributes_of_each_image_by_hand(full):
+    attributes = tasks.Attributes.of(full)
+    guess = np.zeros((20, 6), np.float32)
+    expected = 100 * full.attributes[TEST].mean(axis=1)
+    np.testing.assert_allclose(attributes.headline(Readout("s", guess)).values, expected, rtol=1e-6)
+
+
+def test_unknown_attributes_leave_no_mean_over_images():
+    labels = np.ones((COUNT, 2))
+    labels[:50] = 0
+    labels[95, 1] = -1
+    attributes = tasks.Attributes.of(make_pack(labels=labels))
+    readout = Readout("s", np.zeros((20, 2), np.float32))
+    assert attributes.headline(readout).values is None
+    known, unknown = attributes.each(readout)
+    assert (known.values == 100).all() and unknown.values is None and unknown.n == 19
+
+
+def test_only_the_labels_that_a_pack_has_are_asked(full):
+    assert [type(scored) for scored in tasks.known(full, KINDS)] == list(KINDS)
+    some = make_pack(points=full.landmarks)
+    assert [type(scored) for scored in tasks.known(some, KINDS)] == [tasks.Landmarks]
+    assert tasks.lacking(some, KINDS) is None
+    nothing = tasks.lacking(make_pack(), KINDS)
+    for word in ("attribute", "landmarks", "classes"):
+        assert word in nothing
+
+
+# --- classes
+
+
+def test_classes_of_the_pack_are_told_apart_on_its_test_images(full):
+    classes = tasks.Classes.of(full)
+    assert classes.split == "test"
+    np.testing.assert_array_equal(classes.rows, np.arange(80, 100))
+    np.testing.assert_array_equal(classes.task.targets.argmax(axis=1), full.label)
+    assert "4 classes" in classes.note
+
+
+def test_test_images_of_a_class_that_never_trained_are_left_out():
+    labels = np.arange(COUNT) % 4
+    labels[90:] = 9
+    classes = tasks.Classes.of(make_pack(classes=labels))
+    np.testing.assert_array_equal(classes.rows, np.arange(80, 90))
+    assert "10 test images of other classes left out" in classes.note
+    assert np.isnan(classes.task.targets[95]).all()
+
+
+def identities():
+    """Training images of 3 identities with 30, 15 and 11 images and one with 4; all others are of identities 100+."""
+    return np.concatenate([np.repeat([7, 3, 5, 1], [30, 15, 11, 4]), np.arange(100, 140)])
+
+
+def test_identities_that_do_not_recur_are_told_apart_on_a_fifth_that_trains_nothing():
+    values = identities()
+    classes = tasks.Classes.of(make_pack(identities=values))
+    rows = classes.task.partition
+    assert classes.split == "held-out"
+    assert {name: int((values[classes.rows] == name).sum()) for name in (7, 3, 5, 1)} == {7: 6, 3: 3, 5: 2, 1: 0}
+    used = [classes.rows, rows.train, rows.val]
+    assert sorted(np.concatenate(used)) == list(range(56))  # disjoint, and no other identity
+    assert classes.rows[:2].tolist() == [4, 9]
+    assert "3 identities with 11 to 30 training images" in classes.note
+    np.testing.assert_array_equal(np.array([3, 5, 7])[classes.truth[:56]], values[:56])
+
+
+def test_identities_that_recur_are_told_apart_on_the_test_images():
+    values = identities()
+    values[85:90] = 3
+    classes = tasks.Classes.of(make_pack(identities=values))
+    assert classes.split == "test"
+    np.testing.assert_array_equal(classes.rows, np.arange(85, 90))
+
+
+def test_accuracy_decides_and_the_squared_error_breaks_ties():
+    truth = np.eye(3)
+    sure, unsure, wrong = truth, 0.4 * truth + 0.2, np.roll(truth, 1, axis=0)
+    errors = [misclassified(x.astype(np.float32), truth) for x in (sure, unsure, wrong)]
+    assert errors[0] == 0 and errors[0] < errors[1] < 1e-3 and 100 <= errors[2] < 100.001
+
+
+def test_identities_with_few_images_are_no_classes():
+    reason = tasks.Classes.lacking(make_pack(identities=np.arange(COUNT) // 4))
+    assert "neither classes nor identities with 5 training images" in reason
+    assert tasks.Classes.lacking(make_pack(identities=np.arange(COUNT) // 5)) is None
