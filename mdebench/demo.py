@@ -6,7 +6,7 @@ from rich.console import Console
 
 from mdebench import catalog, suite
 from mdebench.data.pack import open_pack
-from mdebench.page import write_page
+from mdebench.report import write_report
 from mdebench.settings import SCALES
 from mdebench.tables import write_sheets, write_tables
 
@@ -34,5 +34,5 @@ def run_demo(home: Path, console: Console) -> None:
     versions = {name: catalog.protocol(name).VERSION for name in PROTOCOLS}
     write_tables(home, home / "results" / "tables", versions)
     write_sheets(home, home / "results" / "sheets")
-    page = write_page(home, home / "index.html", versions, title="mdebench: the demo")
+    page = write_report(home, home / "index.html", versions, title="mdebench: the demo")
     console.print(f"look at {page.resolve()}")

@@ -29,6 +29,7 @@ RULES = {
     "intervals": "by their two 95 % intervals (these lie apart)",
 }
 VERBS = {"better": "beats", "worse": "loses to", "overlap": "is not distinguishable from"}
+LISTED = 4  # of those that cannot be told apart, so many by name
 Contrast = Callable[[Cell, Cell, bool], Comparison]
 
 
@@ -43,11 +44,11 @@ class Reference(NamedTuple):
 
 def legend(reference: str, blocks: Iterable[Block]) -> str:
     """What the marks mean, and how the cells of these blocks were compared."""
-    used = Counter(cell.rule for block in blocks for line in block.cells for cell in line if cell.rule)
-    how = words(f"{RULES[rule]}: {count:,} cells" for rule, count in used.items()) if used else "not at all"
+    used = Counter[str](cell.rule for block in blocks for line in block.cells for cell in line if cell.rule)
+    how = [f"{text}: {used[rule]:,} cell{'s'[: used[rule] > 1]}" for rule, text in RULES.items() if used[rule]]
     return (
-        f"† better than {reference}; ≈ not distinguishable from {reference}; no mark: worse than {reference}, or one "
-        f"of the two is missing. Compared {how}."
+        f"† better than {reference}; ≈ not distinguishable from it; no mark: worse, or one of the two is missing. "
+        f"Compared {words(how) if how else 'not at all'}."
     )
 
 
@@ -100,10 +101,12 @@ def _clause(verdict: str, found: Sequence[tuple[str, Comparison]], column: Colum
     overlap = verdict == "overlap"
     note = {"paired": "", "seeds": " (over seeds)", "intervals": f" (intervals {'overlap' if overlap else 'apart'})"}
     mixed = len({comparison.rule for _, comparison in found}) > 1
-    told = (
+    told = [
         f"{who} {f'({amount})' if overlap else f'by {amount}'}{note[comparison.rule] if mixed else ''}"
         for (who, comparison), amount in zip(found, _amounts(found, column))
-    )
+    ]
+    if len(told) > LISTED + 1:
+        told = [*told[:LISTED], f"{len(told) - LISTED} more"]
     return f"{VERBS[verdict]} {words(told)}{'' if mixed else note[found[0][1].rule]}"
 
 

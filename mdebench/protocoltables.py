@@ -187,7 +187,7 @@ def _columns(rows: pd.DataFrame, metric: Metric) -> list[Column]:
     places = sorted(found, key=lambda place: (place[2] != "test", place[0] == metric.protocol, setting_order(place[1])))
     columns = []
     for own, name, split in places:
-        title = spoken(name) if own == metric.protocol else f"{own}: probe of the code"
+        title = spoken(name) if own == metric.protocol else "code (frozen probe)"
         title += "" if split == "test" else f" ({split})"
         columns.append(Column(title, own, name, metric.name, metric.unit, split, against=setting, beside=protocol))
     return columns

@@ -9,7 +9,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = sorted((ROOT / "mdebench").rglob("*.py"))
-VIEWS = ["results", "tables", "views", "cells", "lines", "notes", "tabletext", "sheets", "page", "settings", "runs"]
+VIEWS = [
+    *("results", "tables", "papertables", "protocoltables", "views", "cells", "lines", "notes", "paired", "tabletext"),
+    *("sheets", "gallery", "scenarios", "figures", "report", "album", "exhibits", "settings", "runs"),
+]
 
 
 def imported(path, top_level_only=False):

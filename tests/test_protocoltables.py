@@ -1,0 +1,197 @@
+"""The tables beyond the paper's: settings in order, better the right way round, judges named, Tables 1–3 left alone."""
+
+import math
+
+import numpy as np
+import pytest
+from madeup import measured, store
+
+from mdebench.cells import Column
+from mdebench.protocoltables import setting_order
+from mdebench.results import keep_values
+from mdebench.scenarios import SCENARIOS
+from mdebench.tables import build_tables, write_tables
+
+VERSIONS = {"landmarks": 1}
+JUDGE = "resnet18 on 200 identities, held-out accuracy 61.2 %, weights a1b2c3d4"
+
+
+def table(home, stem):
+    return {table.stem: table for table in build_tables(home, VERSIONS)}[stem]
+
+
+def texts(block):
+    """Line name → header → marked text."""
+    return {
+        line.name: {column.header: cell.marked for column, cell in zip(block.columns, cells)}
+        for line, cells in zip(block.lines, block.cells)
+    }
+
+
+def completions(home):
+    for label, value in (("biharmonic", 20.0), ("rec 0.1", 21.0), ("rec 0.5", 19.0)):
+        for scenario in ("rec 0.5", "rec 0.1", "inpainting 0.25", "colorization1"):
+            cells = [
+                measured(value, "psnr/raw/image", scenario, unit="dB"),
+                measured(value / 10, "inception_score/raw", scenario, unit="", low=value / 10, high=value / 10),
+                measured(3.5, "inception_score/originals", scenario, unit=""),
+                measured(40 - value, "fid/raw", scenario, unit=""),
+            ]
+            store(home, label, cells, protocol="completion", key=f"{label} {scenario}", judge=JUDGE)
+
+
+def test_completion_is_a_matrix_per_metric(tmp_path):
+    completions(tmp_path)
+    made = table(tmp_path, "completion-pack-small")
+    titles = [block.title for block in made.blocks]
+    assert titles == [
+        "pSNR of the raw output, whole image",
+        "Inception score of the raw output",
+        "Inception score of the originals, for comparison",
+        "FID of the raw output (lower is better)",
+    ]
+    psnr, score, originals, fid = map(texts, made.blocks)
+    assert list(psnr["rec 0.1"]) == ["inpainting 0.25 (dB)", "colorization1 (dB)", "rec 0.1 (dB)", "rec 0.5 (dB)"]
+    assert psnr["rec 0.1"]["rec 0.5 (dB)"] == "21.00 [20.90, 21.10] †"
+    assert psnr["rec 0.5"]["rec 0.5 (dB)"] == "19.00 [18.90, 19.10]"
+    assert score["rec 0.1"]["rec 0.1"] == "2.10 [2.10, 2.10] †"
+    assert fid["rec 0.1"]["rec 0.1"] == "19.00 [18.90, 19.10] †"
+    assert originals["rec 0.1"]["rec 0.1"] == "3.50 [3.40, 3.60]"  # of the images: nobody is better at it
+    assert made.reading[0] == (
+        "pSNR of the raw output, whole image, inpainting 0.25: rec 0.1 (21.00 dB), best of 2 trained methods, beats "
+        "the biharmonic fill by 1.00 dB and the runner-up rec 0.5 by 2.00 dB (intervals apart)."
+    )
+    assert any("Inception score of the raw output" in text for text in made.reading)
+
+
+def test_the_judge_is_named_and_two_are_warned_about(tmp_path):
+    completions(tmp_path)
+    notes = table(tmp_path, "completion-pack-small").footnotes
+    assert f"Judge: {JUDGE}." in notes and not any("Different judges" in note for note in notes)
+    other = [measured(2.0, "inception_score/raw", "rec 0.1", unit="")]
+    store(tmp_path, "re 0.33", other, protocol="completion", judge="resnet50")
+    notes = table(tmp_path, "completion-pack-small").footnotes
+    assert any(note.startswith("Different judges") for note in notes)
+    assert any(note.startswith("Judge: ") and "resnet50 (re 0.33)" in note for note in notes)
+
+
+def test_resampling_shows_four_of_its_ten_steps(tmp_path):
+    steps = [measured(90.0 - k, "judge_agreement", f"step {k}", unit="%") for k in range(1, 11)]
+    store(tmp_path, "rec 0.1", steps, protocol="resampling")
+    (block,) = table(tmp_path, "resampling-pack-small").blocks
+    assert [column.title for column in block.columns] == ["step 1", "step 2", "step 5", "step 10"]
+
+
+def test_few_labels_stand_beside_all_of_them_and_not_in_tables_1_and_2(tmp_path):
+    settings = ("frozen-probe", "frozen-probe-1%", "frozen-probe-10%")
+    for label, base in (("pixels", 13.0), ("rec 0.1", 12.0)):
+        for protocol, metric in (("attributes", "attribute_error"), ("landmarks", "landmark_distance")):
+            for setting in settings:
+                cell = measured(base + len(setting), metric, setting, note=f"note of {setting}")
+                store(tmp_path, label, [cell], protocol=protocol, key=f"{label} {protocol} {setting}")
+    made = table(tmp_path, "few_labels-pack-small")
+    assert [block.title for block in made.blocks] == ["Attributes", "Landmarks"]
+    assert texts(made.blocks[0])["rec 0.1"] == {
+        "all labels (% error)": "24.00 [23.90, 24.10] †",
+        "1 % of the labels (% error)": "27.00 [26.90, 27.10] †",
+        "10 % of the labels (% error)": "28.00 [27.90, 28.10] †",
+    }
+    first = table(tmp_path, "table1-pack-small")
+    assert [column.title for column in first.blocks[0].columns] == ["Paper", "Landmarks, probe"]
+    assert not any("note of frozen-probe-1" in note for note in first.footnotes)
+    assert not any("1 %" in column.title for block in first.blocks for column in block.columns)
+
+
+def test_without_few_labels_there_is_no_such_table(tmp_path):
+    store(tmp_path, "rec 0.1", [measured(1.0)])
+    assert [table.stem for table in build_tables(tmp_path, VERSIONS)] == ["table1-pack-small"]
+
+
+def test_layers_compare_with_raw_pixels_of_the_other_protocol(tmp_path):
+    store(tmp_path, "pixels", [measured(13.0, "attribute_error")], protocol="attributes", key="p")
+    store(tmp_path, "rec 0.1", [measured(12.5, "attribute_error")], protocol="attributes", key="r")
+    stages = [measured(v, "attribute_error", s) for s, v in (("code", 12.5), ("stage2", 13.1), ("stage1", 14.0))]
+    store(tmp_path, "rec 0.1", stages, protocol="layers", key="layers")
+    (block,) = table(tmp_path, "layers-pack-small").blocks
+    lines = texts(block)
+    assert list(lines["rec 0.1"]) == [
+        "code (frozen probe) (% error)",
+        "stage1 (% error)",
+        "stage2 (% error)",
+        "code (% error)",
+    ]
+    assert lines["rec 0.1"]["stage2 (% error)"] == "13.10 [13.00, 13.20] ≈"
+    assert lines["rec 0.1"]["code (% error)"] == "12.50 [12.40, 12.60] †"
+    assert lines["Raw pixels (ridge, 21×21)"]["code (frozen probe) (% error)"] == "13.00 [12.90, 13.10]"
+
+
+def test_partitions_of_classes_are_told_apart(tmp_path):
+    cells = [
+        measured(50.0, "accuracy", s, unit="%", split="held-out") for s in ("knn", "probe-10%", "probe", "probe-1%")
+    ]
+    store(tmp_path, "rec 0.1", cells, protocol="classes")
+    (block,) = table(tmp_path, "classes-pack-small").blocks
+    assert [column.title for column in block.columns] == [
+        "probe (held-out)",
+        "1 % of the labels (held-out)",
+        "10 % of the labels (held-out)",
+        "knn (held-out)",
+    ]
+
+
+def test_marks_are_paired_where_values_are_kept_and_the_legend_says_so(tmp_path, rng):
+    """Intervals of ± 1 overlap; image by image one is 0.1 worse throughout."""
+    hard = rng.normal(2, 0.5, 50)
+    for label, more in (("pixels", 0.0), ("rec 0.1", -0.1), ("rec 0.5", 0.1)):
+        values = (hard + more + rng.normal(0, 0.01, 50)).astype(np.float32)
+        mean = float(values.mean())
+        point = measured(mean, low=mean - 1, high=mean + 1, n=50, values=values)
+        keep_values(tmp_path, key := f"{label:<16}".replace(" ", "_"), [point])
+        store(tmp_path, label, [point], key=key)
+    store(tmp_path, "re 0.33", [measured(2.0, n=50)])
+    made = table(tmp_path, "table1-pack-small")
+    verdicts = {line.name: cells[1].verdict for line, cells in zip(made.blocks[0].lines, made.blocks[0].cells)}
+    assert (verdicts["rec 0.1"], verdicts["rec 0.5"], verdicts["re 0.33"]) == ("better", "worse", "overlap")
+    assert "Compared image by image (" in made.footnotes[0] and "): 2 cells" in made.footnotes[0]
+    assert "by their two 95 % intervals (these lie apart): 1 cell." in made.footnotes[0]
+    assert "beats raw pixels read by the ridge probe by 0.10 ± 0.00 px" in made.reading[0]
+
+
+@pytest.mark.parametrize(
+    ("metric", "higher", "judged"),
+    [
+        ("inception_score/raw", True, True),
+        ("inception_score/originals", True, False),
+        ("fid/raw", False, True),
+        ("kid/raw", False, True),
+        ("lpips/raw/image", False, True),
+        ("accuracy", True, True),
+        ("judge_agreement", True, True),
+        ("attribute_agreement", True, True),
+        ("attribute_error", False, True),
+        ("landmark_distance", False, True),
+        ("seek_share", True, True),
+        ("blind_error", False, False),
+        ("psnr/raw/hole", True, True),
+    ],
+)
+def test_which_way_is_better(metric, higher, judged):
+    column = Column("", "", "", metric)
+    assert (column.higher_is_better or not judged, column.judged) == (higher or not judged, judged)
+
+
+def test_settings_stand_in_the_papers_order():
+    names = [scenario.name for scenario in SCENARIOS]
+    assert sorted(set(names), key=setting_order) == names
+    stages = ["code", "stage10", "stage2", "stage1"]
+    assert sorted(stages, key=setting_order) == ["stage1", "stage2", "stage10", "code"]
+
+
+def test_missing_intervals_are_not_compared_and_every_table_is_written(tmp_path):
+    completions(tmp_path)
+    nan = {"low": math.nan, "high": math.nan}
+    store(tmp_path, "rec 0.3", [measured(1.0, "fid/raw", "rec 0.1", unit="", **nan)], protocol="completion")
+    fid = texts(table(tmp_path, "completion-pack-small").blocks[3])
+    assert fid["rec 0.3"]["rec 0.1"] == "1.00"
+    paths = write_tables(tmp_path, tmp_path / "out", VERSIONS)
+    assert sorted(path.name for path in paths) == [f"completion-pack-small.{end}" for end in ("csv", "md", "tex")]
