@@ -9,12 +9,12 @@ A file without the classifying layer gives features only. Normalisation and inpu
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -22,8 +22,8 @@ from torch.nn.functional import interpolate
 from mdebench.errors import UserError
 
 WAYS_ON = (
-    "go on with a local weight file (--judge ARCH:FILE), with the suite's own judge (--judge own), or without"
-    " (--judge none)"
+    "go on with a local weight file (judge ARCH:FILE), with the one that the suite trains itself (judge own), or with"
+    " none (judge none)"
 )
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TORCHVISION_SIZE = 224  # pixels that torchvision's classifiers were trained on
@@ -209,17 +209,18 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], left_out: str | None)
 
 def _read_state(path: Path) -> dict[str, Tensor]:
     try:
-        state: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        with warnings.catch_warnings():  # torch muses about odd pickles; the errors below say what matters
+            warnings.simplefilter("ignore")
+            if path.suffix == ".safetensors":
+                state: Any = load_file(path)
+            else:
+                state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds something other than tensors and plain values and was not loaded: do not trust its source;"
             f" {WAYS_ON}"
         ) from error
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
+    except Exception as error:  # whatever the readers make of a stranger's bytes: there are many kinds
         raise UserError(f"weights {path}: not a readable .safetensors, .pth or .pt file; {WAYS_ON}") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

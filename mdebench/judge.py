@@ -83,7 +83,7 @@ def find_judge(home: Path, pack: Pack, spec: str, console: Console) -> Judge | N
         if make_lesson(pack) is None:
             console.print(
                 f"[yellow]no judge[/]: {pack.name} has neither classes nor identities with three training images each;"
-                " Inception score, FID and KID are left out (another network can judge: --judge ARCH:FILE)"
+                " Inception score, FID and KID are left out (another network can judge: judge ARCH:FILE)"
             )
             return None
         return train_judge(home, pack, console)
@@ -171,13 +171,14 @@ def judge_id(home: Path, pack: Pack, spec: str) -> str | None:
 
 
 def judge_seconds(home: Path, pack: Pack) -> float:
-    """What training the own judge still takes on two cores of an ordinary machine."""
+    """What training the own judge still takes, by its own log or else on two cores of an ordinary machine."""
     run = judge_run(home, pack.name)
     if run.finished:
         return 0.0
-    settings = build(Settings, recorded_settings(run))
-    share = (pack.size / 64) ** 2 * settings.batch / 32
-    return UPDATE_SECONDS * share * (settings.updates - int(run.info.get("step", 0)))
+    settings, logged = build(Settings, recorded_settings(run)), float(run.info.get("images_per_second", 0))
+    usual = UPDATE_SECONDS * (pack.size / 64) ** 2 * settings.batch / 32
+    update = settings.batch / logged if logged else usual
+    return update * (settings.updates - int(run.info.get("step", 0)))
 
 
 def describe(judge: Judge) -> list[str]:

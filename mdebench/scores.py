@@ -44,8 +44,8 @@ def inception_score(logits: Tensor, splits: int = 10, seed: int = 0) -> tuple[fl
     """
     from torchmetrics.image.inception import InceptionScore  # slow to import
 
-    metric = InceptionScore(_AsGiven(logits.shape[1]), splits=min(splits, len(logits)))
     with _seeded(seed):
+        metric = InceptionScore(_AsGiven(logits.shape[1]), splits=min(splits, len(logits)))
         metric.update(_double(logits))
         mean, sd = metric.compute()
     return float(mean), float(sd)
@@ -77,10 +77,9 @@ def kid(real: Tensor, fake: Tensor, seed: int = 0) -> tuple[float, float]:
     fewest = min(len(real), len(fake))
     if fewest < 4:
         return math.nan, math.nan
-    metric = KernelInceptionDistance(
-        _AsGiven(real.shape[1]), subsets=KID_SUBSETS, subset_size=min(KID_SUBSET, fewest // 2)
-    )
+    size = min(KID_SUBSET, fewest // 2)
     with _seeded(seed):
+        metric = KernelInceptionDistance(_AsGiven(real.shape[1]), subsets=KID_SUBSETS, subset_size=size)
         metric.update(_double(real), real=True)
         metric.update(_double(fake), real=False)
         mean, sd = metric.compute()

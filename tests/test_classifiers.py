@@ -1,0 +1,143 @@
+"""Networks of others: the same answers as their own libraries give, files read safely, and ways on when there is none."""
+
+import pickle
+import sys
+
+import pytest
+import timm
+import torch
+import torchvision
+from safetensors.torch import save_file
+from timm.data import create_transform, resolve_data_config
+from torch.nn.functional import interpolate
+from torchvision.transforms.functional import normalize
+
+from mdebench.classifiers import IMAGENET_MEAN, IMAGENET_STD, load_classifier
+from mdebench.errors import UserError
+
+WAYS = r"judge ARCH:FILE.*judge own.*judge none"
+
+
+def network_of(library, arch, **kwargs):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return {"timm": timm.create_model, "torchvision": torchvision.models.get_model}[library](arch, **kwargs).eval()
+
+
+@pytest.fixture
+def images():
+    return torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def seen(images, side, mean, std):
+    large = interpolate(images, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+    return normalize(large, list(mean), list(std))
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_timms_network_from_a_file_says_what_timm_says(tmp_path, images, suffix):
+    network, file = network_of("timm", "test_resnet", num_classes=7), tmp_path / f"w.{suffix}"
+    (save_file if suffix == "safetensors" else torch.save)(network.state_dict(), file)
+    classifier, name = load_classifier(f"test_resnet:{file}")
+    cfg = resolve_data_config({}, model=network)
+    x = seen(images, cfg["input_size"][-1], cfg["mean"], cfg["std"])
+    features, logits = classifier(images)
+    with torch.no_grad():
+        torch.testing.assert_close(logits, network(x))
+        torch.testing.assert_close(features, network.forward_features(x).mean(dim=(2, 3)))
+        # timm's own way from a picture to the network, to the rounding of its bytes
+        whole = create_transform(**{**cfg, "crop_pct": 1.0})
+        bytes_ = images.mul(255).round().div(255)
+        pictures = [torchvision.transforms.functional.to_pil_image(image) for image in bytes_]
+        expected = network(torch.stack([whole(picture) for picture in pictures]))
+        torch.testing.assert_close(classifier(bytes_).logits, expected, atol=0.05, rtol=0)
+    assert name.startswith("test_resnet-") and not classifier.training
+
+
+def test_torchvisions_network_where_timm_has_none_of_the_name(tmp_path, images):
+    network = network_of("torchvision", "squeezenet1_1", num_classes=5)
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    features, logits = load_classifier(f"squeezenet1_1:{tmp_path / 'w.safetensors'}")[0](images)
+    x = seen(images, 224, IMAGENET_MEAN, IMAGENET_STD)
+    with torch.no_grad():
+        torch.testing.assert_close(logits, network(x))
+        torch.testing.assert_close(features, network.features(x).mean(dim=(2, 3)))
+
+
+def test_torchvisions_weights_under_a_name_that_timm_also_has(tmp_path):
+    """vgg11's classifier has other names in the two libraries: the file decides."""
+    state = {n: torch.zeros_like(v) for n, v in network_of("torchvision", "mobilenet_v3_small").state_dict().items()}
+    save_file(state, tmp_path / "w.safetensors")
+    assert load_classifier(f"mobilenet_v3_small:{tmp_path / 'w.safetensors'}")[0].read.__qualname__.startswith("_Torch")
+
+
+def test_a_file_without_the_classifying_layer_gives_features_only_in_half_precision_too(tmp_path, images):
+    for library, arch, head in (("timm", "test_resnet", "fc"), ("torchvision", "squeezenet1_1", "classifier")):
+        whole = {n: v.half() for n, v in network_of(library, arch).state_dict().items()}
+        trunk = {name: value for name, value in whole.items() if not name.startswith(f"{head}.")}
+        assert len(trunk) == len(whole) - 2
+        save_file(whole, tmp_path / "whole.safetensors")
+        save_file(trunk, tmp_path / "trunk.safetensors")
+        features, logits = load_classifier(f"{arch}:{tmp_path / 'trunk.safetensors'}")[0](images)
+        assert logits is None and features.dtype == torch.float32
+        torch.testing.assert_close(load_classifier(f"{arch}:{tmp_path / 'whole.safetensors'}")[0](images)[0], features)
+
+
+def test_the_name_tells_the_weights_and_no_path(tmp_path):
+    state = network_of("timm", "test_resnet").state_dict()
+    names = []
+    for file, change in (("a", 0), ("b", 0), ("c", 1)):
+        torch.save({"state_dict": {**state, "fc.bias": state["fc.bias"] + change}}, tmp_path / f"{file}.pt")
+        names.append(load_classifier(f"test_resnet:{tmp_path / f'{file}.pt'}")[1])
+    assert names[0] == names[1] != names[2] and not any("/" in name for name in names)
+
+
+def test_a_file_that_holds_code_is_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "was-here"), "w"))
+
+    (tmp_path / "w.pth").write_bytes(pickle.dumps(Evil()))
+    torch.save({"fc.weight": Evil()}, tmp_path / "v.pth")
+    for file in ("w.pth", "v.pth"):
+        with pytest.raises(UserError, match="was not loaded: do not trust its source"):
+            load_classifier(f"test_resnet:{tmp_path / file}")
+    assert not (tmp_path / "was-here").exists()
+
+
+def test_files_that_do_not_fit_are_refused_with_the_ways_on(tmp_path):
+    state = network_of("timm", "test_resnet").state_dict()
+    cases = {
+        "missing.safetensors": None,
+        "text.safetensors": b"hello",
+        "text.pt": b"hello",
+        "list.pt": [torch.zeros(1)],
+        "few.pt": {name: value for name, value in state.items() if not name.startswith("layer1")},
+        "more.pt": {**state, "another.weight": torch.zeros(1)},
+        "shape.pt": {**state, "conv1.weight": torch.zeros(1)},
+    }
+    for name, content in cases.items():
+        if isinstance(content, bytes):
+            (tmp_path / name).write_bytes(content)
+        elif content is not None:
+            torch.save(content, tmp_path / name)
+        with pytest.raises(UserError, match=WAYS):
+            load_classifier(f"test_resnet:{tmp_path / name}")
+    with pytest.raises(UserError, match=r"no network|network of that name"):
+        load_classifier(f"test_resnett:{tmp_path / 'few.pt'}")
+
+
+def test_published_weights_that_cannot_be_had_name_the_ways_on(monkeypatch):
+    def offline(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    monkeypatch.setattr(torchvision.models, "get_model", offline)
+    for spec in ("resnet18", "squeezenet1_1"):
+        with pytest.raises(UserError, match=rf"{spec} are not here.*no network.*{WAYS}"):
+            load_classifier(spec)
+    monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
+    with pytest.raises(UserError, match=rf"torch-fidelity.*{WAYS}"):
+        load_classifier("inception")
+    with pytest.raises(UserError, match=rf"resnet1: neither timm nor.*resnet1.*{WAYS}|'resnet1'.*{WAYS}"):
+        load_classifier("resnet1")
