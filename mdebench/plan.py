@@ -191,7 +191,7 @@ class _Planner:
         if known == "":
             self._note(f"no judge: {self.pack.name} has no classes to train one on")
             return []
-        seconds = 0.0 if known else judge_seconds(self.home, self.pack)
+        seconds = 0.0 if known else judge_seconds(self.home, self.pack) * slowness()
         return [Task("judge", self.pack.name, "kept" if known else "missing", "", seconds, self._judge_of_pack)]
 
     def _judge_of_pack(self, spec: str = "own") -> Judge | None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from mdebench import catalog
 from mdebench.errors import UserError
@@ -37,7 +37,7 @@ def reproduce(order: Order, dry_run: bool, console: Console) -> list[str]:
 
 def show(plan: Plan, console: Console) -> None:
     """The plan as a table: each pack, judge and run, the rows by protocol, what is missing, and the time it takes."""
-    table = Table("", "what", "state", "left", "time", box=None, pad_edge=False)
+    table = Table("", Column("what", overflow="fold"), "state", "left", "time", box=None, pad_edge=False)
     for task in plan.tasks:
         if task.kind != "rows":
             table.add_row(task.kind, task.name, task.state, task.left, _time(task.seconds))
