@@ -11,7 +11,7 @@ Command: `mdebench measure hide_and_seek --set scenario="rec 0.1"` (or any re or
 Result: `seek_error` and `blind_error`, ‖box − guess‖₂ over the four relative coordinates (equation 7), the mean over
 the channels, and `seek_share` = 100 · seek_error / blind_error: 100 % hides perfectly, 0 % is found at once.
 Expected: near 100 % for a generator that leaves no trace; the references, which paste what they saw, are the control:
-`mean_colour` is found nearly to the pixel.
+of `mean_colour` under 10 % are left.
 """
 
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
@@ -34,6 +35,7 @@ VERSION = 1
 NEEDS = "complete"
 FEATURES = False
 SEEKER_SECONDS = 2e-3  # for one update on one image of 64×64 pixels, on two cores
+AMPLIFIED = 20  # a difference of 1/20 of the range is seen well
 WARM_UP = 0.1  # share of the updates in which the learning rate climbs
 
 
@@ -47,7 +49,7 @@ class Settings:
     """
 
     scenario: str = "rec 0.1"
-    updates: int = 600
+    updates: int = 400
     batch: int = 32
     learning_rate: float = 5e-3
     images: int = 1000
@@ -67,8 +69,10 @@ class Settings:
 class Seeker(nn.Module):
     """Image (N, 3, size, size) in [0, 1] → guessed boxes (N, 3, 4), relative; for any even size.
 
-    Convolutions over the image and two channels of coordinates; then the mean and the maximum of every column and of
-    every row, where the edges of upright boxes must show; along these profiles, positions of the edges.
+    Convolutions over the image, its fine detail, and two channels of coordinates; then the mean and the maximum of
+    every column and every row, where the edges of upright boxes must show; along these profiles, places of the edges.
+    The detail is what a 3×3 mean takes away, amplified: forged regions betray themselves by their noise, which is why
+    networks for image forensics begin with high-pass filters (Bayar and Stamm 2016).
     """
 
     def __init__(self, size: int):
@@ -77,7 +81,7 @@ class Seeker(nn.Module):
         self.coordinates: Tensor
         self.register_buffer("coordinates", torch.stack([ramp.expand(size, size), ramp[:, None].expand(size, size)]))
         self.maps = nn.Sequential(
-            nn.Conv2d(5, 24, 4, stride=2, padding=1, bias=False),
+            nn.Conv2d(8, 24, 4, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(24),
             nn.ReLU(inplace=True),
             nn.Conv2d(24, 32, 3, padding=1, bias=False),
@@ -89,7 +93,9 @@ class Seeker(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Guess the boxes."""
         coordinates = self.coordinates.expand(len(images), -1, -1, -1)
-        maps = self.maps(torch.cat([2 * images - 1, coordinates], dim=1))
+        blurred = avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
+        detail = torch.tanh(AMPLIFIED * (images - blurred))
+        maps = self.maps(torch.cat([2 * images - 1, detail, coordinates], dim=1))
         columns, rows = (torch.cat([maps.mean(axis), maps.amax(axis)], dim=1) for axis in (2, 3))
         x, y = self.across(columns).unflatten(1, (3, 2)), self.down(rows).unflatten(1, (3, 2))
         return torch.stack([x, y], dim=-1).flatten(2)  # x1, y1, x2, y2
