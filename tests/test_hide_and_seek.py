@@ -1,5 +1,7 @@
 """Hide and seek: the seeker finds what is not hidden and, where nothing is, does as well as a blind guess."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -131,9 +133,10 @@ def test_settings_that_make_no_sense(settings, words):
         protocol.Settings(**settings)
 
 
-def test_packs_without_test_images_are_refused():
+def test_packs_without_test_images_or_of_an_odd_size_are_refused():
     assert protocol.requires(make_pack()) is None
     assert "no test" in protocol.requires(make_pack(test=0))
+    assert "15 pixels" in protocol.requires(replace(make_pack(), images=np.zeros((100, 3, 15, 15), np.uint8)))
 
 
 @pytest.mark.parametrize("size", [16, 64, 96])
