@@ -189,7 +189,7 @@ def _caption(rows: pd.DataFrame, versions: Mapping[str, int]) -> str:
         f"seeds {words(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}",
         f"perceptual network {words(sorted(set((own if len(own) else rows)['perceptual'])))}",
         *(f"judge {judge}" for judge in sorted(set(rows["judge"]) - {""})),
-        "bars: 95 % intervals" + (", over several seeds the range of all theirs around the mean" if several else ""),
+        "intervals: 95 %" + ("; over several seeds the mean, and the range of all their intervals" if several else ""),
     ]
     late = rows[stale(rows, versions)]
     if len(late):

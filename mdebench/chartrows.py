@@ -15,7 +15,7 @@ from mdebench.cells import Cell, Line
 from mdebench.chartdata import Chart, Panel, Part, loss_order, panel, panels_of, usual
 from mdebench.errors import UserError
 from mdebench.lines import TRIVIAL, line_of, lines_of
-from mdebench.protocoltables import FEW, setting_order
+from mdebench.protocoltables import FEW, setting_order, spoken
 from mdebench.runs import Run
 from mdebench.views import PROBE, paper_dir
 
@@ -57,7 +57,8 @@ def matrix_bars(part: Part) -> Chart | None:
 def losses(part: Part) -> Chart | None:
     """Figure 9: Inception score and pSNR of one variant trained with different loss sets, at every S of its kind."""
     rows = part.of("completion", "inception_score/raw", "psnr/raw/image")
-    rows = rows[rows["setting"].str.partition(" ")[0] == rows["method"]]
+    own = [setting.split(" ")[0] == method for setting, method in zip(rows["setting"], rows["method"])]
+    rows = rows.loc[own]
     rows = rows[rows.groupby("label")["losses"].transform("nunique") > 1]
     if rows.empty:
         return None
@@ -218,7 +219,7 @@ def learning(run: Run) -> Chart | None:
         return None
     line, seed = line_of(run.info), run.info["seed"]
     panels, steps = list[Panel](), list[str]()
-    for name in sorted(log.columns, reverse=True):  # generator before discriminator
+    for name in sorted(log.columns, key=lambda name: name.startswith("discriminator")):
         part = log[name].dropna()
         edges = np.linspace(0, len(part), min(BINS, len(part)) + 1).astype(int)
         bins = [part.iloc[start:end] for start, end in pairwise(edges)]
@@ -229,7 +230,7 @@ def learning(run: Run) -> Chart | None:
     facts = [f"scale {info['scale']}", f"{info['pack_note']}", f"{len(log):,} logged means", f"seed {seed}"]
     facts += [f"loss set {info.get('losses') or 'none'}", f"perceptual network {info['perceptual']}"]
     facts += [f"{info['status']} at update {info['step']:,} of {info['updates']:,}"]
-    title = f"Learning curves of {line.name}: {info['pack']}, scale {info['scale']}"
+    title = f"Learning curves of {spoken(line.name)}: {info['pack']}, scale {info['scale']}"
     order = tuple(sorted(set(steps), key=int))
     return Chart("learning", f"learning-{run.folder.name}", title, tuple(panels), (line,), order, " · ".join(facts))
 

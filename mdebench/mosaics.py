@@ -124,7 +124,7 @@ def render(grid: Grid, groups: Mapping[str, Sequence[Strip]]) -> Image.Image:
             draw.text((left - GAP, y + cell / 2), strip.label, FAINT, text, anchor="rm")
             for j, tile in enumerate(strip.tiles):
                 if tile:
-                    sheet.paste(_paint(tile, zoom), (left + j * (cell + GAP), y))
+                    sheet.paste(paint(tile, zoom), (left + j * (cell + GAP), y))
             y += cell + GAP
     y += GAP
     for words in caption:
@@ -133,7 +133,7 @@ def render(grid: Grid, groups: Mapping[str, Sequence[Strip]]) -> Image.Image:
     return sheet
 
 
-def _paint(tile: Tile, zoom: int) -> Image.Image:
+def paint(tile: Tile, zoom: int) -> Image.Image:
     """The tile enlarged, its boxes drawn: one where all channels share it, else red, green and blue.
 
     A box is drawn inside one that has the same place already, so that both show; an empty one is not drawn.

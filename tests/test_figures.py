@@ -1,0 +1,436 @@
+"""Figures: what is drawn is what the rows, logs and galleries say; files are small, alike in every byte, and describe
+themselves; people stay out of results/figures."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from madeup import measured, store
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+from PIL import Image
+
+from mdebench import chartrows, charts, mosaics, strips
+from mdebench.chartdata import loss_order, parts, usual
+from mdebench.errors import UserError
+from mdebench.figures import CHARTS, ORDER, list_figures, write_figures
+from mdebench.gallery import RESAMPLING, Gallery, write_gallery
+from mdebench.mosaics import Grid, Strip, Tile
+
+ROOT = Path(__file__).resolve().parent.parent
+PAPER = ROOT / "results" / "paper"
+NOW = {"landmarks": 1}
+RUN = {"scale": "tiny", "updates": 1200, "perceptual": "none", "status": "finished", "step": 1200}
+JUDGE = "resnet18 on 20 identities of pack"
+SCENARIOS = ("inpainting 0.25", "rec 0.1")
+PRESETS = ("clean", "mouth")
+
+
+def add_run(home, label="rec 0.1", losses="compl+adv", pack="toys", seed=0, **changes):
+    """A finished run's record; returns its folder."""
+    method, _, ratio = label.partition(" ")
+    settings = {"variant": method, "S": float(ratio) if ratio else None, "losses": losses}
+    name = f"{pack}-{label.replace(' ', '-S')}-{losses}-seed{seed}"
+    record = {**RUN, "name": name, "method": method, "label": label, "settings": settings, "losses": losses}
+    record |= {"pack": pack, "pack_note": f"{pack}: 300 images", "seed": seed, "batch": 24, "precision": "fp32"}
+    folder = home / "runs" / name
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps(record | changes))
+    return folder
+
+
+def add_gallery(folder, scenario="rec 0.1", pack="toys", k=2, n=3, size=16, shade=None):
+    """Images of noise (or one shade), a box in each channel, completions half as bright."""
+    rng = np.random.default_rng(0)
+    originals = rng.integers(0, 256, (n, size, size, 3), np.uint8)
+    if shade is not None:
+        originals[:] = shade
+    boxes = np.broadcast_to(np.float32([[0, 0, 0.5, 0.5], [0.25, 0.25, 1, 1], [0.5, 0, 1, 0.5]]), (n, k, 3, 4)).copy()
+    completed = np.repeat(originals[:, None] // 2, k, axis=1)
+    write_gallery(folder, pack, Gallery(scenario, originals, boxes, rng.random(completed.shape) < 0.5, completed))
+
+
+def add_pack(home, source, name="toys"):
+    (home / "packs" / name).mkdir(parents=True)
+    (home / "packs" / name / "pack.json").write_text(json.dumps({"source": source}))
+
+
+def add_rows(home):
+    """Rows for every chart: two variants, one of them with two loss sets, and the trivial lines."""
+    for label, losses in (("rec 0.1", "compl"), ("rec 0.1", "compl+adv"), ("inpainting 0.25", "compl+adv")):
+        facts = {"dataset": "toys", "losses": losses, "settings": {"S": 0.1, "losses": losses}}
+        facts |= {"run": f"{label}-{losses}", "judge": JUDGE}
+
+        def add(protocol, *found, label=label, facts=facts):
+            key = f"{protocol}-{facts['run']}"
+            store(home, label, [measured(*what) for what in found], protocol=protocol, key=key, **facts)
+
+        better = len(losses) / 10
+        add("completion", *((20 + better, "psnr/raw/image", s) for s in SCENARIOS))
+        add("resampling", *((90 - k, "judge_agreement", f"step {k}") for k in (1, 2, 10)))
+        add("hide_and_seek", (60, "seek_share", "rec 0.1"))
+        if losses == "compl+adv":
+            add("attributes", (14, "attribute_error"), (20, "attribute_error", "frozen-probe-1%"))
+            add("landmarks", (1.25, "landmark_distance"))
+            add("occlusion", (20, "psnr/raw/image", "mouth"))
+            add("layers", *((15, "attribute_error", stage) for stage in ("code", "stage2", "stage1")))
+            add("robustness", *((15 + k, "attribute_error", s) for k, s in enumerate(PRESETS)))
+            add("classes", (40, "accuracy", "probe"), (30, "accuracy", "knn"))
+    for label, error in (("pixels", 12), ("random", 15), ("constant", 19.5)):
+        store(home, label, [measured(error, "attribute_error")], protocol="attributes", dataset="toys")
+
+
+def add_log(folder):
+    steps = range(10, 1210, 10)
+    lines = [{"step": s, "generator/rec": 1000 / s, "discriminator/adv": 1.5, "images_per_second": 9} for s in steps]
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """A home with something for every figure, and its figures."""
+    home = tmp_path_factory.mktemp("full")
+    add_pack(home, "toyfaces")
+    add_rows(home)
+    for losses in ("compl", "compl+adv"):
+        folder = add_run(home, losses=losses)
+        add_gallery(folder)
+        add_gallery(folder, RESAMPLING, k=3)
+    add_log(folder)
+    return home, write_figures(home, NOW, quiet())
+
+
+def quiet():
+    from rich.console import Console
+
+    return Console(quiet=True)
+
+
+def table(home, stem, folder="figures"):
+    return pd.read_csv(home / "results" / folder / f"{stem}.csv", dtype=str, keep_default_na=False)
+
+
+def chart_of(home, name):
+    """The chart of a home's only part."""
+    (part,) = parts(home, NOW)
+    return CHARTS[name][0](part)
+
+
+def test_every_figure_is_written_as_picture_and_data(full):
+    home, paths = full
+    stems = {path.stem for path in paths}
+    assert {path.name for path in paths} == {f"{stem}{ending}" for stem in stems for ending in (".png", ".csv")}
+    assert {name for name in ORDER if any(stem.startswith(f"{name}-") for stem in stems)} == set(ORDER)
+    assert all(path.parent == home / "results" / "figures" and path.stat().st_size <= 400_000 for path in paths)
+    found = list_figures(home)
+    assert [figure.path for figure in found] == [home / "results" / "figures" / f"{f.path.stem}.png" for f in found]
+    assert {figure.kind for figure in found if figure.path.stem.startswith(("figure1-", "figure5", "figure6"))} == {
+        "images"
+    }
+    assert {figure.kind for figure in found if figure.path.stem.startswith(("figure8", "rank", "learning"))} == {
+        "chart"
+    }
+    for figure in found:
+        assert figure.csv and len(figure.alt) > 40 and "toys" in figure.title
+        with Image.open(figure.path) as picture:
+            picture.verify()
+            assert "Software" not in picture.info and "Creation Time" not in picture.info
+
+
+def test_names_are_by_figure_pack_and_scale(full):
+    names = {path.name for path in full[1]}
+    assert {"figure8-toys-small.png", "figure8-bars-toys-small.png", "rank-toys-small.csv"} <= names
+    assert {"figure5-toys-tiny.png", "learning-toys-rec-S0.1-compl_adv-seed0.png".replace("_", "+")} <= names
+
+
+def test_the_data_is_what_the_rows_say(full):
+    found = table(full[0], "figure8-toys-small")
+    lines = found[found["line"] == "inpainting 0.25"]
+    assert set(lines["setting"]) == set(SCENARIOS)
+    row = lines[lines["setting"] == "rec 0.1"].iloc[0]
+    value = 20 + len("compl+adv") / 10
+    assert [float(row[x]) for x in ("value", "low", "high")] == pytest.approx([value, value - 0.1, value + 0.1])
+    assert (row["n"], row["seeds"], row["source"]) == ("330", "0", "rows")
+    assert row["keys"] == "completion-inpainting 0.25-compl+adv"
+
+
+def test_the_same_data_gives_the_same_bytes_and_is_not_drawn_again(full, tmp_path, monkeypatch):
+    home, paths = full
+    again = tmp_path / "again"
+    shutil.copytree(home, again, ignore=shutil.ignore_patterns("figures"))
+    few = {"rank", "figure6"}
+    for path in write_figures(again, NOW, quiet(), only=few):
+        assert path.read_bytes() == (home / "results" / "figures" / path.name).read_bytes(), path.name
+    before = {path: path.stat().st_mtime_ns for path in paths}
+    monkeypatch.setattr(strips.Page, "__init__", None)  # whatever draws, fails
+    monkeypatch.setattr(mosaics, "render", None)
+    assert write_figures(home, NOW, quiet()) == paths
+    assert {path: path.stat().st_mtime_ns for path in paths} == before
+
+
+def test_a_figure_is_drawn_again_when_a_row_is_new(tmp_path):
+    store(tmp_path, "rec 0.1", [measured(1.25)], dataset="toys")
+    (png, data) = write_figures(tmp_path, NOW, quiet())
+    old = png.read_bytes()
+    store(tmp_path, "rec 0.3", [measured(1.5)], dataset="toys")
+    write_figures(tmp_path, NOW, quiet())
+    assert png.read_bytes() != old and "rec 0.3" in data.read_text()
+
+
+def test_seeds_stand_together_with_their_range(tmp_path):
+    for seed, value in ((0, 1.0), (1, 1.2), (2, 1.7)):
+        store(tmp_path, "rec 0.1", [measured(value)], dataset="toys", seed=seed)
+    write_figures(tmp_path, NOW, quiet())
+    (row,) = table(tmp_path, "rank-toys-small").query("source == 'rows'").to_dict("records")
+    assert [float(row[x]) for x in ("value", "low", "high")] == pytest.approx([1.3, 0.9, 1.8])
+    assert row["seeds"] == "0 1 2" and len(row["runs"].split(" rec")) == 3
+
+
+def test_published_numbers_are_those_of_the_paper(full):
+    with (PAPER / "table1.csv").open() as file:
+        paper = {(row["label"], row["metric"]): row["value"] for row in csv.DictReader(file)}
+    found = table(full[0], "rank-toys-small").query("source.str.contains('Missing Data')")
+    printed = {(row.line, row.panel[:4]): float(row.value) for row in found.itertuples()}
+    ours = "rec 0.1 (losses=compl+adv)"
+    assert printed[ours, "Attr"] == float(paper["rec 0.1", "attribute_error"])
+    assert printed[ours, "Land"] == float(paper["rec 0.1", "landmark_distance"])
+    assert printed["Random weights", "Attr"] == float(paper["random", "attribute_error"])
+    assert printed["inpainting 0.25", "Attr"] == float(paper["inpainting", "attribute_error"])
+    assert ("Raw pixels (ridge, 21×21)", "Attr") not in printed
+
+
+@pytest.mark.parametrize("name", ["figure8", "figure9", "rank", "resampling", "robustness"])
+def test_nothing_leaves_the_page_and_no_text_is_small(full, name):
+    figure = CHARTS[name][1](chart_of(full[0], name))
+    used = figure.get_tightbbox(FigureCanvasAgg(figure).get_renderer())
+    width, height = figure.get_size_inches()
+    assert used.x0 >= 0 and used.y0 >= 0 and used.x1 <= width and used.y1 <= height
+    assert min(text.get_fontsize() for text in figure.findobj(Text)) >= 9
+
+
+def test_a_heat_map_frames_the_training_scenario_and_prints_the_best_bold(tmp_path):
+    values = {("inpainting 0.25", "inpainting 0.25"): 25, ("inpainting 0.25", "rec 0.1"): 15}
+    values |= {("rec 0.1", "inpainting 0.25"): 21, ("rec 0.1", "rec 0.1"): 19}
+    for label in SCENARIOS:
+        found = [measured(value, "psnr/raw/image", s) for (line, s), value in values.items() if line == label]
+        store(tmp_path, label, found, protocol="completion", dataset="toys")
+    chart = chart_of(tmp_path, "figure8")
+    figure = charts.heat(chart)
+    (axes,) = figure.axes
+    assert [line.name for line in chart.lines] == list(SCENARIOS) == list(chart.settings)
+    frames = {(round(p.get_x() + p.get_width() / 2), round(p.get_y() + p.get_height() / 2)) for p in axes.patches}
+    assert frames == {(0, 0), (1, 1)}
+    assert {t.get_text(): t.get_weight() for t in axes.texts} == {
+        "25.0": "bold",
+        "15.0": "normal",
+        "21.0": "normal",
+        "19.0": "bold",
+    }
+
+
+def test_ranks_go_from_best_to_worst(full):
+    figure = strips.ranks(chart_of(full[0], "rank"))
+    heights = {text.get_text(): text.xy[1] for text in figure.axes[0].texts}
+    order = ["Raw pixels (ridge, 21×21)", "inpainting 0.25", "Random weights", "Majority value / mean shape"]
+    assert [heights[name] for name in order] == sorted(heights[name] for name in order)
+
+
+def test_layers_and_steps_are_in_their_order_with_what_they_are_compared_to(full):
+    layers = chart_of(full[0], "layers")
+    assert layers.settings == ("stage1", "stage2", "code")
+    assert layers.panels[0].references == {"Raw pixels (ridge, 21×21)": 12}
+    resampled = chart_of(full[0], "resampling")
+    assert resampled.settings == ("step 0", "step 1", "step 2", "step 10")
+    assert {cell.value for (_, step), cell in resampled.panels[0].cells.items() if step == "step 0"} == {100}
+    origins = chart_of(full[0], "robustness").panels[0].origins
+    assert origins == {("rec 0.1 (losses=compl+adv)", "mouth"): 15, ("inpainting 0.25", "mouth"): 15}
+
+
+def test_loss_sets_are_for_figure_9_and_the_others_say_what_they_leave_out(full):
+    nine, eight = chart_of(full[0], "figure9"), chart_of(full[0], "figure8")
+    assert [line.name for line in nine.lines] == ["compl", "compl+adv"]
+    assert nine.settings == ("rec 0.1",)
+    assert [line.name for line in eight.lines] == ["inpainting 0.25", "rec 0.1 (losses=compl+adv)"]
+    assert "rec 0.1 (losses=compl)" in eight.caption
+
+
+def test_the_usual_loss_set_is_what_most_lines_were_asked_for():
+    full, plain = {"losses": "vgg+adv+hns_coord"}, {"losses": "compl"}
+    lines = [
+        ("a", "a", plain),
+        ("b", "b", plain),
+        ("c", "c1", plain),
+        ("c", "c2", full),
+        ("d", "d", full),
+        ("e", "e", {}),
+    ]
+    rows = pd.DataFrame(lines, columns=["label", "line", "settings"])
+    assert list(usual(rows)["line"]) == ["a", "b", "c1", "d", "e"]
+    two = rows[rows["label"] == "c"]
+    assert list(usual(two)["line"]) == ["c2"]  # the fuller of two that are as frequent
+
+
+def test_loss_sets_go_from_completion_alone_to_the_full_loss():
+    paper = ["compl", "compl+adv", "vgg+adv", "vgg+adv+hns", "vgg+adv+hns_coord"]
+    assert sorted(set(paper), key=loss_order) == paper
+
+
+def test_captions_say_what_a_reader_must_know(tmp_path):
+    store(tmp_path, "rec 0.1", [measured(1.25, n=77)], dataset="toys", perceptual="imagenet", judge=JUDGE)
+    chart = chart_of(tmp_path, "rank")
+    for words in ("77 images measured", "pack: 1,000 images", "seed 0", "perceptual network imagenet", JUDGE, "95 %"):
+        assert words in chart.caption
+    assert "STALE" not in chart.caption
+    (part,) = parts(tmp_path, {"landmarks": 2})
+    assert "STALE, measured by an older version of the protocol: rec 0.1" in chartrows.ranking(part).caption
+
+
+def test_only_what_is_asked_for(tmp_path, console):
+    store(tmp_path, "rec 0.1", [measured(1.25)], dataset="toys")
+    with pytest.raises(UserError, match=r"no figure 'figur9'.*Did you mean 'figure9'"):
+        write_figures(tmp_path, NOW, console, only={"figur9"})
+    with pytest.raises(
+        UserError, match=r"figure9: there are no rows of completion .* give `mdebench reproduce figure9`"
+    ):
+        write_figures(tmp_path, NOW, console, only={"figure9"})
+    assert [p.name for p in write_figures(tmp_path, NOW, console, only={"rank", "layers"})] == [
+        "rank-toys-small.png",
+        "rank-toys-small.csv",
+    ]
+    assert "layers: there are no rows of layers" in console.file.getvalue()
+
+
+def test_an_empty_home_has_no_figures(tmp_path, console):
+    assert write_figures(tmp_path, NOW, console) == [] == list_figures(tmp_path)
+    assert console.file.getvalue() == ""
+
+
+@pytest.mark.parametrize(("source", "folder"), [("toyfaces", "figures"), ("celeba", "sheets"), (None, "sheets")])
+def test_pictures_that_may_show_people_stay_out_of_the_repository(tmp_path, console, source, folder):
+    if source:
+        add_pack(tmp_path, source)
+    add_gallery(add_run(tmp_path))
+    paths = write_figures(tmp_path, NOW, console)
+    assert {path.parent.name for path in paths} == {folder}
+    assert ("may show people" in console.file.getvalue()) == (folder == "sheets")
+
+
+def test_boxes_are_drawn_where_they_are_in_their_colours():
+    image = np.full((20, 20, 3), 128, np.uint8)
+    boxes = np.float32([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1], [0, 0, 0, 0]])  # of blue nothing is seen
+    painted = np.asarray(mosaics.paint(Tile(image, boxes), zoom=2))
+    red, green, blue = mosaics.CHANNELS
+    assert painted.shape == (40, 40, 3)
+    assert tuple(painted[0, 0]) == tuple(painted[19, 10]) == tuple(painted[10, 19]) == red
+    assert tuple(painted[20, 20]) == tuple(painted[39, 30]) == green
+    inside = (painted == 128).all(axis=-1)
+    assert inside[1:19, 1:19].all() and inside[21:39, 21:39].all() and not (painted == blue).all(axis=-1).any()
+    same = np.asarray(mosaics.paint(Tile(image, np.tile(boxes[:1], (3, 1))), zoom=1))
+    assert tuple(same[0, 0]) == mosaics.TOGETHER and (same[0, :10] == mosaics.TOGETHER).all()
+    twice = np.asarray(mosaics.paint(Tile(image, boxes[[0, 0, 1]]), zoom=2))
+    assert tuple(twice[0, 0]) == red and tuple(twice[1, 1]) == green  # the second inside the first
+
+
+def test_grids_hold_the_gallerys_pixels(tmp_path):
+    add_pack(tmp_path, "mnist")
+    add_gallery(add_run(tmp_path), shade=(200, 40, 120), k=3, n=2)
+    png, _ = write_figures(tmp_path, NOW, quiet(), only={"figure6"})
+    with Image.open(png) as picture:
+        pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    completed, original = (int((pixels == shade).all(axis=1).sum()) for shade in ((100, 20, 60), (200, 40, 120)))
+    side = 16 * round(mosaics.TARGET / 4 / (16 + 4))  # an original and three completions in a row
+    assert completed == 2 * 3 * side**2  # completions, untouched
+    assert original >= 2 * side**2  # originals
+    rows = table(tmp_path, "figure6-toys-tiny").to_dict("records")
+    assert [row["n"] for row in rows] == ["4"] * 4 and rows[0]["setting"] == "rec 0.1"
+    assert rows[0]["source"] == "runs/toys-rec-S0.1-compl+adv-seed0/gallery/toys/rec-S0.1.npz"
+
+
+def test_a_file_too_large_shows_fewer_images(monkeypatch, rng):
+    monkeypatch.setattr(mosaics, "LIMIT", 40_000)
+    monkeypatch.setattr(mosaics, "TARGET", 300)
+    noise = rng.integers(0, 256, (6, 8, 32, 32, 3), np.uint8)
+
+    def build(n):
+        return {"": [Strip("", [Tile(image) for image in row[:n]], "", "", 0, "") for row in noise]}
+
+    grid = Grid("figure5", "figure5-x", "x", "Title", "caption", "alt", (), (), build)
+    data, groups = mosaics.png(grid, "stamp")
+    assert len(data) <= mosaics.LIMIT and 1 <= len(groups[""][0].tiles) < 8
+
+
+def test_learning_curves_are_the_log(tmp_path):
+    folder = add_run(tmp_path)
+    add_log(folder)
+    write_figures(tmp_path, NOW, quiet(), only={"learning"})
+    found = table(tmp_path, f"learning-{folder.name}")
+    assert list(found["panel"].unique()) == ["generator/rec", "discriminator/adv"]
+    part = found[found["panel"] == "generator/rec"]
+    assert [float(x) for x in part["value"]] == pytest.approx([1000 / step for step in range(10, 1210, 10)])
+    assert list(part["setting"]) == [str(step) for step in range(10, 1210, 10)]
+
+
+def test_a_long_log_is_averaged_in_equal_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(chartrows, "BINS", 2)
+    folder = add_run(tmp_path)
+    (folder / "log.jsonl").write_text(
+        "".join(f'{{"step": {s}, "a/b": {v}}}\n' for s, v in ((1, 1), (2, 3), (3, 8), (4, 6)))
+    )
+    write_figures(tmp_path, NOW, quiet(), only={"learning"})
+    found = table(tmp_path, f"learning-{folder.name}")[["setting", "value", "low", "high", "n"]].to_numpy().tolist()
+    assert found == [["2", "2.0", "1.0", "3.0", "2"], ["4", "7.0", "6.0", "8.0", "2"]]
+
+
+def test_damaged_files_are_named(tmp_path):
+    folder = add_run(tmp_path)
+    (folder / "log.jsonl").write_text("{no json\n")
+    with pytest.raises(UserError, match=r"log\.jsonl is damaged"):
+        write_figures(tmp_path, NOW, quiet(), only={"learning"})
+    (tmp_path / "results" / "figures").mkdir(parents=True)
+    (tmp_path / "results" / "figures" / "rank-a-b.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"rank-a-b\.png is damaged"):
+        list_figures(tmp_path)
+
+
+def test_contact_sheets_are_figures_too(tmp_path):
+    path = tmp_path / "results" / "sheets" / "toys-both_eyes.png"
+    path.parent.mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(path)
+    (sheet,) = list_figures(tmp_path)
+    assert (sheet.kind, sheet.title, sheet.csv) == ("images", "toys: both eyes", None)
+    assert "both eyes" in sheet.alt
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), max_size=12), st.floats(0.01, 0.08))
+def test_names_lie_apart_and_in_order(values, room):
+    places = charts.apart(sorted(values), room)
+    assert len(places) == len(values)
+    assert all(after - before >= room - 1e-6 for before, after in pairwise(places))
+    assert all(-1e-6 <= place <= 1 + 1e-6 for place in places)
+
+
+def test_names_that_have_room_are_not_moved():
+    assert charts.apart([0.1, 0.5, 0.9], 0.1) == pytest.approx([0.1, 0.5, 0.9])
+    assert charts.apart([0.5, 0.5], 0.1) == pytest.approx([0.45, 0.55])
+
+
+def test_the_smooth_curve_is_a_running_mean(rng):
+    values = rng.random(200)
+    smooth = charts.smooth(values)
+    assert smooth[10:-10] == pytest.approx(np.convolve(values, np.ones(11) / 11, "same")[10:-10])
+    assert smooth[0] == pytest.approx(values[0]) and charts.smooth(np.ones(3)) == pytest.approx(np.ones(3))
+
+
+def test_figures_load_neither_torch_nor_pyplot():
+    code = "import sys, mdebench.figures; sys.exit(bool({'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
