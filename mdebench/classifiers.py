@@ -2,7 +2,7 @@
 
 ``ARCH``       timm's or torchvision's network of that name with its published weights, fetched once
 ``ARCH:FILE``  the same with weights from a file: .safetensors, or .pth/.pt holding tensors only (nothing is unpickled)
-``inception``  the ImageNet Inception of the published FID, through torch-fidelity
+``inception``  ImageNet's Inception v3 with TensorFlow's weights, as timm has it (not the older graph of published FIDs)
 
 A file without the classifying layer gives features only. Normalisation and input size are the network's own.
 """
@@ -26,6 +26,7 @@ WAYS_ON = (
     " none (judge none)"
 )
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+INCEPTION = "inception_v3.tf_in1k"
 TORCHVISION_SIZE = 224  # pixels that torchvision's classifiers were trained on
 
 
@@ -83,13 +84,6 @@ class _Torchvision(Classifier):
         return Look(kept[0].mean(dim=(2, 3)), None if self.headless else logits)
 
 
-class _Inception(Classifier):
-    """The Inception of the published FID; it takes bytes, and resizes and normalises them itself."""
-
-    def forward(self, images: Tensor) -> Look:
-        return Look(*self.network(images.mul(255).round().byte()))
-
-
 def load_classifier(spec: str) -> tuple[Classifier, str]:
     """The frozen classifier that ``spec`` names (see the module's text), and its name with the hash of its weights.
 
@@ -98,10 +92,9 @@ def load_classifier(spec: str) -> tuple[Classifier, str]:
     arch, _, file = spec.partition(":")
     if file:
         classifier, name = _from_file(arch, Path(file)), arch
-    elif arch == "inception":
-        classifier, name = _inception(), "inception-v3-compat"
     else:
-        classifier, name = _published(arch), arch
+        name = INCEPTION if arch == "inception" else arch
+        classifier = _published(name)
     classifier.eval().requires_grad_(False)
     return classifier, f"{name}-{_digest(classifier)}"
 
@@ -122,7 +115,10 @@ def _published(arch: str) -> Classifier:
         if timm.is_model(arch):
             return _of_timm(timm.create_model(arch, pretrained=True), headless=False)
         if arch in torchvision.models.list_models(torchvision.models):
-            return _of_torchvision(torchvision.models.get_model(arch, weights="DEFAULT"), headless=False)
+            network = torchvision.models.get_model(arch)
+            weights = torchvision.models.get_model_weights(arch)["DEFAULT"]
+            network.load_state_dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
+            return _of_torchvision(network, headless=False)
     except UserError:
         raise
     except Exception as error:  # whatever the two libraries' ways of fetching raise: there are many
@@ -131,20 +127,6 @@ def _published(arch: str) -> Classifier:
             f"the published weights of {arch} are not here and could not be fetched ({reason}); {WAYS_ON}"
         ) from error
     raise _unknown(arch)
-
-
-def _inception() -> Classifier:
-    try:
-        from torch_fidelity.feature_extractor_inceptionv3 import (  # type: ignore[import-not-found]  # optional
-            FeatureExtractorInceptionV3,
-        )
-
-        network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"])
-    except (ImportError, OSError) as error:
-        raise UserError(
-            f"the ImageNet Inception needs the package torch-fidelity and its weights ({error}); {WAYS_ON}"
-        ) from error
-    return _Inception(network)
 
 
 def _of_timm(network: Any, headless: bool) -> Classifier:

@@ -167,7 +167,7 @@ def test_a_judge_of_another_pack_or_with_altered_weights_is_refused(home, bright
     state = run.load_state()
     state["method"]["classifier.network.fc.bias"] += 1
     Run(run.folder).save_state(state)
-    with pytest.raises(UserError, match="other weights than run.json says; delete"):
+    with pytest.raises(UserError, match=r"other weights than run\.json says"):
         find_judge(home, bright, "own", console)
 
 
