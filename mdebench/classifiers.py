@@ -90,11 +90,9 @@ def load_classifier(spec: str) -> tuple[Classifier, str]:
     UserError, naming the ways on, when it cannot be had.
     """
     arch, _, file = spec.partition(":")
-    if file:
-        classifier, name = _from_file(arch, Path(file)), arch
-    else:
-        name = INCEPTION if arch == "inception" else arch
-        classifier = _published(name)
+    name = INCEPTION if arch == "inception" else arch
+    with torch.random.fork_rng(devices=[]):  # networks are made with random weights, all replaced
+        classifier = _from_file(name, Path(file)) if file else _published(name)
     classifier.eval().requires_grad_(False)
     return classifier, f"{name}-{_digest(classifier)}"
 
@@ -161,12 +159,11 @@ def _from_file(arch: str, path: Path) -> Classifier:
     for library, (has, make, wrap) in makers.items():
         if not has:
             continue
-        with torch.random.fork_rng(devices=[]):  # random initial weights, all replaced
-            network = make(arch)
-            head = [name for name, _ in network.named_parameters()][-1].rpartition(".")[0]
-            weight = state.get(f"{head}.weight")
-            if weight is not None:
-                network = make(arch, num_classes=len(weight))
+        network = make(arch)
+        head = [name for name, _ in network.named_parameters()][-1].rpartition(".")[0]
+        weight = state.get(f"{head}.weight")
+        if weight is not None:
+            network = make(arch, num_classes=len(weight))
         if not (reason := _fill(network, state, head if weight is None else None)):
             return wrap(network, headless=weight is None)
         reasons.append(f"{library}'s: {reason}")

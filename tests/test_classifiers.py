@@ -87,10 +87,11 @@ def test_a_file_without_the_classifying_layer_gives_features_only_in_half_precis
 
 def test_the_name_tells_the_weights_and_no_path(tmp_path):
     state = network_of("timm", "test_resnet").state_dict()
-    names = []
+    names, before = [], torch.random.get_rng_state()
     for file, change in (("a", 0), ("b", 0), ("c", 1)):
         torch.save({"state_dict": {**state, "fc.bias": state["fc.bias"] + change}}, tmp_path / f"{file}.pt")
         names.append(load_classifier(f"test_resnet:{tmp_path / f'{file}.pt'}")[1])
+    assert torch.equal(torch.random.get_rng_state(), before)  # nothing was drawn from the global generator
     assert names[0] == names[1] != names[2] and not any("/" in name for name in names)
 
 
