@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from mdebench.cells import Block, Column, Line, Table
+from mdebench.cells import Block, Cell, Column, Line, Table
 from mdebench.lines import lines_of
 from mdebench.notes import PAPER_SCALE, Reference
-from mdebench.views import BIHARMONIC, MEAN_COLOUR, PIXELS, PROBE, RANDOM, View, paper_dir
+from mdebench.views import BIHARMONIC, MEAN_COLOUR, PIXELS, PROBE, RANDOM, Published, View, paper_dir
 
 READINGS = ("raw/image", "raw/hole", "composite/image", "composite/hole")
 COMPLETION = (("psnr", "pSNR", "dB"), ("ssim", "SSIM", ""))
@@ -34,7 +34,7 @@ def transfer(view: View) -> Table | None:
         ("Attributes", "attribute_error", "% error", "the majority value", _attributes(rows, "frozen")),
     ):
         published = Column("Paper", "", "head-5000", metric, unit, published=True)
-        blocks.append(view.block(f"{title}, frozen encoder", [published, *ours], lines, RIDGE, paper))
+        blocks.append(view.block(f"{title}, frozen encoder", [published, *ours], lines, RIDGE, _cells(paper)))
         told = [column for column in ours if column.metric == metric and column.split == "test"]
         say += view.reading(blocks[-1], told, (RIDGE, RANDOM, Reference("constant", constant)))
     if tuned := _landmarks(rows, "finetune") + _attributes(rows, "finetune"):
@@ -61,7 +61,7 @@ def attributes(view: View) -> Table | None:
     ]
     own = [(label, name) for label, name in _names(paper) if label.startswith("rec")]
     theirs = [Line(name, label, "") for label, name in _names(paper) if (label, name) not in own]
-    blocks = [view.block("Frozen encoder", columns, theirs + lines_of(rows, own), RIDGE, paper)]
+    blocks = [view.block("Frozen encoder", columns, theirs + lines_of(rows, own), RIDGE, _cells(paper))]
     return view.table("table2", "Table 2: facial attributes", rows, blocks, [], RIDGE, _remarks(paper))
 
 
@@ -73,7 +73,7 @@ def occlusion(view: View) -> Table | None:
     say: list[str] = []
     for metric, name, unit in COMPLETION:
         columns = [Column(_spoken(p), "occlusion", p, f"{metric}/raw/image", unit) for p in _presets(paper)]
-        blocks.append(view.block(name, columns, lines, BIHARMONIC, paper))
+        blocks.append(view.block(name, columns, lines, BIHARMONIC, _cells(paper)))
         say += [f"{name}, {text}" for text in view.reading(blocks[-1], columns, (BIHARMONIC, MEAN_COLOUR))]
     title = "Table 3: face completion under occlusions (raw output, whole image)"
     return view.table("table3", title, rows, blocks, say, BIHARMONIC, _remarks(paper))
@@ -97,6 +97,16 @@ def readings(view: View) -> Table | None:
 def _paper(number: int) -> pd.DataFrame:
     """The published numbers of a table."""
     return pd.read_csv(paper_dir() / f"table{number}.csv", dtype=str).fillna("")
+
+
+def _cells(paper: pd.DataFrame) -> Published:
+    """The published numbers by label, metric and setting, as printed."""
+    return {
+        (row["label"], row["metric"], row["setting"]): Cell(
+            text=row["value"], value=float(row["value"]), source=f"{row['source']}, Table {row['table']}"
+        )
+        for row in paper.to_dict("records")
+    }
 
 
 def _names(paper: pd.DataFrame) -> list[tuple[str, str]]:

@@ -155,7 +155,8 @@ def _build(view: View, layout: Layout) -> Table | None:
         blocks.append(view.block(metric.title, columns, lines_of(rows), layout.reference))
         used.append(rows)
         if metric.told:
-            said = view.reading(blocks[-1], columns, layout.references)
+            own = [column for column in columns if column.protocol == metric.protocol]
+            said = view.reading(blocks[-1], own, layout.references)
             say += [f"{metric.title}, {sentence}" for sentence in said]
     if not used:
         return None
@@ -167,11 +168,13 @@ def _rows(view: View, metric: Metric, layout: Layout) -> pd.DataFrame:
     """The rows of a block, none where all that there is are rows of readouts with every label."""
     rows = view.of(metric.protocol)
     rows = rows[rows["metric"] == metric.name]
+    if rows.empty:
+        return rows
     if layout.settings:
         rows = rows[rows["setting"].isin(layout.settings)]
     if layout.settings == FEW and not rows["setting"].str.endswith("%").any():
         return rows[:0]
-    if metric.home and len(rows):
+    if metric.home:
         protocol, setting = metric.home
         whole = view.of(protocol)
         whole = whole[(whole["metric"] == metric.name) & (whole["setting"] == setting)]

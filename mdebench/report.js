@@ -56,15 +56,9 @@ for (const table of all("table.sortable")) {
 {
   const dialog = find("#origin"), text = find("#origin-text");
   const facts = (row) => {
-    const unit = row.closest(".unit"), list = make("dl");
-    const heads = all("thead th", row.closest("table"));
-    [...row.cells].forEach((cell, i) => {
-      if (cell.textContent) list.append(make("dt", {}, heads[i].textContent), make("dd", {}, cell.textContent));
-    });
-    list.append(...find("dl", unit).cloneNode(true).childNodes);
-    const show = make("a", { href: `#${row.id}` }, "show it among its neighbours");
+    const unit = row.closest(".unit"), show = make("a", { href: `#${row.id}` }, "show it among its neighbours");
     show.onclick = () => dialog.close();
-    return [make("h3", {}, find("summary", unit).textContent), list, make("p", {}, show)];
+    return [make("h3", {}, find("summary", unit).textContent), make("p", {}, row.textContent), find("dl", unit).cloneNode(true), make("p", {}, show)];
   };
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[data-rows]");

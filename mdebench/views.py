@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -19,6 +20,7 @@ from mdebench.lines import lines_of
 from mdebench.notes import INTERVALS, Reference, footnotes, legend, reading
 from mdebench.paired import contrast
 
+Published = Mapping[tuple[str, str, str], Cell]  # label, metric, setting → a paper's number
 PROBE = "frozen-probe"  # the readout that serves raw pixels best, and so the one others are compared with
 PIXELS = Reference("pixels", "raw pixels")
 RANDOM = Reference("random", "random weights", same_setting=True)
@@ -66,13 +68,13 @@ class View:
         columns: Sequence[Column],
         lines: Sequence[Line],
         reference: Reference,
-        paper: pd.DataFrame | None = None,
+        published: Published = MappingProxyType({}),
     ) -> Block:
-        """Fill in the cells, from our rows or those of a `paper`, and compare each of ours with the reference line."""
+        """Fill in the cells, from our rows or the `published`, and compare each of ours with the reference line."""
         base = next((line for line in lines_of(self.rows) if line.method == reference.method), None)
         cells = []
         for line in lines:
-            filled = [self._cell(line, column, paper) for column in columns]
+            filled = [self._cell(line, column, published) for column in columns]
             if base and line != base:
                 filled = [self._compared(cell, base, column) for cell, column in zip(filled, columns)]
             cells.append(tuple(filled))
@@ -106,24 +108,15 @@ class View:
         stem = f"{name}-{self.dataset}-{self.scale}"
         return Table(stem, title, self.dataset, self.scale, tuple(blocks), tuple(say), tuple(notes))
 
-    def _cell(self, line: Line, column: Column, paper: pd.DataFrame | None) -> Cell:
+    def _cell(self, line: Line, column: Column, published: Published) -> Cell:
         """The published number where column or line is a paper's, else the one from our rows."""
         if column.published or not line.method:
-            return _published(line, column, paper) if paper is not None else Cell()
+            return published.get((line.label, column.metric.partition("/")[0], column.setting), Cell())
         rows = self.index.get((line.name, column.protocol, column.setting, column.metric, column.split))
         return cell_from_rows(rows, column.digits) if rows else Cell()
 
     def _compared(self, cell: Cell, base: Line, column: Column) -> Cell:
         if cell.source != "rows" or not column.judged:
             return cell
-        found = self.contrast(cell, self._cell(base, column.reference, None), column.higher_is_better)
+        found = self.contrast(cell, self._cell(base, column.reference, {}), column.higher_is_better)
         return replace(cell, verdict=found.verdict, rule=found.rule if found.verdict else "")
-
-
-def _published(line: Line, column: Column, paper: pd.DataFrame) -> Cell:
-    metric = column.metric.partition("/")[0]
-    hit = paper[(paper["label"] == line.label) & (paper["metric"] == metric) & (paper["setting"] == column.setting)]
-    if hit.empty:
-        return Cell()
-    value, source, number = hit.iloc[0][["value", "source", "table"]]
-    return Cell(text=value, value=float(value), source=f"{source}, Table {number}")

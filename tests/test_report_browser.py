@@ -49,6 +49,7 @@ def visit(browser, report):
 
     def go(**settings):
         contexts.append(browser.new_context(**settings))
+        contexts[-1].set_default_timeout(120_000)  # of ms: a busy machine is no error
         page = contexts[-1].new_page()
         page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -93,10 +94,14 @@ def test_a_number_opens_the_window_that_tells_its_origin(visit):
     assert not dialog.is_visible()
     page.locator("#part1 a[data-rows]", has_text="1.05").first.click()
     told = dialog.inner_text()
-    assert "results/rows/landmarks/re 0.33-small-seed0.jsonl" in told and "0.95 to 1.15" in told and "cdcd" in told
+    assert (
+        "results/rows/landmarks/re 0.33-small-seed0.jsonl" in told
+        and "interval 0.95 to 1.15" in told
+        and "cdcd" in told
+    )
     dialog.get_by_role("link").click()
     assert not dialog.is_visible()
-    target = page.locator("tr:target")
+    target = page.locator("li:target")
     assert target.is_visible() and "1.05" in target.inner_text()
     page.locator("#part1 a[data-rows]", has_text="0.98").first.click()
     page.keyboard.press("Escape")
@@ -165,7 +170,7 @@ def test_without_scripts_everything_can_be_read(visit):
     shown = page.locator(".exhibit").first.locator("img")
     assert shown.count() == 3 and all(shown.nth(i).is_visible() for i in range(3))
     page.locator("#part1 a[data-rows]", has_text="1.05").first.click()
-    assert page.locator("tr:target").is_visible()  # the browser itself opens what it lies in
+    assert page.locator("li:target").is_visible()  # the browser itself opens what it lies in
 
 
 def test_every_picture_loads_and_says_what_it_shows(visit, record_property):
