@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.table import Column, Table
+from tabulate import tabulate
 
 from mdebench import catalog
 from mdebench.errors import UserError
@@ -37,10 +37,7 @@ def reproduce(order: Order, dry_run: bool, console: Console) -> list[str]:
 
 def show(plan: Plan, console: Console) -> None:
     """The plan as a table: each pack, judge and run, the rows by protocol, what is missing, and the time it takes."""
-    table = Table("", Column("what", overflow="fold"), "state", "left", "time", box=None, pad_edge=False)
-    for task in plan.tasks:
-        if task.kind != "rows":
-            table.add_row(task.kind, task.name, task.state, task.left, _time(task.seconds))
+    lines = [(t.kind, t.name, t.state, t.left, _time(t.seconds)) for t in plan.tasks if t.kind != "rows"]
     protocols = dict.fromkeys(task.name.partition(" of ")[0] for task in plan.tasks if task.kind == "rows")
     for name in protocols:
         tasks = [t for t in plan.tasks if t.kind == "rows" and t.name.startswith(f"{name} of ")]
@@ -48,8 +45,8 @@ def show(plan: Plan, console: Console) -> None:
         stale = sum(t.state == "stale" for t in tasks)
         left = f"{len(todo)} of {len(tasks)} runs" + (f", {stale} with stale rows" if stale else "") if todo else ""
         state = "stale" if stale else "missing" if todo else "kept"
-        table.add_row("rows", name, state, left, _time(sum(t.seconds for t in todo)))
-    console.print(table)
+        lines.append(("rows", name, state, left, _time(sum(t.seconds for t in todo))))
+    console.print(tabulate(lines, headers=("", "what", "state", "left", "time"), tablefmt="plain"), markup=False)
     for note in plan.notes:
         console.print(f"[yellow]note[/] {note}")
     todo = len(plan.missing)
