@@ -44,6 +44,7 @@ LEGEND = (
     "extrapolation and colorization; the number is S"
 )
 READING = "Row: trained for; column: tested on; framed: the same; bold: best of the column; intervals: see the bars"
+WIDE = 5  # from this ratio of largest to smallest on, a learning curve has a log axis
 HEAD = 0.32  # inches for a panel's title
 
 
@@ -152,7 +153,7 @@ def apart(values: Sequence[float], room: float) -> list[float]:
 def learning(chart: Chart) -> Figure:
     """A small panel per loss part: what was logged faint, its running mean strong; a log axis for a wide range."""
     height, left, gap = 1.15, 0.55, 0.55
-    width = (WIDTH - left - gap - EDGE) / 2
+    width = (WIDTH - left - gap - 2 * EDGE) / 2
     each = HEAD + height + 0.42
     page = Page(chart, each * math.ceil(len(chart.panels) / 2))
     for k, panel in enumerate(chart.panels):
@@ -166,7 +167,7 @@ def learning(chart: Chart) -> Figure:
         axes.plot(steps, value, color=colour, alpha=0.3, linewidth=0.8)
         axes.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
         axes.plot(steps, smooth(value), color=colour, linewidth=1.6)
-        if low.min() > 0 and high.max() > 20 * low.min():
+        if low.min() > 0 and high.max() > WIDE * low.min():
             axes.set_yscale("log")
         axes.locator_params(axis="x", nbins=4)
         axes.tick_params(which="minor", length=0, labelsize=0)
