@@ -323,9 +323,11 @@ def complete(
     """Complete your own pictures: a grid of input, completion and composite for each of IMAGES."""
     from mdebench.complete import complete_images
 
-    chosen = {"preset": preset, "mask": mask, "boxes": boxes}
     console = _console()
-    for path in complete_images(home, images, run_name, console, **chosen, count=count, seed=seed, out=out):
+    written = complete_images(
+        home, images, run_name, console, preset=preset, mask=mask, boxes=boxes, count=count, seed=seed, out=out
+    )
+    for path in written:
         console.print(str(path))
 
 

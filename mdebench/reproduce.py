@@ -37,7 +37,7 @@ def reproduce(order: Order, dry_run: bool, console: Console) -> list[str]:
 
 def show(plan: Plan, console: Console) -> None:
     """The plan as a table: each pack, judge and run, the rows by protocol, what is missing, and the time it takes."""
-    lines = [(t.kind, t.name, t.state, t.left, _time(t.seconds)) for t in plan.tasks if t.kind != "rows"]
+    lines = [[t.kind, t.name, t.state, t.left, _time(t.seconds)] for t in plan.tasks if t.kind != "rows"]
     protocols = dict.fromkeys(task.name.partition(" of ")[0] for task in plan.tasks if task.kind == "rows")
     for name in protocols:
         tasks = [t for t in plan.tasks if t.kind == "rows" and t.name.startswith(f"{name} of ")]
@@ -45,14 +45,14 @@ def show(plan: Plan, console: Console) -> None:
         stale = sum(t.state == "stale" for t in tasks)
         left = f"{len(todo)} of {len(tasks)} runs" + (f", {stale} with stale rows" if stale else "") if todo else ""
         state = "stale" if stale else "missing" if todo else "kept"
-        lines.append(("rows", name, state, left, _time(sum(t.seconds for t in todo))))
+        lines.append(["rows", name, state, left, _time(sum(t.seconds for t in todo))])
     console.print(tabulate(lines, headers=("", "what", "state", "left", "time"), tablefmt="plain"), markup=False)
     for note in plan.notes:
         console.print(f"[yellow]note[/] {note}")
-    todo = len(plan.missing)
+    done, all_tasks = len(plan.tasks) - len(plan.missing), len(plan.tasks)
     console.print(
-        f"{len(plan.tasks) - todo} of {len(plan.tasks)} tasks are done; the others take about {duration(plan.seconds)}"
-        if todo
+        f"{done} of {all_tasks} tasks are done; the others take about {duration(plan.seconds)}"
+        if plan.missing
         else "nothing is missing"
     )
 

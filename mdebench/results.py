@@ -173,7 +173,7 @@ def keep_values(home: Path, key: str, measurements: Sequence[Measurement]) -> No
     }
     if arrays:
         data, path = io.BytesIO(), values_path(home, key)
-        np.savez_compressed(data, allow_pickle=False, **arrays)
+        np.savez_compressed(data, **arrays)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, data.getvalue())
 
