@@ -166,7 +166,7 @@ def keep_values(home: Path, key: str, measurements: Sequence[Measurement]) -> No
 
     Called before the rows are appended, so that rows never promise values that a kill has lost.
     """
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{m.setting}|{m.metric}|{m.split}": np.asarray(m.values, np.float32)
         for m in measurements
         if m.values is not None

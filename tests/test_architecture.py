@@ -59,5 +59,6 @@ def test_views_of_rows_load_no_torch(module):
 
 
 def test_help_loads_nothing_slow():
-    code = "import sys, mdebench.cli; sys.exit(bool({'torch', 'pandas', 'numpy', 'sklearn', 'PIL', 'matplotlib'} & set(sys.modules)))"
+    slow = {"torch", "pandas", "numpy", "sklearn", "PIL", "matplotlib"}
+    code = f"import sys, mdebench.cli; sys.exit(bool({slow} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
