@@ -4,8 +4,12 @@ Killed and started again it goes on: what is finished stands in run folders and 
 run that fails stops only what depends on it.
 """
 
+import hashlib
+import json
 import time
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from tabulate import tabulate
@@ -15,7 +19,8 @@ from mdebench.errors import UserError
 from mdebench.figures import write_figures
 from mdebench.plan import Order, Plan, make_plan
 from mdebench.report import duration, write_report
-from mdebench.tables import write_sheets, write_tables
+from mdebench.runs import write_atomically
+from mdebench.tables import paper_dir, write_sheets, write_tables
 
 
 def reproduce(order: Order, dry_run: bool, console: Console) -> list[str]:
@@ -88,19 +93,48 @@ def carry_out(plan: Plan, console: Console) -> tuple[list[str], list[str]]:
 
 
 def write(order: Order, console: Console) -> None:
-    """The tables and figures of what there is now; for everything, the report as well."""
+    """The tables and figures of what there is now; for everything, the report as well.
+
+    They are views of files, so where no file has changed since they were written, they are kept as they are.
+    """
+    stamp, state = order.home / "results" / ".written.json", _state_of(order.home)
+    written: dict[str, dict[str, Any]] = json.loads(stamp.read_text()) if stamp.is_file() else {}
+    last = written.get(order.what, {"state": "", "files": []})
+    if last["state"] == state and all((order.home / name).is_file() for name in last["files"]):
+        console.print(f"[dim]kept[/] {len(last['files'])} files in {order.home}: nothing has changed since")
+        return
+    files = _write(order, console)
+    console.print("\n".join(str(path) for path in files), markup=False)
+    names = [str(path.relative_to(order.home)) for path in files]
+    # What was drawn on the way, such as contact sheets, is among the files that the next look at them sees.
+    written[order.what] = {"state": _state_of(order.home), "files": names}
+    write_atomically(stamp, json.dumps(written).encode())
+
+
+def _write(order: Order, console: Console) -> list[Path]:
     versions = {name: catalog.protocol(name).VERSION for name in catalog.protocols()}
     results = order.home / "results"
-    written = []
-    if order.what.startswith("table") or order.what == "all":
-        written += write_tables(order.home, results / "tables", versions)
-        write_sheets(order.home, results / "sheets")
     if order.what.startswith("figure"):
-        written += write_figures(order.home, versions, console, only={order.what})
+        return write_figures(order.home, versions, console, only={order.what})
+    files = write_tables(order.home, results / "tables", versions)
+    write_sheets(order.home, results / "sheets")
     if order.what == "all":
-        written += write_figures(order.home, versions, console)
-        written.append(write_report(order.home, order.home / "report.html", versions))
-    console.print("\n".join(str(path) for path in written))
+        files += write_figures(order.home, versions, console)
+        files.append(write_report(order.home, order.home / "report.html", versions))
+    return files
+
+
+def _state_of(home: Path) -> str:
+    """A hash over name, size and time of every file that tables, figures and report are made from, and of our code."""
+    folders = [(home, pattern) for pattern in ("results/rows/*/*.jsonl", "results/values/*", "results/sheets/*")]
+    folders += [(home, f"runs/*/{what}") for what in ("run.json", "log.jsonl", "samples/*", "gallery/*/*")]
+    folders += [(Path(__file__).parent, "**/*.*"), (paper_dir(), "*.csv")]
+    digest = hashlib.sha256()
+    for folder, pattern in folders:
+        for path in sorted(folder.glob(pattern)):
+            if "__pycache__" not in path.parts:
+                digest.update(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def _seeds(seeds: Iterable[int]) -> str:
