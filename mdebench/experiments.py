@@ -13,6 +13,7 @@ from mdebench.variants import FIGURE8
 WHAT = ("table1", "table2", "table3", "figure1", "figure5", "figure6", "figure7", "figure8", "figure9", "all")
 VARIANTS = tuple(variant if S is None else f"{variant} {S:g}" for variant, S in FIGURE8)
 BEST = "rec 0.1"
+KINDS = ("colorization1", "inpainting 0.25", "re 0.33", BEST)  # one of each, where all ten would crowd a chart
 # Figure 5: what the paper shows of each data set; of faces by default.
 SHOWN = {
     "flowers": ("reverse_inpainting 0.25", "re 0.33", "rec 0.2"),
@@ -85,10 +86,11 @@ def parts(what: str, source: str, scale: Scale, perceptual: str) -> list[Part]:
         "figure8": [Part(variants, (Measure("completion", references=CONTROL),))],
         "figure9": [Part(ablation, (Measure("completion", one, references=CONTROL),))],
     }
-    beyond = (Measure("classes"), Measure("layers"), Measure("robustness"), Measure("occlusion"))
+    beyond = (Measure("classes"), Measure("robustness"))
     few = (Measure("attributes", {"setting": "few-labels"}), Measure("landmarks", {"setting": "few-labels"}))
     seek = Measure("hide_and_seek", references=CONTROL)
     if what != "all":
         return experiments[what]
     everything = [part for listed in experiments.values() for part in listed]
-    return [*everything, Part(variants, (*beyond, *few)), Part(ablation, (seek,))]
+    kinds = tuple(Wanted(name) for name in KINDS)
+    return [*everything, Part(variants, (*beyond, *few)), Part(kinds, (Measure("layers"),)), Part(ablation, (seek,))]

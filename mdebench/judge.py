@@ -27,13 +27,12 @@ from mdebench.judge_training import (
     build_judge,
     judge_run,
     make_lesson,
-    recorded_settings,
+    settings_for,
     train_run,
 )
 from mdebench.protocol import CHUNK, Indices, chunks, load
 from mdebench.runs import Run
 from mdebench.scores import fid, inception_score, kid
-from mdebench.settings import build
 from mdebench.train import default_device, weights_hash
 
 __all__ = ["Judge", "Look", "Settings", "describe", "fid", "find_judge", "inception_score", "judge_id"]
@@ -99,7 +98,7 @@ def train_judge(home: Path, pack: Pack, console: Console, settings: Settings | N
     lesson, run = make_lesson(pack), judge_run(home, pack.name)
     if lesson is None:
         raise UserError(f"{pack.name} has neither classes nor identities with three training images each to learn from")
-    settings = settings or build(Settings, recorded_settings(run))
+    settings = settings or settings_for(run, lesson)
     if run.info and run.info["pack_hash"] != pack.hash:
         raise UserError(f"{run.folder} holds the judge of another version of {pack.name}; delete it to train a new one")
     if not run.finished:
@@ -112,7 +111,7 @@ def train_judge(home: Path, pack: Pack, console: Console, settings: Settings | N
 
 def _own(run: Run, lesson: Lesson) -> Judge:
     """A finished judge; its accuracy is measured when it is first read, and kept in run.json."""
-    method = build_judge(build(Settings, recorded_settings(run)), lesson)
+    method = build_judge(settings_for(run, lesson), lesson)
     try:
         method.load_state_dict(run.load_state()["method"])
     except RuntimeError as error:
@@ -172,10 +171,10 @@ def judge_id(home: Path, pack: Pack, spec: str) -> str | None:
 
 def judge_seconds(home: Path, pack: Pack) -> float:
     """What training the own judge still takes, by its own log or else on two cores of an ordinary machine."""
-    run = judge_run(home, pack.name)
-    if run.finished:
+    run, lesson = judge_run(home, pack.name), make_lesson(pack)
+    if run.finished or lesson is None:
         return 0.0
-    settings, logged = build(Settings, recorded_settings(run)), float(run.info.get("images_per_second", 0))
+    settings, logged = settings_for(run, lesson), float(run.info.get("images_per_second", 0))
     usual = UPDATE_SECONDS * (pack.size / 64) ** 2 * settings.batch / 32
     update = settings.batch / logged if logged else usual
     return update * (settings.updates - int(run.info.get("step", 0)))

@@ -8,7 +8,6 @@ training images is held out to tell how good it is; the pack's own val and test 
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +21,11 @@ from mdebench.data.pack import SPLITS, Pack
 from mdebench.method import Batch, Loss, Player
 from mdebench.method import Method as BaseMethod
 from mdebench.runs import Recipe, Run
+from mdebench.settings import build
 from mdebench.train import default_device, default_precision, pretrain
 
-JUDGE_UPDATES = 2000  # one to two minutes on two cores at 64×64
+MOST_UPDATES = 2000  # a minute or two on two cores at 64×64
+PASSES, FEWEST_UPDATES = 16, 500  # over the training images: few images are soon known by heart
 UPDATE_SECONDS = 0.045  # of one update at 64×64, batch 32, on two cores
 ENOUGH, FEWEST = 10, 3  # training images that a class needs; where no class has so many, this many
 MOST_CLASSES = 200  # those with most images: more would need a longer training
@@ -45,7 +46,7 @@ class Settings:
 
     arch: str = "resnet10t"
     width: int = 32
-    updates: int = JUDGE_UPDATES
+    updates: int = MOST_UPDATES
     batch: int = 32
     lr: float = 2e-3
     shift: float = 0.06
@@ -167,6 +168,9 @@ def train_run(run: Run, lesson: Lesson, settings: Settings, console: Console) ->
     return Run(run.folder)
 
 
-def recorded_settings(run: Run) -> dict[str, Any]:
-    """The settings of a run that was begun; none where it was not."""
-    return dict(run.info.get("recipe", {}).get("settings", {}))
+def settings_for(run: Run, lesson: Lesson) -> Settings:
+    """The settings that a run was begun with; for a new one the defaults, with as many updates as its images are worth."""
+    if recorded := run.info.get("recipe", {}).get("settings"):
+        return build(Settings, recorded)
+    passes = PASSES * len(lesson.view.indices("train")) // Settings().batch
+    return Settings(updates=min(MOST_UPDATES, max(FEWEST_UPDATES, passes)))

@@ -41,7 +41,7 @@ SCALES = {
     # Minutes on two CPU cores, so no perceptual network: its weights are seldom at hand, and it outweighs G and D.
     "small": Scale(64, 16, 1000, "compl+adv+hns_coord", "none", 24, 3_000),
     # Seconds: for the demo and the tests.
-    "tiny": Scale(64, 8, 256, "compl+adv+hns_coord", "none", 24, 200, images=200, faces=6_000),
+    "tiny": Scale(64, 8, 256, "compl+adv+hns_coord", "none", 24, 200, images=100, faces=6_000),
 }
 
 
