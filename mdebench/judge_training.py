@@ -169,7 +169,7 @@ def train_run(run: Run, lesson: Lesson, settings: Settings, console: Console) ->
 
 
 def settings_for(run: Run, lesson: Lesson) -> Settings:
-    """The settings that a run was begun with; for a new one the defaults, with as many updates as its images are worth."""
+    """The settings that a run was begun with; else the defaults, with as many updates as its images are worth."""
     if recorded := run.info.get("recipe", {}).get("settings"):
         return build(Settings, recorded)
     passes = PASSES * len(lesson.view.indices("train")) // Settings().batch
