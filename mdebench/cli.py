@@ -223,6 +223,11 @@ def tables(out: Path | None, home: Path) -> None:
 @click.option("--scale", default="small", show_default=True, help=f"One of {', '.join(SCALES)}.")
 @click.option("--pack", "pack_name", help="Pack to train and measure on; by default toyfaces at the scale's size.")
 @click.option("--seeds", default="0", show_default=True, help="One run for each, such as 0,1,2.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Tasks at a time, each with its share of the cores; by default one for each core, up to 4, and 1 on a GPU.",
+)
 @click.option("--dry-run", is_flag=True, help="Stop after the plan.")
 @click.option(
     "--set",
@@ -233,7 +238,14 @@ def tables(out: Path | None, home: Path) -> None:
 )
 @home_option
 def reproduce(
-    what: str, scale: str, pack_name: str | None, seeds: str, dry_run: bool, sets: tuple[str, ...], home: Path
+    what: str,
+    scale: str,
+    pack_name: str | None,
+    seeds: str,
+    jobs: int | None,
+    dry_run: bool,
+    sets: tuple[str, ...],
+    home: Path,
 ) -> None:
     """Do what a table or figure of the paper needs and write it: plans first, resumes, keeps what is done."""
     from mdebench.settings import choose
@@ -247,12 +259,13 @@ def reproduce(
         raise UserError(f"--seeds {seeds}: a seed is at least 0")
 
     from mdebench import reproduce as suite_of
+    from mdebench.jobs import default_jobs
     from mdebench.plan import Order
     from mdebench.train import Interrupted
 
     order = Order(home, what, scale, pack_name or f"toyfaces{size}", numbers, parse_overrides(sets))
     try:
-        suite_of.reproduce(order, dry_run, _console())
+        suite_of.reproduce(order, dry_run, _console(), jobs or default_jobs())
     except (Interrupted, KeyboardInterrupt) as stop:
         click.echo(f"stopped ({stop or 'Ctrl-C'}); the same command goes on from there")
         sys.exit(130)

@@ -6,29 +6,28 @@ short measurement of one update and a few images. Carrying it out does its tasks
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from mdebench import catalog, suite
+from mdebench import catalog, suite, work
 from mdebench.data import toyfaces
 from mdebench.data.pack import ATTRIBUTES, Pack, open_pack
 from mdebench.experiments import Measure, Wanted, parts
-from mdebench.judge import Judge, find_judge, judge_id, judge_seconds
+from mdebench.judge import judge_id, judge_seconds
 from mdebench.results import stored_rows
 from mdebench.runs import Recipe, Run
 from mdebench.scenarios import parse
 from mdebench.settings import SCALES, build, choose
 from mdebench.speed import Speed, measure_speed, slowness
+from mdebench.work import Plan, State, Task
 
-State = Literal["kept", "begun", "stale", "missing"]
-Kind = Literal["pack", "judge", "run", "rows"]
 LOADING = 0.3  # seconds to build a method, load its state and check its hash
 SAMPLE = 50  # faces drawn to see how long drawing takes
 NETWORKS = ("judge", "lpips")  # settings that a row tells by name and hash
@@ -58,45 +57,6 @@ class Order:
         return {key: value for key, value in self.overrides.items() if "." not in key}
 
 
-@dataclass(frozen=True)
-class Task:
-    """One step of a plan: drawing a pack, training a judge or a run, or measuring a run by a protocol.
-
-    `left` says in words what is left of it; `seconds` is the estimate for that, 0 for what is kept.
-    """
-
-    kind: Kind
-    name: str
-    state: State
-    left: str
-    seconds: float
-    do: Callable[[], object]
-    run: str = ""  # the run it makes or measures
-
-    @property
-    def title(self) -> str:
-        """Kind and name, which no two tasks of a plan share."""
-        return f"{self.kind} {self.name}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Tasks in the order in which they are done, and what must be said about what is left out."""
-
-    tasks: tuple[Task, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def missing(self) -> tuple[Task, ...]:
-        """The tasks that are not done yet."""
-        return tuple(task for task in self.tasks if task.state != "kept")
-
-    @property
-    def seconds(self) -> float:
-        """The estimate for all that is missing."""
-        return sum(task.seconds for task in self.missing)
-
-
 def make_plan(order: Order, console: Console) -> Plan:
     """The plan of an order. UserError for an unknown name, a wrong override, or a pack that cannot be had."""
     scale = choose(order.scale, SCALES, "scale")
@@ -123,7 +83,6 @@ class _Planner:
         self.recipes: dict[str, Recipe] = {}
         self.units: dict[tuple[str, str], list[Any]] = {}  # (protocol, run) → cases
         self.notes: list[str] = []
-        self.judges: dict[str, Judge | None] = {}  # found when the first task asks
         self.encoded: set[str] = set()  # runs whose features of the pack are counted
         self.speeds: dict[str, Speed] = {}
 
@@ -168,18 +127,19 @@ class _Planner:
 
     def plan(self) -> Plan:
         """All tasks: pack, judge, runs in the order they were asked for, then rows protocol by protocol."""
-        tasks = [self._pack_task(), *self._judge_tasks()]
-        tasks += [self._run_task(recipe) for recipe in self.recipes.values()]
-        tasks += [self._rows_task(name, self.recipes[run], cases) for (name, run), cases in self.units.items()]
+        pack, judges = self._pack_task(), self._judge_tasks()
+        tasks = [pack, *judges, *(self._run_task(recipe) for recipe in self.recipes.values())]
+        judge = tuple(task.title for task in judges)
+        tasks += [self._rows_task(name, self.recipes[run], cases, judge) for (name, run), cases in self.units.items()]
         return Plan(tuple(tasks), tuple(self.notes))
 
     # --- tasks and what they take
 
     def _pack_task(self) -> Task:
         name, count = self.pack.name, len(self.pack.images)
+        draw = partial(work.draw, self.pack.size, count)
         if self.drawn:
-            return Task("pack", name, "kept", "", 0, lambda: None)
-        draw = partial(suite.draw_faces, self.home, self.pack.size, self.console, count=count)
+            return Task("pack", name, "kept", "", 0, draw)
         return Task("pack", name, "missing", f"{count:,} faces to draw", count * self.per_face, draw)
 
     def _judge_tasks(self) -> list[Task]:
@@ -192,38 +152,33 @@ class _Planner:
             self._note(f"no judge: {self.pack.name} has no classes to train one on")
             return []
         seconds = 0.0 if known else judge_seconds(self.home, self.pack) * slowness()
-        return [Task("judge", self.pack.name, "kept" if known else "missing", "", seconds, self._judge_of_pack)]
-
-    def _judge_of_pack(self, spec: str = "own") -> Judge | None:
-        if spec not in self.judges:
-            self.judges[spec] = find_judge(self.home, self._opened(), spec, self.console)
-        return self.judges[spec]
+        state: State = "kept" if known else "missing"
+        do = partial(work.train_judge, self.order.pack)
+        return [Task("judge", self.pack.name, state, "", seconds, do, needs=(f"pack {self.pack.name}",))]
 
     def _run_task(self, recipe: Recipe) -> Task:
-        run, train = Run(self.home / "runs" / recipe.name), partial(self._train, recipe)
+        run = Run(self.home / "runs" / recipe.name)
+        task = Task("run", recipe.name, "kept", "", 0, partial(work.train, recipe, self.order.pack))
+        task = replace(task, needs=(f"pack {self.pack.name}",), run=recipe.name)
         if run.finished:
-            return Task("run", recipe.name, "kept", "", 0, train, recipe.name)
+            return task
         if catalog.method(recipe.method).load().Method.REFERENCE:
-            return Task("run", recipe.name, "missing", "nothing to train", LOADING, train, recipe.name)
+            return replace(task, state="missing", left="nothing to train", seconds=LOADING)
         done, logged = run.info.get("step", 0), run.info.get("images_per_second", 0)
         update = recipe.batch / logged if logged else self._speed(recipe).update
-        left = f"{recipe.updates - done:,} of {recipe.updates:,} updates"
-        seconds = LOADING + (recipe.updates - done) * update
-        return Task("run", recipe.name, "begun" if done else "missing", left, seconds, train, recipe.name)
+        left, seconds = f"{recipe.updates - done:,} of {recipe.updates:,} updates", (recipe.updates - done) * update
+        return replace(task, state="begun" if done else "missing", left=left, seconds=LOADING + seconds)
 
-    def _train(self, recipe: Recipe) -> None:
-        pack = self._opened()
-        suite.train_run(self.home, replace(recipe, pack_hash=pack.hash), pack, self.console)
-
-    def _rows_task(self, name: str, recipe: Recipe, cases: Sequence[Any]) -> Task:
+    def _rows_task(self, name: str, recipe: Recipe, cases: Sequence[Any], judge: tuple[str, ...]) -> Task:
         run = Run(self.home / "runs" / recipe.name)
         states = [self._state(name, case, run) for case in cases]
         todo = [case for case, state in zip(cases, states) if state != "kept"]
         state: State = "stale" if "stale" in states else "missing" if todo else "kept"
         left = f"{len(todo)} of {len(cases)} units" if todo else ""
         seconds = self._seconds(catalog.protocol(name), recipe, todo)
-        measure = partial(self._measure, name, run.folder, todo)
-        return Task("rows", f"{name} of {recipe.name}", state, left, seconds, measure, recipe.name)
+        measure = partial(work.measure, name, recipe.name, self.order.pack, todo)
+        needs = (f"run {recipe.name}", *(judge if hasattr(cases[0], "judge") else ()))
+        return Task("rows", f"{name} of {recipe.name}", state, left, seconds, measure, needs, recipe.name)
 
     def _state(self, name: str, case: Any, run: Run) -> State:
         """Whether a case's rows are there; stale: only rows of another version, other weights or another judge are."""
@@ -236,10 +191,6 @@ class _Planner:
             if any(row["key"] == key for row in rows):
                 return "kept"
         return "stale" if any(_same(case, row["protocol_settings"]) for row in rows) else "missing"
-
-    def _measure(self, name: str, folder: Path, cases: Sequence[Any]) -> None:
-        judge = self._judge_of_pack(cases[0].judge) if hasattr(cases[0], "judge") else None
-        suite.measure_run(self.home, name, Run(folder), self._opened(), cases, judge, self.console)
 
     def _seconds(self, module: ModuleType, recipe: Recipe, cases: Sequence[Any]) -> float:
         """What cases take: images at the measured speed of the method, the rest at the speed of this machine."""
@@ -262,9 +213,6 @@ class _Planner:
         if what not in self.speeds:
             self.speeds[what] = measure_speed(recipe)
         return self.speeds[what]
-
-    def _opened(self) -> Pack:
-        return open_pack(suite.pack_path(self.home, self.order.pack))
 
 
 def _pack(order: Order, drawn: bool) -> tuple[Pack, float]:

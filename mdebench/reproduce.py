@@ -1,12 +1,10 @@
-"""Reproduce a table or figure: show the plan, do what is missing in its order, write the result.
+"""Reproduce a table or figure: show the plan, do what is missing, write the result.
 
-Killed and started again it goes on: what is finished stands in run folders and rows, and the plan is made from those. A
-run that fails stops only what depends on it.
+Killed and started again it goes on: what is finished stands in run folders and rows, and the plan is made from those.
 """
 
 import hashlib
 import json
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,30 +15,33 @@ from tabulate import tabulate
 from mdebench import catalog
 from mdebench.errors import UserError
 from mdebench.figures import write_figures
-from mdebench.plan import Order, Plan, make_plan
+from mdebench.jobs import at_one_of, carry_out, makespan
+from mdebench.plan import Order, make_plan
 from mdebench.report import duration, write_report
 from mdebench.runs import write_atomically
 from mdebench.tables import paper_dir, write_sheets, write_tables
+from mdebench.work import Plan
 
 
-def reproduce(order: Order, dry_run: bool, console: Console) -> list[str]:
-    """Plan an order and, unless `dry_run`, carry it out and write its tables, figures and report.
+def reproduce(order: Order, dry_run: bool, console: Console, jobs: int = 1) -> list[str]:
+    """Plan an order and, unless `dry_run`, carry it out, `jobs` tasks at a time, and write tables, figures and report.
 
     Returns the titles of the tasks that were done. UserError at the end when some of them failed.
     """
-    plan = make_plan(order, console)
+    with at_one_of(jobs):  # so that a job's pace is measured
+        plan = make_plan(order, console)
     console.print(f"plan: {order.what} on {plan.tasks[0].name} at scale {order.scale}, {_seeds(order.seeds)}")
-    show(plan, console)
+    show(plan, jobs, console)
     if dry_run:
         return []
-    done, failed = carry_out(plan, console)
+    done, failed = carry_out(plan.missing, order.home, jobs, console) if plan.missing else ([], [])
     write(order, console)
     if failed:
         raise UserError(f"not all was done: {'; '.join(failed)}; the same command tries these again")
     return done
 
 
-def show(plan: Plan, console: Console) -> None:
+def show(plan: Plan, jobs: int, console: Console) -> None:
     """The plan as a table: each pack, judge and run, the rows by protocol, what is missing, and the time it takes."""
     lines = [[t.kind, t.name, t.state, t.left, _time(t.seconds)] for t in plan.tasks if t.kind != "rows"]
     protocols = dict.fromkeys(task.name.partition(" of ")[0] for task in plan.tasks if task.kind == "rows")
@@ -55,41 +56,11 @@ def show(plan: Plan, console: Console) -> None:
     for note in plan.notes:
         console.print(f"[yellow]note[/] {note}")
     done, all_tasks = len(plan.tasks) - len(plan.missing), len(plan.tasks)
-    console.print(
-        f"{done} of {all_tasks} tasks are done; the others take about {duration(plan.seconds)}"
-        if plan.missing
-        else "nothing is missing"
-    )
-
-
-def carry_out(plan: Plan, console: Console) -> tuple[list[str], list[str]]:
-    """Do the missing tasks in order; returns the titles of those done, and a sentence for each that failed."""
-    done: list[str] = []
-    failed: list[str] = []
-    broken: set[str] = set()
-    begin, spent = time.monotonic(), 0.0
-    for i, task in enumerate(plan.missing, start=1):
-        pace = (time.monotonic() - begin) / spent if spent > 0 else 1.0
-        left = duration((plan.seconds - spent) * pace)
-        console.print(f"[bold]{i}/{len(plan.missing)}[/] {task.title} (about {left} left)")
-        spent += task.seconds
-        if task.run in broken:
-            console.print(f"[yellow]left out[/] {task.title}: its run failed")
-            continue
-        try:
-            task.do()
-        except UserError as error:
-            if not task.run:  # everything needs the pack and the judge
-                raise
-            console.print(f"[red]failed[/] {task.title}: {error}")
-            failed.append(f"{task.title} ({error})")
-            broken |= {task.run} if task.kind == "run" else set()
-        else:
-            done.append(task.title)
-    if done:
-        took = time.monotonic() - begin
-        console.print(f"{len(done)} tasks in {duration(took)}, estimated {duration(plan.seconds)}")
-    return done, failed
+    if not plan.missing:
+        console.print("nothing is missing")
+        return
+    left, at_a_time = duration(makespan(plan.missing, jobs)), f", {jobs} at a time" if jobs > 1 else ""
+    console.print(f"{done} of {all_tasks} tasks are done; the others{at_a_time} take about {left}")
 
 
 def write(order: Order, console: Console) -> None:

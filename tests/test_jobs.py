@@ -1,0 +1,136 @@
+"""Tasks are begun when what they need is done, several at a time; a failure, a kill or Ctrl-C loses nothing else."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from mdebench.errors import UserError
+from mdebench.jobs import Agenda, at_one_of, carry_out, default_jobs, makespan, threads_each
+from mdebench.work import Task
+
+# --- tasks that only leave a mark; a worker finds them by this module's name
+
+
+def leave_mark(name, home, console):
+    (home / name).write_text(str(os.getpid()))
+    console.print(f"made {name}")
+
+
+def refuse(home, console):
+    raise UserError("the loss is not finite")
+
+
+def die(home, console):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def task(name, seconds=1.0, needs=(), run="", do=None):
+    return Task("rows", name, "missing", "", seconds, do or partial(leave_mark, name), tuple(needs), run)
+
+
+def test_a_task_waits_for_what_it_needs_and_for_its_run():
+    a, b, c, d = task("a"), task("b", needs=["rows a"]), task("c", run="r"), task("d", run="r")
+    agenda = Agenda([a, b, c, d])
+    assert [agenda.begin(), agenda.begin(), agenda.begin()] == [a, c, None]  # b needs a, d is of c's run
+    agenda.end(c)
+    assert agenda.begin() == d
+    agenda.end(a)
+    assert agenda.begin() == b
+
+
+def test_what_is_needed_and_done_already_does_not_hold_up():
+    assert Agenda([task("b", needs=["run of before"])]).begin() is not None
+
+
+def test_a_failure_takes_along_what_needs_it_however_far():
+    a, b, c, d = task("a"), task("b", needs=["rows a"]), task("c", needs=["rows b"]), task("d")
+    agenda = Agenda([a, b, c, d])
+    agenda.begin()
+    assert agenda.fail(a) == [b, c] and agenda.waiting == [d]
+
+
+def test_makespan_by_hand():
+    # Two at a time: a 0–4, b 0–1, c (needs b) 1–3, d (of a's run) 4–5.
+    tasks = [task("a", 4, run="r"), task("b", 1), task("c", 2, needs=["rows b"]), task("d", 1, run="r")]
+    assert makespan(tasks, 1) == 8 and makespan(tasks, 2) == 5 and makespan(tasks, 9) == 5
+    assert makespan([], 2) == 0
+
+
+def test_cores_are_shared(monkeypatch):
+    monkeypatch.setattr("torch.get_num_threads", lambda: 16)
+    assert default_jobs() == 4 and threads_each(4) == 4 and threads_each(3) == 5 and threads_each(99) == 1
+
+
+def test_threads_are_given_back():
+    import torch
+
+    before = torch.get_num_threads()
+    with at_one_of(64):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+
+
+def test_workers_do_all_tasks_and_say_what_they_said(tmp_path, console):
+    names = [f"mark{i}" for i in range(4)]
+    bad = task("bad", do=refuse)
+    lost = task("lost", needs=["rows bad"])
+    done, failed = carry_out([*map(task, names), bad, lost], tmp_path, 2, console)
+    assert sorted(done) == [f"rows {name}" for name in names]
+    assert failed == ["rows bad (the loss is not finite)"]
+    assert {path.name for path in tmp_path.iterdir()} == set(names)
+    assert str(os.getpid()) not in {path.read_text() for path in tmp_path.iterdir()}
+    said = console.file.getvalue()
+    assert all(f"made {name}" in said for name in names) and "left out rows lost: it needs rows bad" in said
+
+
+def test_a_dead_worker_is_told(tmp_path, console):
+    with pytest.raises(UserError, match=r"a worker process died.*goes on"):
+        carry_out([task("dies", do=die), task("other")], tmp_path, 2, console)
+
+
+# --- the command as a whole
+
+COMMAND = [sys.executable, "-m", "mdebench", "reproduce", "table3", "--scale", "tiny", "--pack", "toyfaces16"]
+COMMAND += ["--set", "width=2", "--set", "code=4", "--set", "occlusion.preset=mouth", "--jobs", "2"]
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def gone(pids: list[int]) -> bool:
+    """Whether these processes have ended; waits a while for them."""
+    for _ in range(100):
+        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks up children in Linux's /proc")
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_no_worker_outlives_the_command_and_the_next_one_goes_on(faces, tmp_path, how, code):
+    (tmp_path / "packs").symlink_to(faces / "packs")
+    command = [*COMMAND, "--set", "updates=100000", "--home", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ONE_THREAD)
+    log = tmp_path / "runs" / "toyfaces16-rec-S0.1-tiny-code=4-updates=100000-width=2-seed0" / "log.jsonl"
+    for _ in range(600):
+        if log.exists():  # a worker is training
+            break
+        time.sleep(0.1)
+    workers = children(process.pid)
+    process.send_signal(how)
+    said = process.communicate()[0]
+    assert process.returncode == code, said
+    assert len(workers) >= 2 and gone(workers)
+    if how == signal.SIGINT:
+        assert "stopped" in said and "goes on from there" in said and "Traceback" not in said
+        assert json.loads((log.parent / "run.json").read_text())["status"] == "interrupted"  # it was saved first
