@@ -7,14 +7,16 @@ stop by Ctrl-C in status 130; only a defect of ours shows a traceback.
 import errno
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from mdebench import __version__, catalog
+from mdebench.cli_data import data
+from mdebench.commands import Commands, home_option, new_console, set_option
 from mdebench.errors import UserError
 from mdebench.experiments import WHAT
-from mdebench.settings import SCALES, parse_overrides, suggest
+from mdebench.settings import SCALES, parse_overrides
 from mdebench.variants import ALIASES
 
 if TYPE_CHECKING:
@@ -25,29 +27,6 @@ if TYPE_CHECKING:
 
 _DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
-# The folder that holds packs/, runs/ and results/.
-home_option = click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=".",
-    envvar="MDEBENCH_HOME",
-    show_default=True,
-    help="Folder that holds packs/, runs/ and results/.",
-)
-set_option = click.option("--set", "sets", multiple=True, metavar="NAME=VALUE", help="Override a setting; repeatable.")
-
-
-class Commands(click.Group):
-    """A group that answers an unknown command with the nearest one and a user's mistake with one sentence."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Find the command, or say which is nearest."""
-        name = args[0]
-        if not name.startswith("-") and self.get_command(ctx, name) is None:
-            names = self.list_commands(ctx)
-            raise click.UsageError(f"there is no command {name!r}.{suggest(name, names)} Commands: {', '.join(names)}.")
-        return super().resolve_command(ctx, args)
-
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
@@ -57,6 +36,9 @@ def cli() -> None:
     Pretrain by image completion, transfer to attributes and landmarks, complete faces under occlusion, write tables
     beside the published ones. Start with `mdebench demo`.
     """
+
+
+cli.add_command(data)
 
 
 def main() -> None:
@@ -71,12 +53,6 @@ def main() -> None:
             raise
         click.echo(f"Error: {error.filename}: {error.strerror}; choose another --home or make room", err=True)
         sys.exit(1)
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=True)
 
 
 @cli.command()
@@ -111,7 +87,7 @@ def pretrain(
     from mdebench.train import Interrupted
 
     suite.method_settings(method, scale, overrides)  # and a wrong setting before any data are drawn
-    console = _console()
+    console = new_console()
     pack = suite.find_pack(home, pack_name or f"toyfaces{size}", console)
     recipe = suite.make_recipe(method, pack, scale, seed, overrides)
     if pack.size != size:
@@ -166,7 +142,7 @@ def _measure(
     catalog.find_protocol(protocol)
     from mdebench import suite
 
-    console = _console()
+    console = new_console()
     runs, pack = _runs_and_pack(home, names, pack_name, console)
     need = catalog.protocol(protocol).NEEDS
     suite.check(protocol, runs if names else [], pack, overrides)
@@ -210,7 +186,7 @@ def tables(out: Path | None, home: Path) -> None:
     """Write Tables 1, 2 and 3 (Markdown, CSV, LaTeX) and contact sheets from the stored rows."""
     from mdebench.tables import write_sheets, write_tables
 
-    console = _console()
+    console = new_console()
     versions = {name: catalog.protocol(name).VERSION for name in catalog.protocols()}
     written = write_tables(home, out or home / "results" / "tables", versions)
     sheets = write_sheets(home, out / "sheets" if out else home / "results" / "sheets")
@@ -265,7 +241,7 @@ def reproduce(
 
     order = Order(home, what, scale, pack_name or f"toyfaces{size}", numbers, parse_overrides(sets))
     try:
-        suite_of.reproduce(order, dry_run, _console(), jobs or default_jobs())
+        suite_of.reproduce(order, dry_run, new_console(), jobs or default_jobs())
     except (Interrupted, KeyboardInterrupt) as stop:
         click.echo(f"stopped ({stop or 'Ctrl-C'}); the same command goes on from there")
         sys.exit(130)
@@ -281,7 +257,7 @@ def judge(pack_name: str, judge: str, home: Path) -> None:
     from mdebench.judge import run_judge
     from mdebench.train import Interrupted
 
-    console = _console()
+    console = new_console()
     try:
         run_judge(home, suite.find_pack(home, pack_name, console), judge, console)
     except Interrupted as stop:
@@ -295,7 +271,7 @@ def figures(home: Path) -> None:
     """Draw every figure that there is data for, as pictures and as CSV."""
     from mdebench.figures import write_figures
 
-    console = _console()
+    console = new_console()
     versions = {name: catalog.protocol(name).VERSION for name in catalog.protocols()}
     for path in write_figures(home, versions, console):
         console.print(str(path))
@@ -309,7 +285,7 @@ def report(out: Path | None, home: Path) -> None:
     from mdebench.report import write_report
 
     versions = {name: catalog.protocol(name).VERSION for name in catalog.protocols()}
-    _console().print(str(write_report(home, out or home / "report.html", versions)))
+    new_console().print(str(write_report(home, out or home / "report.html", versions)))
 
 
 @cli.command()
@@ -336,7 +312,7 @@ def complete(
     """Complete your own pictures: a grid of input, completion and composite for each of IMAGES."""
     from mdebench.complete import complete_images
 
-    console = _console()
+    console = new_console()
     written = complete_images(
         home, images, run_name, console, preset=preset, mask=mask, boxes=boxes, count=count, seed=seed, out=out
     )
@@ -352,7 +328,7 @@ def demo(home: Path) -> None:
     from mdebench.train import Interrupted
 
     try:
-        run_demo(home, _console())
+        run_demo(home, new_console())
     except Interrupted as stop:
         click.echo(f"stopped ({stop}); the same command goes on from there")
         sys.exit(130)
@@ -386,109 +362,6 @@ def protocols() -> None:
 
 
 @cli.group(cls=Commands)
-def data() -> None:
-    """Packs: one data set at one size, memory-mapped, with labels, splits and source."""
-
-
-@data.command("list")
-@home_option
-def data_list(home: Path) -> None:
-    """List the packs and the sources they can be made from."""
-    from mdebench.data import SOURCES, list_packs
-
-    packs, problems = list_packs(home / "packs")
-    for pack in packs:
-        click.echo(pack.footnote())
-    for problem in problems:
-        click.echo(f"not a pack: {problem}", err=True)
-    click.echo(f"sources: {', '.join(SOURCES)}")
-
-
-@data.command("prepare")
-@click.argument("source")
-@click.option("--root", type=click.Path(path_type=Path), help="Folder (or archive) with the source's files.")
-@click.option("--size", type=click.IntRange(min=8), default=64, show_default=True, help="Height and width in pixels.")
-@click.option("--name", help="Name of the pack; by default the source's and the size.")
-@click.option(
-    "--pseudo-landmarks", is_flag=True, help="celeba: use pseudo_landmarks.csv where official rows are missing."
-)
-@click.option("--count", type=click.IntRange(min=1), help="toyfaces: how many faces to draw.")
-@click.option("--seed", type=click.IntRange(min=0), help="toyfaces: seed of the faces.")
-@click.option("--strict", is_flag=True, help="Refuse when anything had to be converted or left out.")
-@click.option("--replace", is_flag=True, help="Overwrite another pack of this name.")
-@home_option
-def data_prepare(
-    source: str,
-    root: Path | None,
-    size: int,
-    name: str | None,
-    pseudo_landmarks: bool,
-    count: int | None,
-    seed: int | None,
-    strict: bool,
-    replace: bool,
-    home: Path,
-) -> None:
-    """Make a pack from SOURCE (toyfaces, celeba, flowers, mnist, folder)."""
-    from rich.progress import Progress
-
-    from mdebench.data import prepare
-    from mdebench.data.pack import open_pack
-
-    options: dict[str, Any] = {"pseudo_landmarks": True} if pseudo_landmarks else {}
-    options |= {key: value for key, value in (("count", count), ("seed", seed)) if value is not None}
-    with Progress(console=_console(), transient=True) as bar:
-        task = bar.add_task(f"preparing {source}", total=None)
-        path = prepare(
-            source,
-            root,
-            size,
-            home / "packs",
-            name=name,
-            strict=strict,
-            replace=replace,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-            **options,
-        )
-    click.echo("\n".join(open_pack(path).summary()))
-    click.echo(f"in {path}")
-
-
-@data.command("show")
-@click.argument("pack_name", metavar="PACK")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="PNG file; default home/packs/PACK.png.")
-@home_option
-def data_show(pack_name: str, out: Path | None, home: Path) -> None:
-    """Say what is in PACK and write a contact sheet with its landmarks drawn."""
-    from mdebench.data import contact_sheet
-
-    pack = _open(home, pack_name)
-    click.echo("\n".join(pack.summary()))
-    out = out or home / "packs" / f"{pack.name}.png"
-    contact_sheet(pack).save(out, "PNG")
-    click.echo(f"contact sheet: {out}")
-
-
-@data.command("verify")
-@click.argument("pack_name", metavar="PACK")
-@home_option
-def data_verify(pack_name: str, home: Path) -> None:
-    """Recompute every hash of PACK."""
-    from mdebench.data.pack import verify_pack
-
-    pack = _open(home, pack_name)
-    if problems := verify_pack(pack.path):
-        raise UserError("; ".join(problems) + ". Prepare it again with --replace.")
-    click.echo(f"{pack.name} is whole: {len(pack.images):,} images, hash {pack.hash}")
-
-
-def _open(home: Path, name: str) -> "Pack":
-    from mdebench.data.pack import open_pack
-
-    return open_pack(Path(name) if "/" in name else home / "packs" / name)
-
-
-@cli.group(cls=Commands)
 def bench() -> None:
     """Measure speed on this machine, as ratios within one process."""
 
@@ -500,4 +373,4 @@ def bench_step(scale: str, rounds: int) -> None:
     """One update of rec against the same networks and losses written plainly, and against the machine's peak."""
     from mdebench.bench import bench_step
 
-    bench_step(scale, rounds, _console())
+    bench_step(scale, rounds, new_console())

@@ -5,7 +5,6 @@ whoever shows the file can say what it shows. Figures with people go to `results
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +20,7 @@ from rich.console import Console
 
 from mdebench import chartdata, chartpage, chartrows, charts, imagegrids, mosaics, strips
 from mdebench.chartdata import Chart, Part, parts
+from mdebench.data.pack import source_of
 from mdebench.errors import UserError
 from mdebench.figuredata import chart_csv, grid_csv
 from mdebench.imagegrids import grids
@@ -142,7 +142,7 @@ def _drafts(
     """Of all that is wanted and can be made: figure, folder, stem, stamp, and what draws its PNG and CSV."""
     for grid in grids(home) if set(wanted) & set(GRIDS) else ():
         if grid.name in wanted:
-            public = _source(home, grid.dataset) in NO_PEOPLE
+            public = source_of(home, grid.dataset) in NO_PEOPLE
             if not public:
                 console.print(f"{grid.stem} may show people: it lies in results/sheets/, which git ignores")
             stamp = _stamp(
@@ -188,11 +188,3 @@ def _reason(name: str, home: Path) -> str:
     """Why a figure cannot be drawn, and what to do."""
     data, command = SOURCES.get(name, (f"rows of {name}", f"mdebench measure {name}"))
     return f"{name}: there are no {data} under {home}; give `{command}` first"
-
-
-def _source(home: Path, pack: str) -> str:
-    """Where a pack's pictures are from; unknown where the pack is not here, and then they may show people."""
-    try:
-        return str(json.loads((home / "packs" / pack / "pack.json").read_text())["source"])
-    except (OSError, ValueError, KeyError):
-        return ""

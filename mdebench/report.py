@@ -4,7 +4,6 @@ It holds its pictures within itself and asks nothing of any network, so it opens
 read without scripts, which add sorting, the gallery's choosers and a window that tells where a number is from.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -15,6 +14,7 @@ from jinja2 import Environment, PackageLoader
 
 from mdebench.album import Original, Picture, csv_uri, fit
 from mdebench.cells import MISSING, Cell, Table
+from mdebench.data.pack import source_of
 from mdebench.exhibits import Exhibit, exhibits, run_names
 from mdebench.figures import NO_PEOPLE, FigureFile, list_figures
 from mdebench.lines import line_of, rank
@@ -171,12 +171,4 @@ def _people(
     seen |= {info["pack"] for info in infos if any((home / "runs" / info["name"] / "samples").glob("*.png"))}
     seen |= {name for name in names if any(name in stem for stem in pictures)}
     unknown = ["a pack that is not here"] if any(not any(name in stem for name in names) for stem in pictures) else []
-    return sorted(name for name in seen if _source(home, name) not in NO_PEOPLE) + unknown
-
-
-def _source(home: Path, name: str) -> str:
-    """Where a pack's pictures are from; unknown where the pack is not here."""
-    try:
-        return str(json.loads((home / "packs" / name / "pack.json").read_text())["source"])
-    except (OSError, ValueError, KeyError):
-        return ""
+    return sorted(name for name in seen if source_of(home, name) not in NO_PEOPLE) + unknown
