@@ -39,4 +39,4 @@ class Method(BaseMethod):
 
     def stages(self, images: Tensor) -> dict[str, Tensor]:
         """The map after each stage, whole images (N, 3, H, W) in [0, 1] → (N, C, h, w) each."""
-        return self.encoder.trunk.maps(images)
+        return self.encoder.maps(images)

@@ -17,7 +17,7 @@ from mdebench import catalog
 from mdebench.method import Batch, Method
 from mdebench.runs import Recipe
 from mdebench.settings import SCALES, choose
-from mdebench.train import Trainer, build_method, default_device, default_precision, step_seed
+from mdebench.train import Trainer, build_method, default_device, default_precision, optimizer_of, step_seed
 
 WARM_UP = 3
 _PEAK_SIZE = {"cpu": 2048, "cuda": 8192}  # side of the square matrices whose product gives the peak
@@ -52,10 +52,10 @@ class _Plain:
     def __init__(self, method: Method, device: torch.device):
         self.method = method.to(device)
         self.players = method.players()
-        self.optimizers = {n: torch.optim.Adam(p.parameters, lr=p.lr, betas=p.betas) for n, p in self.players.items()}
+        self.optimizers = {name: optimizer_of(player, fast=False) for name, player in self.players.items()}
 
     def update(self, batch: Batch) -> None:
-        for name in self.method.turns(batch.step):
+        for name in self.method.turns(batch.step, batch.updates):
             loss = self.method.loss(name, batch).total
             self.optimizers[name].zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -95,7 +95,7 @@ def measure_step(scale: str, rounds: int) -> StepBench:
 def _random_batch(count: int, size: int, step: int, device: torch.device) -> Batch:
     generator = torch.Generator().manual_seed(step_seed(0, step))
     images = torch.rand((count, 3, size, size), generator=generator).to(device)
-    return Batch(images, torch.arange(count), step, 0, 0, generator)
+    return Batch(images, torch.arange(count), step, 0, 0, generator, 10**9)
 
 
 def _wait(device: torch.device) -> None:

@@ -4,11 +4,13 @@ The six variants of Figure 3 are special cases of one rectangle per channel (equ
 at integer coordinate x (numbered 1…W) is inside when x_c < x ≤ x_c + w.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from mdebench.errors import UserError
-from mdebench.variants import check_ratio
+from mdebench.variants import FREE_FORM, check_ratio
 
 # After GFC: rectangles (top, left, height, width) on a face of 128 pixels, given as offsets from the mean of the
 # landmarks they cover and divided by 128. `_ANCHORS` are the means of our CelebA crop (the alignment fixes the eyes).
@@ -55,9 +57,12 @@ def draw(variant: str, S: float | None, count: int, size: int, generator: torch.
     """Masks of one variant for ``count`` images (Figure 3).
 
     Returns ``seen`` (count, 3, size, size) float of 0 and 1, and the boxes (count, 3, 4) relative to the image; a
-    missing channel of colorization has the empty box, a seen one the whole image.
+    missing channel of colorization has the empty box, a seen one the whole image. Free-form masks have empty boxes.
     """
     check_ratio(variant, S)
+    if variant == FREE_FORM:
+        seen = draw_free_form(count, size, generator).expand(-1, 3, -1, -1)
+        return seen, torch.zeros(count, 3, 4, dtype=torch.float64)
     if variant.startswith("colorization"):
         missing = int(variant[-1])
         order = torch.rand((count, 3), generator=generator).argsort(dim=1)
@@ -73,6 +78,50 @@ def draw(variant: str, S: float | None, count: int, size: int, generator: torch.
         boxes = torch.tensor([low, low, high, high], dtype=torch.float64).expand(count, 3, 4)
     seen = rasterize(boxes, size, size)
     return (1 - seen if variant == "inpainting" else seen), boxes
+
+
+def draw_free_form(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """DeepFill v2's training masks: (count, 1, size, size) float, 0 under one to three brush strokes and a rectangle.
+
+    A stroke zigzags through 4 to 12 vertices and is 12 to 40 pixels wide where the image has 256; the rectangle's
+    sides are a quarter to a half of the image's (Yu et al. 2019, section 4.4).
+    """
+
+    def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        return low + (high - low) * torch.rand((count, *shape), generator=generator, dtype=torch.float64)
+
+    strokes, vertices = 3, 12  # at most; the shorter ones stand still at their last vertex
+    length = (uniform(strokes, vertices) + uniform(strokes, vertices)) * math.sqrt(2) / 8  # around a mean radius
+    angle = uniform(strokes, vertices, low=2 * math.pi * 2 / 15, high=2 * math.pi * 4 / 15)
+    angle[..., 1::2] *= -1  # up and down, drifting to one side
+    mirrored = uniform(strokes, 1, 2).round() * 2 - 1
+    steps = torch.stack([length * angle.cos(), length * angle.sin()], dim=-1) * mirrored
+    used = torch.floor(uniform(strokes, 1, low=4, high=vertices + 1))
+    steps = steps * (torch.arange(vertices) < used - 1)[..., None]  # one step less than vertices
+    points = uniform(strokes, 1, 2)
+    path = [points[:, :, 0]]
+    for i in range(vertices):
+        path.append((path[-1] + steps[:, :, i]).clamp(0, 1))
+    drawn = torch.arange(strokes) < torch.floor(uniform(1, low=1, high=strokes + 1))
+    half = uniform(strokes, low=12 / 512, high=40 / 512)
+    line = torch.stack(path, dim=2)  # (count, strokes, vertices + 1, 2)
+    under = _near(line[:, :, :-1], line[:, :, 1:], half[..., None].expand(-1, -1, vertices), size).any(2)
+    hole = (under & drawn[..., None, None]).any(1)
+    side = uniform(2, low=0.25, high=0.5)
+    corner = (1 - side) * uniform(2)
+    rectangle = rasterize(torch.cat([corner, corner + side], dim=1), size, size) > 0
+    return (~(hole | rectangle)).float()[:, None]
+
+
+def _near(start: Tensor, end: Tensor, reach: Tensor, size: int) -> Tensor:
+    """Pixels whose centres are within ``reach`` (...) of the segments start–end (..., 2) → (..., size, size) bool."""
+    axis = (torch.arange(size) + 0.5) / size
+    start, along = start.float()[..., None, None], (end - start).float()[..., None, None]
+    x, y = axis - start[..., 0, :, :], axis[:, None] - start[..., 1, :, :]  # from the start, a line and a column
+    across, down = along[..., 0, :, :], along[..., 1, :, :]
+    share = ((x * across + y * down) / (across**2 + down**2).clamp(min=1e-12)).clamp_(0, 1)
+    near: Tensor = (x - share * across).square_() + (y - share * down).square_() <= reach.float()[..., None, None] ** 2
+    return near
 
 
 def preset_box(name: str) -> tuple[float, float, float, float]:

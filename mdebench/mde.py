@@ -28,7 +28,8 @@ class Settings:
     """The paper's values (section 2.5; weights from section 3.2.2).
 
     ``width`` channels of the first stage, ``code`` numbers in the representation, ``losses`` a loss set of Figure 9,
-    ``perceptual`` see ``perceptual.py``, ``skips`` the stages with a skip connection (1 = finest; all when None).
+    ``perceptual`` see ``perceptual.py``, ``skips`` the stages with a skip connection (1 = finest; all when None),
+    ``encoder`` the paper's ("mde") or a timm network ("timm:resnet18").
     """
 
     variant: str = "rec"
@@ -45,6 +46,7 @@ class Settings:
     beta1: float = 0.5
     annealing_power: float = 0.9
     skips: tuple[int, ...] | None = None
+    encoder: str = "mde"
 
     def __post_init__(self) -> None:
         check_ratio(self.variant, self.S)
@@ -68,7 +70,7 @@ class Method(BaseMethod):
         self.terms = terms
         self.losses = "+".join(term for term in L.TERMS if term in terms)
         self.feature_dim = settings.code
-        self.generator = Generator(size, settings.width, settings.code, settings.skips)
+        self.generator = Generator(size, settings.width, settings.code, settings.skips, settings.encoder)
         # Without an adversary there is no discriminator at all.
         self.discriminator = Discriminator(size, settings.width, "hns_coord" in terms) if "adv" in terms else None
         if "vgg" in terms and settings.perceptual == "none":
@@ -98,9 +100,9 @@ class Method(BaseMethod):
         players = {}
         if self.discriminator is not None:
             players["discriminator"] = Player(
-                list(self.discriminator.parameters()), s.discriminator_lr, betas, schedule
+                list(self.discriminator.parameters()), s.discriminator_lr, {"betas": betas}, schedule
             )
-        players["generator"] = Player(list(self.generator.parameters()), s.generator_lr, betas, schedule)
+        players["generator"] = Player(list(self.generator.parameters()), s.generator_lr, {"betas": betas}, schedule)
         return players
 
     def loss(self, player: str, batch: Batch) -> Loss:
@@ -174,7 +176,7 @@ class Method(BaseMethod):
 
     def stages(self, images: Tensor) -> dict[str, Tensor]:
         """The map after each stage of the encoder, whole images (N, 3, H, W) in [0, 1] → (N, C, h, w) each."""
-        return self.generator.encoder.trunk.maps(images)
+        return self.generator.encoder.maps(images)
 
     def complete(self, images: Tensor, seen: Tensor) -> Tensor:
         """The generator's raw output for M⊙Z: images (N, 3, H, W), seen broadcastable → (N, 3, H, W) in (0, 1)."""

@@ -25,6 +25,12 @@ class Batch:
     epoch: int  # pass over the training partition, from 0
     seed: int  # of the run
     generator: torch.Generator  # CPU, seeded by (seed, step)
+    updates: int  # of the whole run
+
+    @property
+    def progress(self) -> float:
+        """The share of the run that is done, in [0, 1)."""
+        return self.step / self.updates
 
 
 class Loss(NamedTuple):
@@ -46,12 +52,13 @@ def constant(progress: float) -> float:
 
 @dataclass(frozen=True)
 class Player:
-    """What one player moves: parameters, Adam's learning rate and betas, and the schedule over progress in [0, 1]."""
+    """What one player moves, and how: the optimizer, its learning rate and options, a schedule over progress."""
 
     parameters: list[nn.Parameter]
     lr: float
-    betas: tuple[float, float] = (0.9, 0.999)
+    options: Mapping[str, Any] = field(default_factory=dict)  # such as betas
     schedule: Callable[[float], float] = field(default=constant)
+    optimizer: type[torch.optim.Optimizer] = torch.optim.Adam
 
 
 @runtime_checkable
@@ -109,8 +116,8 @@ class Method(nn.Module):
         """Name → player; an empty mapping for a method that needs no training."""
         return {}
 
-    def turns(self, step: int) -> tuple[str, ...]:
-        """Who moves at this update, in order."""
+    def turns(self, step: int, updates: int) -> tuple[str, ...]:
+        """Who moves at update ``step`` of ``updates``, in order; a player may move several times, or not at all."""
         return tuple(self.players())
 
     def loss(self, player: str, batch: Batch) -> Loss:

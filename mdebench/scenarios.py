@@ -12,7 +12,7 @@ import numpy as np
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.settings import suggest
-from mdebench.variants import ALIASES, FIGURE8, VARIANTS, check_ratio
+from mdebench.variants import ALIASES, FIGURE8, MASKS, VARIANTS, check_ratio
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,7 @@ _PIECE = 256  # masks drawn at once, since they are drawn as float
 
 
 class Scenario(NamedTuple):
-    """A variant of `VARIANTS` and its ratio S in (0, 1), None for colorization."""
+    """A variant of `MASKS` and its ratio S in (0, 1), None where it has none (colorization, free form)."""
 
     variant: str
     S: float | None
@@ -49,11 +49,11 @@ def parse(text: str) -> Scenario:
     """
     word, _, ratio = text.strip().partition(" ")
     variant = ALIASES.get(word, word)
-    if variant not in VARIANTS:
-        near = suggest(word, VARIANTS)
-        raise UserError(f"there is no test scenario {text!r}.{near} Name one like 'rec 0.1': {', '.join(VARIANTS)}.")
+    if variant not in MASKS:
+        near = suggest(word, MASKS)
+        raise UserError(f"there is no test scenario {text!r}.{near} Name one like 'rec 0.1': {', '.join(MASKS)}.")
     try:
-        S = float(ratio) if ratio else VARIANTS[variant]["S"]
+        S = float(ratio) if ratio else VARIANTS.get(variant, {"S": None})["S"]
     except ValueError as error:
         raise UserError(f"the ratio of the test scenario {text!r} is no number; name one like 'rec 0.1'") from error
     check_ratio(variant, S)

@@ -41,7 +41,7 @@ def measure_speed(recipe: Recipe) -> Speed:
         index = torch.arange(recipe.batch)
         generator = torch.Generator().manual_seed(0)
         with torch.random.fork_rng(devices=[]):
-            trainer.update(Batch(images[: recipe.batch], index, 0, 0, recipe.seed, generator))
+            trainer.update(Batch(images[: recipe.batch], index, 0, 0, recipe.seed, generator, recipe.updates))
 
     def complete() -> None:
         assert isinstance(method, Completes)

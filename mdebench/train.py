@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from inspect import signature
 from io import BytesIO
 from types import FrameType
 from typing import Any
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
+from torch.optim import Optimizer
 
 from mdebench import catalog
 from mdebench.data.pack import Pack
@@ -76,6 +78,12 @@ def weights_hash(method: Method) -> str:
     return digest.hexdigest()
 
 
+def optimizer_of(player: Player, fast: bool) -> Optimizer:
+    """A player's optimizer, as one kernel over all parameters where it has one and ``fast`` asks for it."""
+    kernel = {"fused": True} if fast and "fused" in signature(player.optimizer).parameters else {}
+    return player.optimizer(player.parameters, **{"lr": player.lr, **player.options, **kernel})
+
+
 class Trainer:
     """A method, its optimizers and the next step: all that a checkpoint holds."""
 
@@ -84,18 +92,15 @@ class Trainer:
         self.device = device
         self.method = method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.players: dict[str, Player] = dict(method.players())
-        self.optimizers = {
-            name: torch.optim.Adam(p.parameters, lr=p.lr, betas=p.betas, fused=True) for name, p in self.players.items()
-        }
+        self.optimizers = {name: optimizer_of(player, fast=True) for name, player in self.players.items()}
         self.step = 0
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One update: each player in turn computes its loss and moves. UserError when a loss is not finite."""
-        progress = batch.step / self.recipe.updates
         parts: dict[str, Tensor] = {}
         self.method.train()
         torch.manual_seed(step_seed(self.recipe.seed, batch.step))  # for layers that draw by themselves
-        for name in self.method.turns(batch.step):
+        for name in self.method.turns(batch.step, batch.updates):
             player, optimizer = self.players[name], self.optimizers[name]
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
                 loss = self.method.loss(name, batch)
@@ -106,7 +111,7 @@ class Trainer:
             # Only this player's gradients: nothing is computed for, or left behind in, the others' parameters.
             loss.total.backward(inputs=player.parameters)
             for group in optimizer.param_groups:
-                group["lr"] = player.lr * player.schedule(progress)
+                group["lr"] = player.lr * player.schedule(batch.progress)
             optimizer.step()
             parts |= {f"{name}/{key}": value.detach() for key, value in loss.parts.items()}
         self.step = batch.step + 1
@@ -144,7 +149,7 @@ def batch_at(pack: Pack, train: NDArray[np.int64], recipe: Recipe, step: int, de
 def _batch(pack: Pack, index: NDArray[np.int64], recipe: Recipe, step: int, epoch: int, device: torch.device) -> Batch:
     images = pack.batch(index).to(device).float().div_(255).contiguous(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(step_seed(recipe.seed, step))
-    return Batch(images, torch.from_numpy(index), step, epoch, recipe.seed, generator)
+    return Batch(images, torch.from_numpy(index), step, epoch, recipe.seed, generator, recipe.updates)
 
 
 def pretrain(

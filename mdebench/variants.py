@@ -24,15 +24,18 @@ FIGURE8: tuple[tuple[str, float | None], ...] = (
     *(("re", S) for S in (0.25, 0.33, 0.5)),
     *(("rec", S) for S in (0.1, 0.3, 0.5)),
 )
+FREE_FORM = "free_form"  # brush strokes and a rectangle (DeepFill v2): a mask, and no variant of the MDE
+MASKS = (*VARIANTS, FREE_FORM)
 RANDOM_BOX = ("re", "rec")  # the variants whose box moves: only there is something to seek
 
 
 def check_ratio(variant: str, S: float | None) -> None:
-    """UserError unless ``variant`` is one of VARIANTS and S is in (0, 1) where it applies, None for colorization."""
-    if variant not in VARIANTS:
-        raise UserError(f"there is no variant {variant!r}; choose among {', '.join(VARIANTS)}")
-    if variant.startswith("colorization"):
+    """UserError unless ``variant`` is one of MASKS and S is in (0, 1) where it applies, None where it does not."""
+    if variant not in MASKS:
+        raise UserError(f"there is no variant {variant!r}; choose among {', '.join(MASKS)}")
+    if variant.startswith("colorization") or variant == FREE_FORM:
         if S is not None:
-            raise UserError(f"{variant} masks whole channels and has no ratio S; leave --S out")
+            what = "draws strokes" if variant == FREE_FORM else "masks whole channels"
+            raise UserError(f"{variant} {what} and has no ratio S; leave --S out")
     elif S is None or not 0 < S < 1:
         raise UserError(f"S is the share of the image inside the box and must lie in (0, 1), not {S}")

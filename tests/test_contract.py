@@ -26,7 +26,7 @@ def recipe(name):
 
 def batch(step):
     generator = torch.Generator().manual_seed(step_seed(0, step))
-    return Batch(torch.rand(4, 3, SIZE, SIZE, generator=generator), torch.arange(4), step, 0, 0, generator)
+    return Batch(torch.rand(4, 3, SIZE, SIZE, generator=generator), torch.arange(4), step, 0, 0, generator, 10)
 
 
 def trainer(name):

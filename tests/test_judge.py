@@ -148,7 +148,7 @@ def test_digits_are_never_mirrored(pack):
 
     def moved(source):
         lesson = make_lesson(replace(pack, info={**pack.info, "source": source}))
-        batch = judge_training.Batch(images, torch.arange(6), 0, 0, 0, torch.Generator().manual_seed(0))
+        batch = judge_training.Batch(images, torch.arange(6), 0, 0, 0, torch.Generator().manual_seed(0), 10)
         return judge_training.build_judge(still, lesson)._moved(batch)
 
     torch.testing.assert_close(moved("mnist"), images, atol=1e-5, rtol=0)

@@ -17,7 +17,7 @@ SMALL = {"width": 4, "code": 8, "perceptual": "none", "losses": "compl+adv+hns_c
 def batch(step=0, epoch=0, n=6, size=32, dtype=torch.float32):
     generator = torch.Generator().manual_seed(step)
     return Batch(
-        torch.rand(n, 3, size, size, generator=generator, dtype=dtype), torch.arange(n), step, epoch, 0, generator
+        torch.rand(n, 3, size, size, generator=generator, dtype=dtype), torch.arange(n), step, epoch, 0, generator, 10
     )
 
 
@@ -98,7 +98,7 @@ def test_a_box_that_never_moves_is_not_sought_and_it_is_said(variant):
 
 def test_without_an_adversary_there_is_no_discriminator():
     m = method(losses="compl")
-    assert m.turns(0) == ("generator",) and m.discriminator is None
+    assert m.turns(0, 10) == ("generator",) and m.discriminator is None
 
 
 def test_vgg_loss_reads_a_random_network_by_seed():

@@ -26,7 +26,7 @@ def test_generator_of_the_paper_has_about_79_million_parameters():
     with torch.device("meta"):
         generator = Generator(96)
     assert sum(p.numel() for p in generator.parameters()) / 1e6 == pytest.approx(79, abs=0.5)
-    assert generator.encoder.flat == 512 * 3 * 3
+    assert generator.encoder.map_shape == (512, 3, 3)
 
 
 def test_convolutions_of_the_paper():
@@ -72,7 +72,7 @@ def test_maps_are_those_on_the_way_to_the_code():
     encoder = Encoder(64, 4, 10).eval()
     images = torch.rand(2, 3, 64, 64)
     code, before_stride = encoder(images)
-    maps = encoder.trunk.maps(images)
+    maps = encoder.maps(images)
     assert {name: tuple(m.shape[1:]) for name, m in maps.items()} == {
         "stage1": (4, 32, 32), "stage2": (8, 16, 16), "stage3": (16, 8, 8), "stage4": (32, 4, 4)
     }  # fmt: skip
