@@ -97,6 +97,7 @@ class Method(nn.Module):
     ``Stages`` and ``Completes``.
     """
 
+    PAPER: str = ""  # authors and year; empty for the rows that stand for nobody's work
     REFERENCE = False  # True: an untrained row that stands in every table for comparison
     feature_dim: int = 0
     losses: str = "–"  # the loss set that is really played, for the record
