@@ -48,8 +48,16 @@ def methods() -> dict[str, Entry]:
 
 
 def method(name: str) -> Entry:
-    """The method called ``name`` (or one of its short names); UserError with a suggestion when there is none."""
-    return choose(ALIASES.get(name, name), methods(), "method")
+    """The method called ``name`` (or one of its short names); UserError with a suggestion when there is none.
+
+    "timm:resnet18" is the method ``timm`` with its first setting at "resnet18".
+    """
+    family, colon, argument = name.partition(":")
+    entry = choose(ALIASES.get(family, family), methods(), "method")
+    if not colon:
+        return entry
+    first = fields(entry.load().Settings)[0].name
+    return Entry(name, entry.module, {**entry.defaults, first: argument})
 
 
 @cache

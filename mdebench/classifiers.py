@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from mdebench.errors import UserError
+from mdebench.timmnets import check_name
 
 WAYS_ON = (
     "go on with a local weight file (judge ARCH:FILE), with the one that the suite trains itself (judge own), or with"
@@ -95,6 +96,14 @@ def load_classifier(spec: str) -> tuple[Classifier, str]:
         classifier = _from_file(name, Path(file)) if file else _published(name)
     classifier.eval().requires_grad_(False)
     return classifier, f"{name}-{_digest(classifier)}"
+
+
+def untrained(arch: str) -> Classifier:
+    """timm's network of this name with random weights from torch's default generator; UserError if there is none."""
+    import timm  # slow to import
+
+    check_name(arch)
+    return _of_timm(timm.create_model(arch), headless=True)
 
 
 def _digest(module: nn.Module) -> str:

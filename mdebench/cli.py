@@ -17,7 +17,6 @@ from mdebench.commands import Commands, home_option, new_console, set_option
 from mdebench.errors import UserError
 from mdebench.experiments import WHAT
 from mdebench.settings import SCALES, parse_overrides
-from mdebench.variants import ALIASES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,7 +73,7 @@ def pretrain(
     sets: tuple[str, ...],
     home: Path,
 ) -> None:
-    """Pretrain METHOD (see `mdebench methods`); again: resumes, or says it is finished."""
+    """Pretrain METHOD (see `mdebench list`); again: resumes, or says it is finished."""
     from mdebench.settings import choose
 
     overrides = parse_overrides(sets)
@@ -346,12 +345,14 @@ def runs(home: Path) -> None:
     click.echo(tabulate(lines, headers=["run", "status", "updates"]) if lines else f"no runs under {home / 'runs'}")
 
 
-@cli.command()
-def methods() -> None:
-    """List the methods that can be pretrained."""
-    short = {name: alias for alias, name in ALIASES.items()}
-    for name in catalog.methods():
-        click.echo(f"{name} ({short[name]})" if name in short else name)
+@cli.command("list")
+@click.option("--scale", default="small", show_default=True, help="Scale at which parameters and operations count.")
+@home_option
+def list_(scale: str, home: Path) -> None:
+    """List the methods: paper, parameters, operations, what each can do, where it was tried."""
+    from mdebench.listing import print_methods
+
+    print_methods(home, scale, new_console())
 
 
 @cli.command()

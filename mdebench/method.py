@@ -106,6 +106,7 @@ class Method(nn.Module):
         super().__init__()
         self.settings = settings
         self.size = size
+        self.told: dict[str, str] = {}  # settings that name a file here, as rows tell them: by name and hash
         self.notes: list[str] = []  # what a user must be told of this method at these settings
 
     @property

@@ -60,8 +60,8 @@ class Row:
     """A measurement and its provenance: `Row(**facts, **measurement.plain())`.
 
     `label` is the variant in words ("rec 0.1"); `protocol_settings` and `settings` (the method's) are plain JSON
-    values; `losses` is the loss set that was in fact used; `git` is the revision of the code, or "wheel"; `time` is
-    ISO 8601 in UTC.
+    values; `losses` is the loss set that was in fact used; `seconds` and `gflop` are what the run's training took, NaN
+    where it was not counted; `git` is the revision of the code, or "wheel"; `time` is ISO 8601 in UTC.
     """
 
     key: str
@@ -98,8 +98,11 @@ class Row:
     losses: str = ""
     batch: int = 0
     precision: str = ""
+    seconds: float = math.nan
+    gflop: float = math.nan
 
 
+LATER = {"seconds": None, "gflop": None}  # what rows of 0.1 before these fields do not say
 COLUMNS = tuple(field.name for field in fields(Row))
 _TYPES: dict[str, type] = {name: get_origin(hint) or hint for name, hint in get_type_hints(Row).items()}
 
@@ -265,6 +268,7 @@ def _parse(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             row = json.loads(line)
+            row = {**LATER, **row} if isinstance(row, dict) else row
             _check(row)
         except (ValueError, UnicodeDecodeError) as error:
             raise UserError(

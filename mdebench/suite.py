@@ -4,6 +4,7 @@ Every table needs the rows of the untrained methods (majority, raw pixels, rando
 others, made here without anybody asking, and said aloud.
 """
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -256,7 +257,7 @@ def _recorded_case(case: Any, judge: str) -> dict[str, Any]:
 
 def _recorded_settings(run: Run) -> dict[str, Any]:
     """A run's settings as its rows tell them: a perceptual weight file by name and hash, not by its path here."""
-    settings = dict(run.info["settings"])
+    settings: dict[str, Any] = run.info["settings"] | run.info.get("told", {})
     return settings | ({"perceptual": run.info["perceptual"]} if "perceptual" in settings else {})
 
 
@@ -279,5 +280,6 @@ def _facts(name: str, module: ModuleType, case: Any, run: Run, pack: Pack, judge
         "judge": judge.name if judge else "",
         "settings": _recorded_settings(run),
         **{key: run.info[key] for key in same},
+        **{key: float(run.info.get(key, math.nan)) for key in ("seconds", "gflop")},
         **provenance(),
     }

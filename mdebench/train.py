@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils.flop_counter import FlopCounterMode
 
 from mdebench import catalog
 from mdebench.data.pack import Pack
@@ -138,6 +139,25 @@ class Trainer:
         self.step = state["step"]
 
 
+class Operations:
+    """What updates cost: floating-point operations of convolutions and matrix products, counted once for each order of
+    turns, since updates with the same turns do the same.
+    """
+
+    def __init__(self) -> None:
+        self.gflop: dict[tuple[str, ...], float] = {}
+
+    def update(self, trainer: Trainer, batch: Batch) -> tuple[dict[str, Tensor], float]:
+        """Do an update; returns its loss parts and its GFLOP, a multiplication and an addition counted as two."""
+        turns = trainer.method.turns(batch.step, batch.updates)
+        if turns in self.gflop:
+            return trainer.update(batch), self.gflop[turns]
+        with FlopCounterMode(display=False) as counter:
+            parts = trainer.update(batch)
+        self.gflop[turns] = counter.get_total_flops() / 1e9
+        return parts, self.gflop[turns]
+
+
 def batch_at(pack: Pack, train: NDArray[np.int64], recipe: Recipe, step: int, device: torch.device) -> Batch:
     """The batch of update ``step``: an epoch is a permutation drawn from (seed, epoch), less a last partial batch."""
     epoch, place = divmod(step, len(train) // recipe.batch)
@@ -222,6 +242,7 @@ def _record(recipe: Recipe, method: Method, pack: Pack, device: torch.device) ->
         "updates": recipe.updates if method.players() else 0,
         "losses": method.losses,
         "perceptual": method.perceptual,
+        "told": method.told,
         "feature_dim": method.feature_dim,
         "parameters": sum(p.numel() for p in method.parameters()),
         "notes": method.notes,
@@ -236,6 +257,7 @@ def _loop(trainer: Trainer, run: Run, pack: Pack, console: Console, save_seconds
     if trainer.players and len(train) < recipe.batch:
         raise UserError(f"pack {pack.name} has {len(train)} training images, fewer than one batch of {recipe.batch}")
     seconds, first, started = run.info.get("seconds", 0.0), trainer.step, time.monotonic()
+    gflop, counts = run.info.get("gflop", 0.0), Operations()
     saved, cost, sums = started, 0.0, _Means()
     updates = recipe.updates if trainer.players else 0
     sheet_steps = {updates * i // SAMPLES for i in range(1, SAMPLES + 1)}
@@ -246,14 +268,16 @@ def _loop(trainer: Trainer, run: Run, pack: Pack, console: Console, save_seconds
         run.save_state(trainer.state())
         spent = seconds + begin - started
         speed = (trainer.step - first) * recipe.batch / max(begin - started, 1e-9)
-        run.update(step=trainer.step, seconds=round(spent, 1), images_per_second=round(speed, 1))
+        run.update(step=trainer.step, seconds=round(spent, 1), images_per_second=round(speed, 1), gflop=round(gflop, 1))
         saved = time.monotonic()
         cost = saved - begin
 
     with _polite_stop() as stop, _progress(console, recipe, trainer.step, updates) as show:
         while trainer.step < updates:
             batch = batch_at(pack, train, recipe, trainer.step, device)
-            sums.add(trainer.update(batch))
+            parts, operations = counts.update(trainer, batch)
+            sums.add(parts)
+            gflop += operations
             speed = (trainer.step - first) * recipe.batch / (time.monotonic() - started)
             if trainer.step % LOG_EVERY == 0 or trainer.step == updates:
                 means = sums.take()

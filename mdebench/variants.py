@@ -14,7 +14,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "re": {"variant": "re", "S": 0.33},
     "rec": {"variant": "rec", "S": 0.1},
 }
-ALIASES = {"i": "inpainting", "ri": "reverse_inpainting", "c1": "colorization1", "c2": "colorization2"}
+ALIASES = {
+    "i": "inpainting",
+    "ri": "reverse_inpainting",
+    "c1": "colorization1",
+    "c2": "colorization2",
+    "timm": "timm_encoder",  # timm:resnet18
+}
 # The ten variants that Table 1 and Figure 8 train, and on which Figure 8 tests each of them, in its order.
 FIGURE8: tuple[tuple[str, float | None], ...] = (
     ("inpainting", 0.25),

@@ -28,6 +28,8 @@ FACTS = {
     "device": "cpu",
     "time": "2026-01-01T00:00:00.000+00:00",
     "losses": "compl+adv",
+    "seconds": 1200.0,
+    "gflop": 50_000.0,
 }
 POINT = Measurement("landmark_distance", "px of 96", 1.25, 1.0, 1.5, 330, "frozen-probe", note="alpha 1")
 TRIVIAL = {"constant": {}, "pixels": {"side": 21}, "random": {"width": 16}, "mean_colour": {}, "biharmonic": {}}

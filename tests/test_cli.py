@@ -1,5 +1,6 @@
 """The command line as typed: the whole path on a small pack, and one clear sentence for every mistake."""
 
+import re
 import subprocess
 import sys
 
@@ -106,7 +107,8 @@ def test_an_unknown_command_is_answered_with_the_nearest():
 
 
 def test_lists(home):
-    assert "rec\n" in CliRunner().invoke(cli, ["methods"]).output
+    listed = CliRunner().invoke(cli, ["list", "--scale", "tiny", "--home", str(home)]).output
+    assert re.search(r"^rec +Dapogny.* transfers, stages, completes", listed, re.MULTILINE)
     assert "occlusion" in CliRunner().invoke(cli, ["protocols"]).output
     assert "toyfaces16" in invoke(home, "data", "list") and "is whole" in invoke(home, "data", "verify", "toyfaces16")
     sheet = home / "sheet.png"

@@ -1,5 +1,6 @@
 """The contract over every method that the catalog finds: one new file is held to it without anybody listing it."""
 
+import re
 from dataclasses import asdict, fields, is_dataclass
 
 import pytest
@@ -38,6 +39,12 @@ def run(t, steps):
     for step in steps:
         parts = t.update(batch(step))
     return parts
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_trained_method_names_its_paper(name):
+    method = build_method(name, settings(name), SIZE, 0)
+    assert not method.players() or re.search(r"\d{4}$", method.PAPER)
 
 
 TRAINED = [name for name in NAMES if build_method(name, settings(name), SIZE, 0).players()]

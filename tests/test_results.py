@@ -1,5 +1,6 @@
 """Rows: whole or not at all, followed to their unit, never silently lost, merged or misread."""
 
+import json
 import math
 import multiprocessing
 from dataclasses import asdict, replace
@@ -27,6 +28,15 @@ def test_rows_come_back_as_they_went(tmp_path):
     assert read.iloc[0].to_dict() == asdict(written[0])
     assert math.isnan(read.iloc[1]["value"])
     assert "NaN" not in file_of(tmp_path).read_text()  # JSON has no NaN
+
+
+def test_rows_from_before_the_costs_were_counted_are_read(tmp_path):
+    append_rows(tmp_path, [row()])
+    path = file_of(tmp_path)
+    old = {key: value for key, value in json.loads(path.read_text()).items() if key not in ("seconds", "gflop")}
+    path.write_text(json.dumps(old) + "\n")
+    read = read_rows(tmp_path).iloc[0]
+    assert math.isnan(read["seconds"]) and math.isnan(read["gflop"]) and read["value"] == POINT.value
 
 
 def test_no_rows_is_an_empty_frame_with_all_columns(tmp_path):

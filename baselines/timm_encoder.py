@@ -1,0 +1,60 @@
+"""Any network of timm as it is: an encoder that others designed, and perhaps trained, read like those trained here.
+
+Paper: none; a row that says where an architecture without our training stands (BASELINES.md, modern rows). Its
+representation is what stands before the classifying layer, pooled as the network pools it. For small images nothing
+was changed: images are enlarged to the network's own input size, or to `side`.
+Command: `mdebench pretrain timm:resnet18` (random weights), `--set weights=published` (timm's own, fetched once, where
+they can be had), `--set weights=FILE` (.safetensors, or .pth/.pt of tensors only). There is nothing to train: the run
+is finished at once and can be measured.
+Expected: with ImageNet's weights well ahead of random ones on attributes.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from mdebench.classifiers import Classifier, Look, load_classifier, untrained
+from mdebench.errors import UserError
+from mdebench.method import Method as BaseMethod
+
+RANDOM, PUBLISHED = "random", "published"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`name` as in timm; `weights` random, published or a file; `side` in pixels, None: the network's own."""
+
+    name: str = "resnet18"
+    weights: str = RANDOM
+    side: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.side is not None and self.side < 1:
+            raise UserError(f"side={self.side}: the enlarged image needs at least 1 pixel")
+
+
+class Method(BaseMethod):
+    """Encodes by a network of timm; it has no players, and it cannot complete."""
+
+    PAPER = "timm, Wightman 2019"
+
+    def __init__(self, settings: Settings, size: int) -> None:
+        super().__init__(settings, size)
+        self.classifier = self._load(settings)
+        self.classifier.side = settings.side or self.classifier.side
+        self.classifier.headless = True
+        self.feature_dim = int(self.classifier.network.num_features)  # type: ignore[arg-type]  # timm's networks say it
+
+    def _load(self, settings: Settings) -> Classifier:
+        if settings.weights == RANDOM:
+            return untrained(settings.name)
+        file = "" if settings.weights == PUBLISHED else f":{Path(settings.weights)}"
+        classifier, name = load_classifier(settings.name + file)
+        self.told = {"weights": name}
+        return classifier
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The pooled features of whole images: (N, 3, H, W) in [0, 1] → (N, feature_dim)."""
+        look: Look = self.classifier(images)
+        return look.features

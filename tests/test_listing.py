@@ -1,0 +1,73 @@
+"""The list counts what it says: parameters and operations of a convolution worked out by hand, turns as they change."""
+
+import pytest
+import torch
+from madeup import row
+from torch import nn
+
+from mdebench import catalog, listing
+from mdebench.listing import list_methods
+from mdebench.method import Loss, Method, Player
+from mdebench.results import append_rows
+from mdebench.settings import SCALES
+from mdebench.train import Operations, Trainer
+
+
+class Game(Method):
+    """One 1×1 convolution 3 → 5 without bias, which moves in the first tenth of a run only, then twice an update."""
+
+    def __init__(self, settings, size):
+        super().__init__(settings, size)
+        self.conv = nn.Conv2d(3, 5, 1, bias=False)
+
+    def players(self):
+        return {"one": Player(list(self.conv.parameters()), 1e-3)}
+
+    def turns(self, step, updates):
+        return ("one",) if step < updates / 10 else ("one", "one")
+
+    def loss(self, player, batch):
+        total = self.conv(batch.images).mean()
+        return Loss(total, {"mean": total})
+
+
+def forward_and_weights(images: int, size: int) -> float:
+    """GFLOP of one forward pass and of the gradient of the weights, two operations each a multiplication: by hand."""
+    return 2 * (2 * 3 * 5 * size * size * images) / 1e9
+
+
+def test_operations_are_those_of_the_convolutions(monkeypatch):
+    recipe = listing._recipe("rec", "tiny")
+    counted = listing._gflop(Game(None, recipe.size), recipe)
+    once = forward_and_weights(recipe.batch, recipe.size)
+    assert counted == pytest.approx(once * (0.1 * 1 + 0.9 * 2))
+
+
+def test_each_order_of_turns_is_counted_once():
+    recipe, counts = listing._recipe("rec", "tiny"), Operations()
+    trainer = Trainer(Game(None, 8), recipe, torch.device("cpu"))
+    from mdebench.method import Batch
+
+    def update(step):
+        return counts.update(
+            trainer, Batch(torch.rand(2, 3, 8, 8), torch.arange(2), step, 0, 0, torch.Generator(), 20)
+        )[1]
+
+    costs = [update(step) for step in (0, 1, 2, 3)]
+    assert costs == pytest.approx([forward_and_weights(2, 8) * times for times in (1, 1, 2, 2)])
+    assert list(counts.gflop) == [("one",), ("one", "one")]
+
+
+def test_every_method_is_listed_with_what_it_can_do_and_where_it_was_tried(tmp_path, console, monkeypatch):
+    few = {name: entry for name, entry in catalog.methods().items() if name in ("rec", "colorization1", "pixels")}
+    monkeypatch.setattr(catalog, "methods", lambda: few)
+    append_rows(tmp_path, [row(dataset="celeba64")])
+    listed = {each.name: each for each in list_methods(tmp_path, "tiny", console)}
+    assert list(listed) == list(few)
+    assert listed["rec"].abilities == ("transfers", "stages", "completes") and listed["pixels"].abilities == (
+        "transfers",
+    )
+    assert listed["rec"].tried == ("celeba64 small",) and listed["colorization1"].tried == ()
+    assert listed["pixels"].gflop == listed["pixels"].parameters == 0
+    assert listed["rec"].gflop == pytest.approx(listed["colorization1"].gflop, rel=0.05)  # one game, other masks
+    assert SCALES["tiny"].batch == 24  # what the figures are for
