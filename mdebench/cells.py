@@ -16,7 +16,13 @@ Rule = Literal["paired", "seeds", "intervals", ""]  # how two cells were compare
 MARKS: dict[str, str] = {"better": "†", "overlap": "≈"}
 UPWARD = ("psnr", "ssim", "balanced_accuracy", "accuracy", "inception_score", "judge_agreement", "attribute_agreement")
 HIDING = ("seek_share", "seek_error")  # what a seeker does not find is well hidden
-UNJUDGED = ("blind_error", "inception_score/originals")  # of the images, not of the method
+# What a run's training took, and not what it is worth: a field of its rows, and how many of its units make ours.
+COSTS: dict[str, tuple[str, float]] = {
+    "cost/updates": ("updates", 1),
+    "cost/minutes": ("seconds", 60),
+    "cost/tflop": ("gflop", 1000),
+}
+UNJUDGED = ("cost/", "blind_error", "inception_score/originals")  # of the images, not of the method
 THREE_DIGITS = ("ssim", "kid", "lpips", "seek_error", "blind_error")
 
 
@@ -161,6 +167,16 @@ def cell_from_rows(rows: Iterable[Mapping[Any, Any]], digits: int) -> Cell:
     elif not math.isnan(cell.low):
         text += f" [{cell.low:.{digits}f}, {cell.high:.{digits}f}]"
     return replace(cell, text=text)
+
+
+def cost_cell(runs: Iterable[Mapping[Any, Any]], metric: str) -> Cell:
+    """What training took by one of `COSTS`, the mean over runs (one row of each); a dash where none counted it."""
+    field, unit = COSTS[metric]
+    runs = [row for row in runs if row[field] > 0]  # NaN is not
+    if not runs:
+        return Cell()
+    value = math.fsum(row[field] for row in runs) / len(runs) / unit
+    return Cell(text=f"{value:,.0f}", value=value, n=len(runs), rows=tuple(runs), source="rows")
 
 
 def compare(cell: Cell, reference: Cell, higher_is_better: bool) -> Verdict:

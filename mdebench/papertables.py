@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from mdebench.cells import Block, Cell, Column, Line, Table
-from mdebench.lines import lines_of
+from mdebench.lines import TRIVIAL, lines_of
 from mdebench.notes import PAPER_SCALE, Reference
 from mdebench.views import BIHARMONIC, MEAN_COLOUR, PIXELS, PROBE, RANDOM, Published, View, paper_dir
 
@@ -19,28 +19,50 @@ RIDGE = PIXELS._replace(called="raw pixels read by the ridge probe")
 
 def paper_tables(view: View) -> list[Table]:
     """Those of Tables 1, 2 and 3, and of their companions, that there are rows for."""
-    made = (transfer(view), interocular(view), attributes(view), occlusion(view), readings(view))
+    made = [transfer(view), *equal_operations(view), interocular(view), attributes(view), occlusion(view)]
+    made.append(readings(view))
     return [table for table in made if table is not None]
 
 
-def transfer(view: View) -> Table | None:
+def transfer(view: View, name: str = "table1", title: str = "Table 1: landmarks and attributes") -> Table | None:
     """Table 1; fine-tuned encoders, where there are any, in a block of their own."""
     rows, paper = _all_labels(view, "attributes", "landmarks"), _paper(1)
     lines = lines_of(rows, _names(paper))
     blocks: list[Block] = []
     say: list[str] = []
-    for title, metric, unit, constant, ours in (
+    for kind, metric, unit, constant, ours in (
         ("Landmarks", "landmark_distance", "px", "the mean shape", _landmarks(rows, "frozen")),
         ("Attributes", "attribute_error", "% error", "the majority value", _attributes(rows, "frozen")),
     ):
         published = Column("Paper", "", "head-5000", metric, unit, published=True)
-        blocks.append(view.block(f"{title}, frozen encoder", [published, *ours], lines, RIDGE, _cells(paper)))
+        blocks.append(view.block(f"{kind}, frozen encoder", [published, *ours], lines, RIDGE, _cells(paper)))
         told = [column for column in ours if column.metric == metric and column.split == "test"]
         say += view.reading(blocks[-1], told, (RIDGE, RANDOM, Reference("constant", constant)))
     if tuned := _landmarks(rows, "finetune") + _attributes(rows, "finetune"):
         lines = lines_of(rows[rows["setting"].str.startswith("finetune")])
         blocks.append(view.block("Fine-tuned encoder", tuned, lines, RIDGE))
-    return view.table("table1", "Table 1: landmarks and attributes", rows, blocks, say, RIDGE, _remarks(paper))
+    blocks.append(view.costs(rows))
+    return view.table(name, title, rows, blocks, say, RIDGE, _remarks(paper))
+
+
+def equal_operations(view: View) -> list[Table | None]:
+    """Table 1 for each set of lines whose training took the same operations, to a tenth, where others took others."""
+    rows = _all_labels(view, "attributes", "landmarks")
+    trained = rows[(rows["gflop"] > 0) & ~rows["method"].isin(TRIVIAL)]
+    spent = trained.groupby("line")["gflop"].mean().sort_values()
+    groups: list[dict[str, float]] = []
+    for line, gflop in spent.items():
+        if groups and gflop <= 1.1 * min(groups[-1].values()):
+            groups[-1][str(line)] = gflop
+        else:
+            groups.append({str(line): gflop})
+    tables = []
+    for group in groups:
+        if 1 < len(group) < len(spent):
+            tflop = f"{sum(group.values()) / len(group) / 1000:.0f}"
+            title = f"Table 1 at equal operations: {tflop} TFLOP of training"
+            tables.append(transfer(view.only(group), f"table1-{tflop}tflop", title))
+    return tables
 
 
 def interocular(view: View) -> Table | None:
@@ -75,6 +97,7 @@ def occlusion(view: View) -> Table | None:
         columns = [Column(_spoken(p), "occlusion", p, f"{metric}/raw/image", unit) for p in _presets(paper)]
         blocks.append(view.block(name, columns, lines, BIHARMONIC, _cells(paper)))
         say += [f"{name}, {text}" for text in view.reading(blocks[-1], columns, (BIHARMONIC, MEAN_COLOUR))]
+    blocks.append(view.costs(rows))
     title = "Table 3: face completion under occlusions (raw output, whole image)"
     return view.table("table3", title, rows, blocks, say, BIHARMONIC, _remarks(paper))
 

@@ -5,7 +5,7 @@ where it beats raw pixels, a completion where it beats a fill without any networ
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 
 import mdebench
-from mdebench.cells import Block, Cell, Column, Line, Table, cell_from_rows
-from mdebench.lines import lines_of
+from mdebench.cells import COSTS, Block, Cell, Column, Line, Table, cell_from_rows, cost_cell
+from mdebench.lines import TRIVIAL, lines_of
 from mdebench.notes import INTERVALS, Reference, footnotes, legend, reading
 from mdebench.paired import contrast
 
@@ -53,14 +53,27 @@ class View:
     ) -> None:
         self.dataset, self.scale, self.rows = dataset, scale, rows
         self.old, self.twins, self.versions = old, twins, versions
-        self.contrast = partial(contrast, Path(home))
+        self.home, self.contrast = Path(home), partial(contrast, Path(home))
         self.index: dict[tuple[str, ...], list[dict[Any, Any]]] = defaultdict(list)
         for row in rows.to_dict("records"):
             self.index[tuple(row[name] for name in ("line", "protocol", "setting", "metric", "split"))].append(row)
+        self.runs = {line: part.drop_duplicates("run").to_dict("records") for line, part in rows.groupby("line")}
 
     def of(self, *protocols: str) -> pd.DataFrame:
         """The rows of these protocols."""
         return self.rows[self.rows["protocol"].isin(protocols)]
+
+    def only(self, lines: Collection[str]) -> "View":
+        """The same with these lines and the untrained ones alone."""
+        kept = self.rows[self.rows["line"].isin(lines) | self.rows["method"].isin(TRIVIAL)]
+        return View(self.home, self.dataset, self.scale, kept, self.old, self.twins, self.versions)
+
+    def costs(self, rows: pd.DataFrame) -> Block:
+        """What training each line of `rows` took; times are of the machine that trained it."""
+        titles = ("Updates", ""), ("Time", "min"), ("Operations", "TFLOP")
+        columns = [Column(title, "", "", metric, unit) for metric, (title, unit) in zip(COSTS, titles)]
+        lines = [line for line in lines_of(rows) if line.method not in TRIVIAL]
+        return self.block("What training took", columns, lines, PIXELS)
 
     def block(
         self,
@@ -112,6 +125,8 @@ class View:
         """The published number where column or line is a paper's, else the one from our rows."""
         if column.published or not line.method:
             return published.get((line.label, column.metric.partition("/")[0], column.setting), Cell())
+        if column.metric in COSTS:
+            return cost_cell(self.runs[line.name], column.metric)
         rows = self.index.get((line.name, column.protocol, column.setting, column.metric, column.split))
         return cell_from_rows(rows, column.digits) if rows else Cell()
 

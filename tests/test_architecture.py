@@ -40,7 +40,9 @@ def test_the_core_imports_no_baseline_and_no_protocol(path):
 @pytest.mark.parametrize("folder", ["baselines", "protocols"])
 def test_one_file_knows_no_other_of_its_kind(folder):
     for path in (ROOT / folder).glob("*.py"):
-        others = [n for n in imported(path) if n.startswith(("mdebench.baselines", "mdebench.protocols", "mdebench.cli"))]
+        others = [
+            n for n in imported(path) if n.startswith(("mdebench.baselines", "mdebench.protocols", "mdebench.cli"))
+        ]
         # What several share stands beside them under a name that the catalog passes over.
         assert all(n.startswith(f"mdebench.{folder}._") for n in others)
 

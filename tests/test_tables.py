@@ -63,6 +63,33 @@ def test_published_numbers_are_the_papers():
     assert list(third.loc["MDE", "ssim"][order]) == [0.815, 0.814, 0.839, 0.860, 0.855, 0.818]
 
 
+def test_what_training_took_stands_below_table_1(tmp_path):
+    store(tmp_path, "pixels", [measured(0.98)], seconds=0.3, gflop=0.0)
+    for seed, seconds in ((0, 600.0), (1, 1200.0)):
+        store(tmp_path, "rec 0.1", [measured(1.4)], seed=seed, seconds=seconds, gflop=118_500.0)
+    store(tmp_path, "re 0.33", [measured(1.1)], seconds=math.nan, gflop=math.nan)  # a row of before they were counted
+    costs = texts(table(tmp_path, "table1-pack-small").blocks[-1])
+    assert costs == {
+        "re 0.33": {"Updates": "3,000", "Time (min)": MISSING, "Operations (TFLOP)": MISSING},
+        "rec 0.1": {"Updates": "3,000", "Time (min)": "15", "Operations (TFLOP)": "118"},
+    }
+
+
+def test_a_second_table_1_compares_at_equal_operations(tmp_path):
+    store(tmp_path, "pixels", [measured(0.98)])
+    for label, gflop in (("rec 0.1", 50_000.0), ("re 0.33", 54_000.0), ("rec 0.5", 56_000.0), ("mae", 9_000.0)):
+        store(tmp_path, label, [measured(1.4)], gflop=gflop)
+    tables = [each for each in build_tables(tmp_path, NOW) if "equal operations" in each.title]
+    assert [each.stem for each in tables] == ["table1-52tflop-pack-small"]
+    lines = set(texts(tables[0].blocks[0]))  # with the published ones
+    assert {"rec 0.1", "re 0.33", "Raw pixels (ridge, 21×21)"} <= lines
+    assert texts(tables[0].blocks[0])["rec 0.5"]["Landmarks, probe (px of 96)"] == MISSING and "mae" not in lines
+    for label in ("mae", "rec 0.5"):
+        next((tmp_path / "results" / "rows").glob(f"*/{label}*")).unlink()
+    stems = [each.stem for each in build_tables(tmp_path, NOW)]
+    assert "table1-pack-small" in stems and not any("tflop" in stem for stem in stems)  # it would be the same table
+
+
 def test_table_1_says_what_beats_raw_pixels(tmp_path):
     everybody(tmp_path)
     first = table(tmp_path, "table1-pack-small")
@@ -120,8 +147,9 @@ def test_annotated_landmarks_and_fine_tuning_have_columns_where_they_exist(tmp_p
         [measured(1.2), measured(1.3, split="annotated", n=227), measured(0.5, setting="finetune-head-5000")],
     )
     first = table(tmp_path, "table1-pack-small")
-    assert [block.title for block in first.blocks] == ["Landmarks, frozen encoder", "Fine-tuned encoder"]
-    frozen, tuned = map(texts, first.blocks)
+    titles = ["Landmarks, frozen encoder", "Fine-tuned encoder", "What training took"]
+    assert [block.title for block in first.blocks] == titles
+    frozen, tuned, _ = map(texts, first.blocks)
     assert list(frozen)[-1] == "zeta"
     assert frozen["zeta"]["Landmarks (annotated), probe (px of 96)"] == "1.30 [1.20, 1.40]"
     assert frozen["rec 0.1"]["Landmarks (annotated), probe (px of 96)"] == MISSING
@@ -230,7 +258,7 @@ def completions(home):
 def test_table_3_has_the_papers_methods_beside_ours(tmp_path):
     completions(tmp_path)
     third = table(tmp_path, "table3-pack-small")
-    psnr, ssim = map(texts, third.blocks)
+    psnr, ssim, _ = map(texts, third.blocks)
     assert list(psnr) == [
         "Context encoder (CE), published",
         "Generative face completion (GFC), published",
@@ -301,7 +329,7 @@ def test_files_are_written_and_every_cell_is_followed_to_its_row(tmp_path):
     assert sorted(path.name for path in paths) == [f"table1-pack-small.{end}" for end in ("csv", "md", "tex")]
     text = (tmp_path / "out" / "table1-pack-small.csv").read_text(encoding="utf-8")
     lines = list(csv.DictReader(text.splitlines()))
-    assert len(lines) == 13 * 3
+    assert len(lines) == 13 * 3 + 3 * 3  # and what the three trained ones took
     found = {(line["line"], line["column"]): line for line in lines}
     ours = found["re 0.33", "Landmarks, probe"]
     assert (ours["value"], ours["low"], ours["n"], ours["keys"]) == (
