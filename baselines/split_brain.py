@@ -8,12 +8,12 @@ colorization, as this paper's own training files are not public. Each half is to
 bins of L, or of the 261 bins of ab in gamut at a grid of 10 (313 in the paper; see ``ab_bins``). The soft encoding and
 the rebalancing of classes of the colorization paper serve its pictures, and are left out.
 Changed for small images: the stem is 5×5 with stride 2 instead of 11×11 with stride 4, so that 96 pixels end in the
-12×12 map that the paper's 180 pixels end in; no mirroring and random crops, as no method here has them.
+12×12 map that the paper's 180 pixels end in; images are neither mirrored nor cropped, as for every method here.
 Representation: per half the conv5 map averaged over a 4×4 grid, and fc7 averaged over the image; 256·16 + 4096 numbers
 at full width. (``backbone=mde``: the codes of two MDEs of half the width, which predict at full resolution.)
 
 Command: ``mdebench pretrain split_brain``
-Expected: no measurement of the paper is on faces; on ImageNet its features beat those of a colorization network.
+Expected: the paper has no numbers for faces; a linear classifier on its frozen features gets 35.4 % of ImageNet right.
 """
 
 from dataclasses import dataclass
@@ -54,7 +54,9 @@ class Settings:
         choose(self.objective, OUTPUTS, "objective")
         choose(self.backbone, BACKBONES, "backbone")
         if self.code < 2 or self.code % 2:
-            raise UserError(f"code={self.code}: the two halves share it, so it must be an even number")
+            raise UserError(f"code={self.code}: the two halves share it, so it must be an even number.")
+        if self.pool < 1:
+            raise UserError(f"pool={self.pool}: the grid needs at least 1 cell a side.")
 
 
 class Half(nn.Module):
@@ -157,6 +159,7 @@ class Method(BaseMethod):
 
     def players(self) -> dict[str, Player]:
         """Both halves as one player: nothing passes between them, so that each moves by its own loss alone."""
+        # The authors' decay spares biases; here it reaches the two heads' too, as a player has one set of options.
         options = {"weight_decay": self.settings.weight_decay}
         return {"network": Player(list(self.parameters()), self.settings.lr, options, annealing)}
 

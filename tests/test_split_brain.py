@@ -237,6 +237,7 @@ def test_the_mdes_share_width_and_code():
         ({"objective": "classify"}, "Did you mean 'classification'"),
         ({"backbone": "timm"}, "native, mde"),
         ({"code": 7}, "even"),
+        ({"pool": 0}, "at least 1"),
     ],
 )
 def test_wrong_settings_are_named(values, message):
