@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, conv2d, leaky_relu, relu
 from torch.nn.utils.parametrizations import spectral_norm
 
-from mdebench.baselines._deepfill import TwoStage, hole_of, network_input
+from mdebench.deepfillnets import TwoStage, hole_of, network_input
 from mdebench.errors import UserError
 from mdebench.masks import draw_free_form
 from mdebench.method import Batch, Loss, Player
@@ -76,6 +76,7 @@ class Critic(nn.Module):
         """Judge images in [-1, 1] whose part under ``hole`` (N, 1, H, W) may be made up."""
         x = torch.cat([image, hole], dim=1)
         for layer in self.layers:
+            assert isinstance(layer, nn.Conv2d)
             with torch.autocast(x.device.type, enabled=False):  # singular values in full precision
                 weight = layer.weight
             x = leaky_relu(conv2d(x, weight, layer.bias, stride=2, padding=2), 0.2)
@@ -100,8 +101,6 @@ class Method(BaseMethod):
 
     def __init__(self, settings: Settings, size: int):
         super().__init__(settings, size)
-        if size % 4:
-            raise UserError(f"size={size}: two strides of 2 need a multiple of 4 pixels")
         self.generator: TwoStage | Generator
         if settings.backbone == "mde":
             self.generator = Generator(size, settings.width, settings.code, channels=5, last=nn.Tanh())
@@ -111,6 +110,8 @@ class Method(BaseMethod):
             rate = settings.rate if size >= 64 else 1
             if rate != settings.rate:
                 self.notes.append(f"contextual attention at rate 1, not {settings.rate}: {size} pixels are too few")
+            if size % 4 or rate < 1 or size // 4 % rate:
+                raise UserError(f"rate={rate} at {size} pixels: a quarter of the size has to be a multiple of rate")
             n = max(4, 24 * settings.width // 64)
             self.generator = TwoStage(n, rate)
             self.feature_dim = (4 + 8) * n * CELLS**2

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn.functional import conv2d, elu
 
-from mdebench.baselines._deepfill import Gated, attend, contextual_attention, fuse, hole_of
 from mdebench.baselines.deepfill_v2 import Critic, Method, Settings, hinge_discriminator, hinge_generator
+from mdebench.deepfillnets import Gated, attend, contextual_attention, fuse, hole_of
 from mdebench.errors import UserError
 from mdebench.method import Batch
 
@@ -287,5 +287,6 @@ def test_small_images_are_attended_to_at_rate_1_and_it_is_said():
 def test_mistakes_are_told():
     with pytest.raises(UserError, match=r"backbone 'natve'.*Did you mean 'native'"):
         Settings(backbone="natve")
-    with pytest.raises(UserError, match="multiple of 4"):
-        Method(Settings(), 30)
+    for size, rate in ((30, 1), (64, 3), (64, 0)):
+        with pytest.raises(UserError, match="a quarter of the size has to be a multiple of rate"):
+            method(size, rate=rate)

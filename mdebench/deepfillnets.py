@@ -19,7 +19,6 @@ class Gated(nn.Conv2d):
         super().__init__(channels, 2 * out, kernel, stride, dilation * (kernel // 2), dilation)
         # For a, b ~ N(0, 5) E[ELU(a)²]·E[σ(b)²] ≈ 1: what goes in with variance 1 comes out with it.
         nn.init.normal_(self.weight, std=math.sqrt(5 / (channels * kernel**2)))
-        nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Let each number through as far as its gate is open."""
@@ -144,7 +143,7 @@ def attend(x: Tensor, hole: Tensor, rate: int, scale: float) -> Tensor:
     patches = normalize(unfold(x[..., ::rate, ::rate], 3, padding=1), dim=1, eps=1e-4)
     cosine = patches.transpose(1, 2) @ patches
     cosine = cosine.to(torch.promote_types(cosine.dtype, torch.float32))  # the softmax wants more than bf16 has
-    fused = fuse(cosine.unflatten(2, (height, width)).unflatten(1, (height, width))).flatten(3).flatten(1, 2)
+    fused = fuse(cosine.reshape(-1, height, width, height, width)).flatten(3).flatten(1, 2)
     touched = max_pool2d(max_pool2d(hole, rate), 3, stride=1, padding=1).flatten(1)[..., None] > 0
     # The lowest number rather than -inf: where every patch is touched, a softmax that is wiped out, and not NaN.
     attention = (scale * fused).masked_fill(touched, torch.finfo(fused.dtype).min).softmax(dim=1)
