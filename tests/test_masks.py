@@ -7,7 +7,7 @@ import torch
 from mdebench.data import toyfaces
 from mdebench.data.pack import LANDMARKS
 from mdebench.errors import UserError
-from mdebench.masks import PRESETS, draw, draw_boxes, preset, preset_box, rasterize
+from mdebench.masks import PRESETS, _near, draw, draw_boxes, draw_free_form, preset, preset_box, rasterize
 
 
 def seeded(seed=0):
@@ -126,3 +126,32 @@ def test_a_preset_hides_its_landmarks_in_at_least_99_percent_of_the_faces(name):
     x, y = landmarks[:, [LANDMARKS.index(point) for point in COVERS[name]]].transpose(2, 0, 1)
     inside = (x > x1) & (x <= x2) & (y > y1) & (y <= y2)
     assert inside.all(axis=1).mean() >= 0.99
+
+
+def test_a_stroke_is_all_that_is_within_half_its_width_of_its_line():
+    """Pixel by pixel against the distance to a segment, found by trying many of its points."""
+    start, end, size = np.array([0.2, 0.3]), np.array([0.7, 0.45]), 40
+    near = _near(torch.tensor(start), torch.tensor(end), torch.tensor(0.08), size).numpy()
+    points = start + np.linspace(0, 1, 2001)[:, None] * (end - start)
+    centres = (np.arange(size) + 0.5) / size
+    distance = np.array([[np.hypot(*(points - (x, y)).T).min() for x in centres] for y in centres])
+    clear = np.abs(distance - 0.08) > 1e-4  # not on the rim itself
+    assert (near == (distance <= 0.08))[clear].all() and near.any() and not near.all()
+
+
+def test_free_form_masks_are_a_rectangle_and_strokes():
+    seen = draw_free_form(300, 64, seeded())
+    assert seen.shape == (300, 1, 64, 64) and set(seen.unique().tolist()) == {0, 1}
+    missing = (1 - seen).mean((1, 2, 3))
+    # The rectangle alone covers 1/16 at least, at most 1/4, less what its pixel grid rounds off.
+    assert missing.min() >= 0.9 / 16 and 0.2 < missing.mean() < 0.35 and missing.max() < 0.75
+    assert (missing > 0.27).float().mean() > 0.3  # strokes add to it
+    small, large = draw_free_form(300, 32, seeded()), torch.nn.functional.avg_pool2d(seen, 2).round()
+    assert (small == large).float().mean() > 0.93  # the same masks, whatever the size they are drawn at
+
+
+def test_free_form_is_a_scenario_like_others():
+    seen, boxes = draw("free_form", None, 3, 16, seeded())
+    assert seen.shape == (3, 3, 16, 16) and (seen[:, :1] == seen).all() and boxes.abs().sum() == 0
+    with pytest.raises(UserError, match="no ratio S"):
+        draw("free_form", 0.3, 3, 16, seeded())
