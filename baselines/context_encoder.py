@@ -177,7 +177,10 @@ class Method(BaseMethod):
         self.feature_dim = s.code
         self.inside = slice((size - side) // 2, (size + side) // 2)  # rows, and columns, of the window
         if s.mask == "centre":
-            self.notes.append("mask=centre predicts the centred square only: a hole elsewhere stays the mean colour")
+            self.notes.append(
+                "mask=centre predicts the centred square only: a hole elsewhere stays the mean colour, and one that"
+                f" fills the square hides the {s.overlap} pixels at its rim that are seen in training"
+            )
             if 2 * s.overlap >= side:
                 raise UserError(f"overlap={s.overlap} leaves no hole in a square of {side} pixels: choose less")
         self.generator = (
