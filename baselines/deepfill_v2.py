@@ -39,7 +39,7 @@ CELLS = 4  # per side, of the representation
 
 @dataclass(frozen=True)
 class Settings:
-    """The paper's values (section 4; weights 1 : 1 in section 3.4; optimizer from the authors' code).
+    """The paper's values (L1 and adversarial loss weigh 1 : 1; optimizer from the authors' code).
 
     ``width`` 64 stands for the paper's widths: 24 channels through the gates of the first layer (half of 48), and 64
     in the critic's. ``rate`` of the attention. ``code``, numbers of the representation, is for ``backbone`` mde only.
@@ -62,7 +62,7 @@ class Critic(nn.Module):
     """SN-PatchGAN: image and hole (N, 4, H, W) → scores (N, 4·width, H / 64, W / 64), rounded up.
 
     A score per patch and channel. Six spectrally normalised k5 s2 convolutions, all with leaky ReLU, the last one too
-    (section 3.3 and the authors' answers on their code).
+    (the author's answer on his code, issue 232).
     """
 
     def __init__(self, width: int):
@@ -84,12 +84,12 @@ class Critic(nn.Module):
 
 
 def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """E[max(0, 1 − D(x))] + E[max(0, 1 + D(G(z)))], over images, channels and patches (section 3.3)."""
+    """E[max(0, 1 − D(x))] + E[max(0, 1 + D(G(z)))], over images, channels and patches (section 3)."""
     return relu(1 - real).mean() + relu(1 + fake).mean()
 
 
 def hinge_generator(fake: Tensor) -> Tensor:
-    """−E[D(G(z))] (section 3.3)."""
+    """−E[D(G(z))] (section 3)."""
     return -fake.mean()
 
 
@@ -184,4 +184,4 @@ class Method(BaseMethod):
 
     def complete(self, images: Tensor, seen: Tensor) -> Tensor:
         """The fine stage's image: images (N, 3, H, W) in [0, 1], seen broadcastable → (N, 3, H, W) in [0, 1]."""
-        return (self._outputs(images, seen.expand_as(images))[-1] + 1) / 2
+        return (self._outputs(images, seen.expand_as(images))[-1].float() + 1) / 2

@@ -12,7 +12,7 @@ from torch.nn.functional import elu, fold, interpolate, max_pool2d, normalize, p
 class Gated(nn.Conv2d):
     """Gated convolution, ELU(half)·σ(half): (N, channels, h, w) → (N, out, h / stride, w / stride).
 
-    ``out`` is what comes through the gates; the convolution itself gives twice as many (Yu et al. 2019, section 3.1).
+    ``out`` is what comes through the gates; the convolution itself gives twice as many (Yu et al. 2019, section 3).
     """
 
     def __init__(self, channels: int, out: int, kernel: int = 3, stride: int = 1, dilation: int = 1):
@@ -120,7 +120,7 @@ class TwoStage(nn.Module):
 
 
 def contextual_attention(x: Tensor, hole: Tensor, rate: int = 2, scale: float = 10.0) -> Tensor:
-    """Every part of a map made anew from the seen parts that resemble it (Yu et al. 2018, section 4.1).
+    """Every part of a map made anew from the seen parts that resemble it (Yu et al. 2018, section 4).
 
     Map (N, C, h, w) and hole (N, 1, h, w) of 1 and 0, h and w multiples of ``rate`` → (N, C, h, w). What is pasted are
     the blocks of ``rate``² places with a rim of one; where they overlap their mean is taken. An image of which no
