@@ -5,7 +5,7 @@ touches all alike; what counts are the ratios.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -14,12 +14,14 @@ from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
 from mdebench import catalog
+from mdebench.errors import UserError
 from mdebench.method import Batch, Method
 from mdebench.runs import Recipe
 from mdebench.settings import SCALES, choose
 from mdebench.train import Trainer, build_method, default_device, default_precision, optimizer_of, step_seed
 
 WARM_UP = 3
+RUN = 10**6  # updates of the run that the timed ones are the last of
 _PEAK_SIZE = {"cpu": 2048, "cuda": 8192}  # side of the square matrices whose product gives the peak
 
 
@@ -62,19 +64,34 @@ class _Plain:
             self.optimizers[name].step()
 
 
-def measure_step(scale: str, rounds: int) -> StepBench:
-    """Time ``rounds`` alternations of one update of rec (after three to warm up) at a scale, on random images."""
+def measure_step(
+    method: str,
+    scale: str,
+    rounds: int,
+    overrides: Mapping[str, str],
+    size: int | None = None,
+    count: int | None = None,
+) -> StepBench:
+    """Time ``rounds`` alternations of one update of a method (after three to warm up), on random images.
+
+    At a scale, with its size and batch of ``count`` images unless others are given. The updates are those of the end of
+    a run, where in a game of several phases all players move.
+    """
     values, device = choose(scale, SCALES, "scale"), default_device()
-    precision = default_precision(device)
-    settings = asdict(
-        catalog.method("rec").settings(values, {"perceptual": "random:0"} if "vgg" in values.losses else {})
-    )
-    recipe = Recipe("rec", "rec", settings, scale, values.size, "", "", 0, 10**9, values.batch, precision, {})
-    plain = _Plain(build_method("rec", settings, values.size, 0), device)
-    ours = Trainer(build_method("rec", settings, values.size, 0), recipe, device)
+    size, count, precision = size or values.size, count or values.batch, default_precision(device)
+    entry = catalog.method(method)
+    own = entry.load().Settings.__dataclass_fields__
+    # Its published weights are not always here, and cost nothing different.
+    vgg = {"perceptual": "random:0"} if "perceptual" in own and "vgg" in values.losses else {}
+    settings = asdict(entry.settings(values, {**vgg, **overrides}))
+    recipe = Recipe(entry.name, entry.name, settings, scale, size, "", "", 0, RUN, count, precision, {})
+    plain = _Plain(build_method(entry.name, settings, size, 0), device)
+    ours = Trainer(build_method(entry.name, settings, size, 0), recipe, device)
+    if not ours.players:
+        raise UserError(f"{entry.name} has nothing to train, so there is no update to time")
     rows = []
-    for step in range(WARM_UP + rounds):
-        batch = _random_batch(values.batch, values.size, step, device)
+    for step in range(RUN - WARM_UP - rounds, RUN):
+        batch = _random_batch(count, size, step, device)
         fast = replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
         rows.append((_seconds(plain.update, batch), _seconds(ours.update, fast), _peak(device)))
     plain_s, ours_s, peak = np.array(rows[WARM_UP:]).T
@@ -95,7 +112,7 @@ def measure_step(scale: str, rounds: int) -> StepBench:
 def _random_batch(count: int, size: int, step: int, device: torch.device) -> Batch:
     generator = torch.Generator().manual_seed(step_seed(0, step))
     images = torch.rand((count, 3, size, size), generator=generator).to(device)
-    return Batch(images, torch.arange(count), step, 0, 0, generator, 10**9)
+    return Batch(images, torch.arange(count), step, 0, 0, generator, RUN)
 
 
 def _wait(device: torch.device) -> None:
@@ -126,11 +143,21 @@ def _peak(device: torch.device) -> float:
     return max(rates)
 
 
-def bench_step(scale: str, rounds: int, console: Console) -> None:
+def bench_step(
+    method: str,
+    scale: str,
+    rounds: int,
+    overrides: Mapping[str, str],
+    size: int | None,
+    count: int | None,
+    console: Console,
+) -> None:
     """Measure and say: plain, ours, ratio, operations, and the share of the machine's measured peak."""
-    b = measure_step(scale, rounds)
+    b = measure_step(method, scale, rounds, overrides, size, count)
     machine = f"{torch.get_num_threads()} threads, torch {torch.__version__}"
-    console.print(f"rec at scale {scale}, {rounds} rounds in alternation, {machine}")
+    size, count = size or SCALES[scale].size, count or SCALES[scale].batch
+    what = f"{method} at scale {scale}, {size}×{size} pixels, batch {count}"
+    console.print(f"{what}, {rounds} rounds in alternation, {machine}")
     console.print(f"plain (fp32, contiguous)          {b.plain_ms:8.1f} ms per update")
     console.print(f"ours  ({b.precision}, channels last)        {b.ours_ms:8.1f} ms per update")
     console.print(

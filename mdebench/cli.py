@@ -368,10 +368,16 @@ def bench() -> None:
 
 
 @bench.command("step")
+@click.argument("method", default="rec")
 @click.option("--scale", default="small", show_default=True)
+@click.option("--size", type=click.IntRange(min=8), default=None, help="Pixels a side instead of the scale's.")
+@click.option("--batch", type=click.IntRange(min=1), default=None, help="Images an update instead of the scale's.")
+@set_option
 @click.option("--rounds", type=click.IntRange(min=3), default=15, show_default=True, help="Alternations measured.")
-def bench_step(scale: str, rounds: int) -> None:
-    """One update of rec against the same networks and losses written plainly, and against the machine's peak."""
+def bench_step(
+    method: str, scale: str, size: int | None, batch: int | None, sets: tuple[str, ...], rounds: int
+) -> None:
+    """One update of METHOD against the same networks and losses written plainly, and against the machine's peak."""
     from mdebench.bench import bench_step
 
-    bench_step(scale, rounds, new_console())
+    bench_step(method, scale, rounds, parse_overrides(sets), size, batch, new_console())
