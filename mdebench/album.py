@@ -5,6 +5,7 @@ Where they do not fit they are stored in less quality, then smaller, then some a
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from mdebench.errors import UserError
 
 LADDER = ((88, 1), (70, 1), (50, 1), (50, 2), (50, 4))  # (quality, size divided by), tried one after the other
+LONGEST = 16_383  # pixels a side that WebP can have
 URI = "data:image/webp;base64,"
 
 
@@ -60,6 +62,8 @@ def fit(originals: Sequence[Original], budget: int, what: str) -> tuple[list[Pic
     told = []
     if (quality, shrink) != LADDER[0]:
         told.append(f"stored at quality {quality}" + (f" and at 1/{shrink} of their size" if shrink > 1 else ""))
+    if long := sum(max(picture.width, picture.height) > LONGEST for picture in pictures):
+        told.append(f"made smaller where longer than {LONGEST:,} pixels ({long} of {len(pictures)})")
     if kept < len(pictures):
         told.append(f"{len(pictures) - kept} of {len(pictures)} left out")
     return pictures[:kept], f"To keep this page small, {what} are {'; '.join(told)}." if told else ""
@@ -84,6 +88,7 @@ def _encode(original: Original, quality: int, shrink: int) -> Picture:
     except (OSError, UnidentifiedImageError) as error:
         raise UserError(f"{original.image} is damaged ({error}); delete it, and measure or train again") from error
     width, height = image.size
+    shrink = max(shrink, math.ceil(max(width, height) / LONGEST))
     if shrink > 1:
         image = image.resize((max(1, width // shrink), max(1, height // shrink)), Image.Resampling.LANCZOS)
     image.save(data, "WEBP", quality=quality, method=2, lossless=original.drawn)  # slower methods save a tenth

@@ -21,6 +21,8 @@ from mdebench.pictures import BACKGROUND, GAP, INK, Colour, enlarge
 STAMP = "Data"  # the text of a PNG that says from what it was drawn
 LIMIT = 400_000  # bytes of a file
 TARGET = 1_080  # pixels of width aimed at
+MOST_PIXELS = 2_400_000  # of all tiles together: where there are many strips they are not enlarged as much
+SMALLEST = 14  # pixels of the text
 IMAGES = 8  # shown where they fit
 FAINT: Colour = (90, 90, 90)
 CHANNELS: tuple[Colour, ...] = ((230, 30, 30), (0, 175, 60), (50, 90, 255))
@@ -96,8 +98,10 @@ def render(grid: Grid, groups: Mapping[str, Sequence[Strip]]) -> Image.Image:
     columns = max(len(strip.tiles) for strip in strips)
     side = next(tile.image.shape[0] for tile in strips[0].tiles if tile)
     zoom = max(1, round(TARGET / columns / (side + GAP)))
+    while zoom > 1 and len(strips) * columns * (side * zoom + GAP) ** 2 > MOST_PIXELS:
+        zoom -= 1
     cell = side * zoom
-    text = font((columns * (cell + GAP)) // 40)
+    text = font(max(SMALLEST, columns * (cell + GAP) // 40))
     line = round(text.size * 1.3)
     left = max((round(text.getlength(strip.label)) for strip in strips), default=0) + 2 * GAP
     width = left + columns * (cell + GAP)

@@ -366,6 +366,19 @@ def test_a_file_too_large_shows_fewer_images(monkeypatch, rng):
     assert len(data) <= mosaics.LIMIT and 1 <= len(groups[""][0].tiles) < 8
 
 
+def test_many_strips_make_no_tower(rng):
+    """Ten variants with three strips each: fewer images must not mean larger ones."""
+    noise = rng.integers(0, 256, (30, 8, 64, 64, 3), np.uint8)
+
+    def build(n):
+        return {"": [Strip("", [Tile(image) for image in row[:n]], "", "", 0, "") for row in noise]}
+
+    grid = Grid("figure5", "figure5-x", "x", "Title", "caption", "alt", (), (), build)
+    for n in (8, 3, 1):
+        picture = mosaics.render(grid, build(n))
+        assert picture.width * picture.height < 1.2 * mosaics.MOST_PIXELS + 20_000 * n, n
+
+
 def test_learning_curves_are_the_log(tmp_path):
     folder = add_run(tmp_path)
     add_log(folder)

@@ -162,6 +162,14 @@ def test_the_reading_stands_before_its_table(tmp_path):
     assert "better than the table's reference, by their intervals" in text
 
 
+def test_a_tower_is_made_as_small_as_webp_needs_and_that_is_said():
+    tower = Original(Image.new("RGB", (3, 40_000), "white"), "a tower", "white", drawn=True)
+    pictures, note = fit([tower], 10**6, "grids")
+    stored = Image.open(io.BytesIO(base64.b64decode(pictures[0].source.partition(",")[2])))
+    assert stored.size == (1, 13_333) and (pictures[0].width, pictures[0].height) == (3, 40_000)
+    assert "made smaller where longer than 16,383 pixels (1 of 1)" in note
+
+
 def test_pictures_that_do_not_fit_are_reduced_then_left_out_aloud(rng):
     noise = [Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)) for _ in range(4)]
     originals = [Original(image, f"picture {i}", "noise") for i, image in enumerate(noise)]
