@@ -60,6 +60,23 @@ def test_the_encoder_is_given_a_quarter_of_the_tokens_and_no_masked_pixel():
     assert (gradient[~seen] == 0).all() and (gradient[seen] != 0).float().mean() > 0.99
 
 
+def test_codes_and_mask_tokens_stand_in_their_own_places():
+    """Token by token: visible ones are encoded together, and each stands in the decoder where it was in the image."""
+    m, b = method().double(), batch(dtype=torch.float64)
+    visible = m.draw_visible(b)
+    network = m.network
+    with torch.no_grad():
+        for i in range(3):
+            places = [place for place in range(64) if visible[i, place]]
+            tokens = network.vit.patch_embed(2 * b.images[i : i + 1] - 1) + network.vit.pos_embed
+            codes = network.vit.norm(network.vit.blocks(torch.stack([tokens[0, place] for place in places])[None]))
+            given = dict(zip(places, network.decoder.patch_embed(codes[0])))
+            row = torch.stack([given.get(place, network.mask_token) for place in range(64)])
+            row = network.decoder.blocks(row[None] + network.decoder.pos_embed)
+            expected = network.head(network.decoder.norm(row))
+            torch.testing.assert_close(network(b.images, visible)[i : i + 1], expected, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("norm_pixels", [False, True])
 def test_the_loss_is_the_mean_squared_error_in_masked_patches(norm_pixels):
     m = method(norm_pixels=norm_pixels).double()
