@@ -120,7 +120,15 @@ def gone(pids: list[int]) -> bool:
 def test_no_worker_outlives_the_command_and_the_next_one_goes_on(faces, tmp_path, how, code):
     (tmp_path / "packs").symlink_to(faces / "packs")
     command = [*COMMAND, "--set", "updates=100000", "--home", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ONE_THREAD)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=ONE_THREAD,
+        # A shell starts what it puts into the background deaf to Ctrl-C, and so would be what the tests start there.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     log = tmp_path / "runs" / "toyfaces16-rec-S0.1-tiny-code=4-updates=100000-width=2-seed0" / "log.jsonl"
     for _ in range(600):
         if log.exists():  # a worker is training
@@ -128,7 +136,7 @@ def test_no_worker_outlives_the_command_and_the_next_one_goes_on(faces, tmp_path
         time.sleep(0.1)
     workers = children(process.pid)
     process.send_signal(how)
-    said = process.communicate()[0]
+    said = process.communicate(timeout=60)[0]
     assert process.returncode == code, said
     assert len(workers) >= 2 and gone(workers)
     if how == signal.SIGINT:
