@@ -34,8 +34,7 @@ def test_at_width_64_it_is_vit_b_with_the_papers_decoder():
     def block(d):  # two norms, queries keys and values, projection, two layers of the MLP
         return 2 * 2 * d + (d * 3 * d + 3 * d) + (d * d + d) + (d * 4 * d + 4 * d) + (4 * d * d + d)
 
-    with torch.device("meta"):
-        network = Method(Settings(), 64).network
+    network = Method(Settings(), 64).network
     encoder = (3 * 8 * 8 * 768 + 768) + 12 * block(768) + 2 * 768
     assert count(network.vit) == encoder == 85_204_224
     # With patches of 16 pixels, a class token and 197 learned positions this is the known 85.8 M.
