@@ -30,7 +30,7 @@ from mdebench.errors import UserError
 from mdebench.masks import rasterize
 from mdebench.method import Batch, Loss, Player
 from mdebench.method import Method as BaseMethod
-from mdebench.nets import Generator, stages_for
+from mdebench.nets import Generator, stage_maps, stages_for
 from mdebench.settings import choose
 
 OBJECTIVES = {"joint": ("l2", "adv"), "l2": ("l2",), "adv": ("adv",)}
@@ -101,10 +101,7 @@ class Encoder(nn.Module):
 
     def maps(self, x: Tensor) -> dict[str, Tensor]:
         """The map after each stage: "stage1", "stage2", … → (N, channels of the stage, size / 2, 4, …)."""
-        found = {}
-        for number, stage in enumerate(self.stages, start=1):
-            x = found[f"stage{number}"] = stage(x)
-        return found
+        return stage_maps(self.stages, x)
 
 
 def decoder(side: int, width: int, code: int) -> nn.Sequential:

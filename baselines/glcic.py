@@ -30,7 +30,7 @@ from mdebench.errors import UserError
 from mdebench.masks import rasterize
 from mdebench.method import Batch, Loss, Player
 from mdebench.method import Method as BaseMethod
-from mdebench.nets import Generator
+from mdebench.nets import Generator, stage_maps
 from mdebench.settings import choose
 
 HOLE_SIDES = (3 / 8, 1 / 2)  # of the image's: 96 to 128 of 256 pixels
@@ -90,11 +90,7 @@ class Encoder(nn.Module):
 
     def maps(self, x: Tensor) -> dict[str, Tensor]:
         """The maps at half the size ("stage1"), at a quarter ("stage2"), after the dilated convolutions ("stage3")."""
-        found = {}
-        for number, stage in enumerate(self.stages, start=1):
-            x = stage(x)
-            found[f"stage{number}"] = x
-        return found
+        return stage_maps(self.stages, x)
 
 
 class CompletionNetwork(nn.Module):

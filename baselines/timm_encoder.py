@@ -11,6 +11,7 @@ Expected: with ImageNet's weights well ahead of random ones on attributes.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -44,7 +45,8 @@ class Method(BaseMethod):
         self.classifier = self._load(settings)
         self.classifier.side = settings.side or self.classifier.side
         self.classifier.headless = True
-        self.feature_dim = int(self.classifier.network.num_features)  # type: ignore[arg-type]  # timm's networks say it
+        network: Any = self.classifier.network  # one of timm's
+        self.feature_dim = int(network.num_features)
 
     def _load(self, settings: Settings) -> Classifier:
         if settings.weights == RANDOM:

@@ -6,7 +6,7 @@ the image to a 3×3 or 4×4 map (96 → five, 64 → four), so that the flattene
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -69,11 +69,15 @@ class Trunk(nn.Module):
 
     def maps(self, x: Tensor) -> dict[str, Tensor]:
         """The map after each stage: "stage1", "stage2", … → (N, channels of the stage, size / 2, 4, …)."""
-        found = {}
-        for number, stage in enumerate(self.stages, start=1):
-            x = stage(x)
-            found[f"stage{number}"] = x
-        return found
+        return stage_maps(self.stages, x)
+
+
+def stage_maps(stages: Iterable[nn.Module], x: Tensor) -> dict[str, Tensor]:
+    """What comes out of each of several stages in a row: "stage1", "stage2", …, as `method.Stages` wants it."""
+    found = {}
+    for number, stage in enumerate(stages, start=1):
+        x = found[f"stage{number}"] = stage(x)
+    return found
 
 
 class Encoder(nn.Module):

@@ -26,7 +26,7 @@ def timm_maps(name: str, channels: int, last_stride: int) -> tuple[nn.Module, li
     check_name(name)
     try:
         whole: Any = timm.create_model(name, features_only=True, in_chans=channels)
-    except (RuntimeError, AttributeError, NotImplementedError) as error:
+    except (RuntimeError, AttributeError, NotImplementedError) as error:  # timm says it in these three ways
         raise UserError(f"timm's {name} does not show its maps, so it cannot be an encoder here ({error})") from error
     strides, widths = whole.feature_info.reduction(), whole.feature_info.channels()
     if last_stride not in strides or len(set(strides)) < len(strides):
