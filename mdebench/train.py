@@ -9,7 +9,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from inspect import signature
@@ -205,17 +205,18 @@ def pretrain(
             console.print(f"resuming {recipe.name} at update {trainer.step} of {recipe.updates}")
         run.update(**_record(recipe, method, pack, device), status="running", step=trainer.step)
         run.cut_log(trainer.step)
-        try:
-            _loop(trainer, run, pack, console, save_seconds)
-        except (UserError, Interrupted) as stop:
-            with suppress(UserError):  # on a full disk; the sentence below says so
-                run.update(status="interrupted" if isinstance(stop, Interrupted) else "failed", stopped_by=str(stop))
-            if isinstance(stop, UserError):
-                kept = (
-                    f"the last good state is in {run.state_path}" if run.state_path.is_file() else "no state was saved"
-                )
-                raise UserError(f"{recipe.name} stopped: {stop}; {kept}") from stop
-            raise
+        with _polite_stop() as signals:  # a second signal must not end us between the state and the word about it
+            try:
+                _loop(trainer, run, pack, console, save_seconds, signals)
+            except (UserError, Interrupted) as stop:
+                status = "interrupted" if isinstance(stop, Interrupted) else "failed"
+                with suppress(UserError):  # on a full disk; the sentence below says so
+                    run.update(status=status, stopped_by=str(stop))
+                if isinstance(stop, UserError):
+                    saved = run.state_path.is_file()
+                    kept = f"the last good state is in {run.state_path}" if saved else "no state was saved"
+                    raise UserError(f"{recipe.name} stopped: {stop}; {kept}") from stop
+                raise
         run.info.pop("stopped_by", None)
         run.update(status="finished", step=run.info["updates"], weights_hash=weights_hash(method))
         console.print(f"[green]done[/] {recipe.name} in {run.folder}")
@@ -251,7 +252,9 @@ def _record(recipe: Recipe, method: Method, pack: Pack, device: torch.device) ->
     }
 
 
-def _loop(trainer: Trainer, run: Run, pack: Pack, console: Console, save_seconds: float) -> None:
+def _loop(
+    trainer: Trainer, run: Run, pack: Pack, console: Console, save_seconds: float, signals: Sequence[str]
+) -> None:
     recipe, device = trainer.recipe, trainer.device
     train = pack.indices("train")
     if trainer.players and len(train) < recipe.batch:
@@ -272,7 +275,7 @@ def _loop(trainer: Trainer, run: Run, pack: Pack, console: Console, save_seconds
         saved = time.monotonic()
         cost = saved - begin
 
-    with _polite_stop() as stop, _progress(console, recipe, trainer.step, updates) as show:
+    with _progress(console, recipe, trainer.step, updates) as show:
         while trainer.step < updates:
             batch = batch_at(pack, train, recipe, trainer.step, device)
             parts, operations = counts.update(trainer, batch)
@@ -285,10 +288,10 @@ def _loop(trainer: Trainer, run: Run, pack: Pack, console: Console, save_seconds
                 show(trainer.step, means, speed)
             if trainer.step in sheet_steps and isinstance(trainer.method, Completes):
                 _sample_sheet(trainer, trainer.method, run, pack)
-            if time.monotonic() - saved >= (max(save_seconds, 50 * cost) if save_seconds else 0) or stop:
+            if time.monotonic() - saved >= (max(save_seconds, 50 * cost) if save_seconds else 0) or signals:
                 save()
-            if stop:
-                raise Interrupted(f"{stop[0]} at update {trainer.step} of {updates}")
+            if signals:
+                raise Interrupted(f"{signals[0]} at update {trainer.step} of {updates}")
         save()
 
 

@@ -130,6 +130,27 @@ def test_ctrl_c_saves_and_resumes(home, pack, console, monkeypatch):
     assert "resuming" in console.file.getvalue()
 
 
+def test_a_second_signal_does_not_come_between_the_state_and_the_word_about_it(home, pack, console, monkeypatch):
+    original_update, original_loss, seen = Run.update, Method.loss, []
+
+    def update(self, **info):
+        if info.get("status") == "interrupted":
+            os.kill(os.getpid(), signal.SIGINT)  # an executor that takes down its workers sends one more
+            seen.append(info["status"])
+        original_update(self, **info)
+
+    def loss(self, player, batch):
+        os.kill(os.getpid(), signal.SIGINT)
+        return original_loss(self, player, batch)
+
+    monkeypatch.setattr(Run, "update", update)
+    monkeypatch.setattr(Method, "loss", loss)
+    with pytest.raises(Interrupted, match="SIGINT at update 1 of 30"):
+        train(home, pack, console)
+    (run,) = suite.list_runs(home)
+    assert seen and run.info["status"] == "interrupted" and run.load_state()["step"] == 1
+
+
 def test_a_second_process_is_refused(home, pack, console):
     recipe = recipe_of(pack)
     run = Run(home / "runs" / recipe.name)
