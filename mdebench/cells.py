@@ -23,6 +23,7 @@ COSTS: dict[str, tuple[str, float]] = {
     "cost/tflop": ("gflop", 1000),
 }
 UNJUDGED = ("cost/", "blind_error", "inception_score/originals")  # of the images, not of the method
+BY_JUDGE = ("inception_score", "fid", "kid", "judge_agreement")  # mean nothing beside another judge's
 THREE_DIGITS = ("ssim", "kid", "lpips", "seek_error", "blind_error")
 
 
@@ -31,7 +32,7 @@ class Column:
     """Which rows a column shows, or, when `published`, which of a paper's numbers.
 
     `against` and `beside` are the setting and the protocol in which the reference line is read where they are not
-    this column's own.
+    this column's own; `judge` is who judged, where several did.
     """
 
     title: str
@@ -43,6 +44,7 @@ class Column:
     published: bool = False
     against: str = ""
     beside: str = ""
+    judge: str = ""
 
     @property
     def header(self) -> str:

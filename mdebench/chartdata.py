@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from mdebench.cells import Cell, Column, Line, cell_from_rows, words
-from mdebench.lines import NAMES, TRIVIAL, lines_of, newest_per_seed, with_lines
+from mdebench.lines import NAMES, TRIVIAL, judges, lines_of, newest_per_seed, short, with_lines
 from mdebench.protocoltables import setting_order, spoken
 from mdebench.results import read_rows, stale, superseded
 from mdebench.views import PROBE
@@ -35,7 +35,7 @@ TITLES = {  # metric → what its axis says
 class Panel:
     """One axis: `cells` and `published` by (line, setting), `references` (name → value) drawn as lines across.
 
-    `origins` are marked beside their cells: where the line stood before.
+    `origins` are marked beside their cells: where the line stood before. `judge` is who judged, where several did.
     """
 
     metric: str
@@ -43,13 +43,14 @@ class Panel:
     published: Mapping[tuple[str, str], Cell] = field(default_factory=dict)
     references: Mapping[str, float] = field(default_factory=dict)
     origins: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    judge: str = ""
 
     @property
     def title(self) -> str:
         """What the axis shows, with its unit and which way is better."""
         name, unit = TITLES.get(self.metric, (self.metric, ""))
         better = f"{'higher' if self.higher_is_better else 'lower'} is better" if self.metric in TITLES else ""
-        note = ", ".join(part for part in (unit, better) if part)
+        note = ", ".join(part for part in (unit, better, self.judge and short(self.judge)) if part)
         return f"{name} ({note})" if note else name
 
     @property
@@ -173,8 +174,10 @@ def panel(rows: pd.DataFrame, metric: str, **more: Any) -> Panel:
 
 
 def panels_of(rows: pd.DataFrame, *metrics: str) -> list[Panel]:
-    """A panel for each of the metrics that there are rows of."""
-    return [panel(rows, metric) for metric in metrics if (rows["metric"] == metric).any()]
+    """A panel for each of the metrics that there are rows of, and for each judge of what a judge says."""
+    found = ((metric, judge) for metric in metrics for judge in judges(rows, metric))
+    by = {place: rows[rows["judge"] == place[1]] if place[1] else rows for place in found}
+    return [panel(own, metric, judge=judge) for (metric, judge), own in by.items() if (own["metric"] == metric).any()]
 
 
 def _caption(rows: pd.DataFrame, versions: Mapping[str, int]) -> str:

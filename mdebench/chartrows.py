@@ -48,18 +48,29 @@ def matrix_bars(part: Part) -> Chart | None:
     chart = matrix(part, "figure8-bars")
     if chart is None:
         return None
-    originals = part.of("completion", "inception_score/originals")["value"]
-    marks = {"originals": float(originals.mean())} if len(originals) else {}
-    panels = (replace(p, references=marks) if p.metric.startswith("inception") else p for p in chart.panels)
+    originals = part.of("completion", "inception_score/originals")
+    panels = (
+        replace(p, references=_mark("originals", originals, p)) if p.metric.startswith("inception") else p
+        for p in chart.panels
+    )
     return replace(chart, panels=tuple(panels))
 
 
+def _mark(name: str, rows: pd.DataFrame, panel: Panel) -> dict[str, float]:
+    """The mean of these rows, of those by the panel's judge, as a reference line."""
+    values = rows.loc[(rows["judge"] == panel.judge) | (panel.judge == ""), "value"]
+    return {name: float(values.mean())} if len(values) else {}
+
+
 def losses(part: Part) -> Chart | None:
-    """Figure 9: Inception score and pSNR of one variant trained with different loss sets, at every S of its kind."""
+    """Figure 9: Inception score and pSNR of one variant trained with different loss sets, at every S of its kind.
+
+    Of runs that a judge saw with one loss set alone, nothing is shown: they have nothing to stand beside.
+    """
     rows = part.of("completion", "inception_score/raw", "psnr/raw/image")
     own = [setting.split(" ")[0] == method for setting, method in zip(rows["setting"], rows["method"])]
     rows = rows.loc[own]
-    rows = rows[rows.groupby("label")["losses"].transform("nunique") > 1]
+    rows = rows[rows.groupby(["label", "judge"])["losses"].transform("nunique") > 1]
     if rows.empty:
         return None
     alone = rows.groupby(["label", "losses"])["line"].transform("nunique") == 1
@@ -141,8 +152,7 @@ def resampling(part: Part) -> Chart | None:
     panels: list[Panel] = []
     for found in panels_of(rows, *metrics):
         start = {} if found.metric.startswith("psnr") else _originals(found)
-        chance = part.of("resampling", f"{found.metric}/chance")["value"]
-        marks = {"chance": float(chance.mean())} if len(chance) else {}
+        marks = _mark("chance", part.of("resampling", f"{found.metric}/chance"), found)
         panels.append(replace(found, cells=start | dict(found.cells), references=marks))
     if not panels:
         return None

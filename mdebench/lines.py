@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from mdebench.cells import Line
+from mdebench.cells import BY_JUDGE, Line
 
 TRIVIAL = ("constant", "pixels", "mean_colour", "biharmonic", "random")
 ORDER = (
@@ -58,16 +58,31 @@ def _facts(variant: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def newest_per_seed(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """One row per line, seed and measurement: the newest; and a sentence about each run that another one replaces."""
-    what = ["line", "seed", "protocol", "setting", "split", "metric"]
-    ordered = rows.sort_values("time", kind="stable")
+    """One row per line, seed and measurement: the newest; and a sentence about each run that another one replaces.
+
+    A score by another judge is another measurement; see `judges`.
+    """
+    what = ["line", "seed", "protocol", "setting", "split", "metric", "by"]
+    by = rows["judge"].where(rows["metric"].str.startswith(BY_JUDGE), "")
+    ordered = rows.assign(by=by).sort_values("time", kind="stable")
     last = ordered.drop_duplicates(what, keep="last")
     dropped = ordered.drop(last.index)
     shown = dropped[["run", *what]].merge(last[["run", *what]], on=what, suffixes=("", "_shown"))
-    pairs = sorted(set(zip(shown["run"], shown["run_shown"])))
-    return last.sort_index(), [
+    pairs = sorted({(run, newer) for run, newer in zip(shown["run"], shown["run_shown"]) if run != newer})
+    return last.drop(columns="by").sort_index(), [
         f"Runs {run} and {newer} agree in settings and seed: {newer}, measured last, is shown." for run, newer in pairs
     ]
+
+
+def judges(rows: pd.DataFrame, metric: str) -> list[str]:
+    """Who judged, where several did: what one says does not compare with what another says. Else one nobody, ""."""
+    found = sorted(set(rows.loc[rows["metric"] == metric, "judge"])) if metric.startswith(BY_JUDGE) else []
+    return found if len(found) > 1 else [""]
+
+
+def short(judge: str) -> str:
+    """A judge in two words: the hash of its weights, which its name ends with."""
+    return f"judge {judge.rpartition(' ')[2]}"
 
 
 def lines_of(rows: pd.DataFrame, published: Iterable[tuple[str, str]] = ()) -> list[Line]:

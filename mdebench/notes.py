@@ -193,7 +193,7 @@ def _warnings(rows: pd.DataFrame, old: pd.DataFrame, versions: Mapping[str, int]
             "unit is shown, never an average."
         )
     if rows.loc[rows["judge"] != "", "judge"].nunique() > 1:
-        notes.append("Different judges: scores, distances and agreements by one do not compare with another's.")
+        notes.append("Different judges: what one says does not compare with what another says, and stands apart.")
     if rows["pack_hash"].nunique() > 1:
         packs = rows.groupby("pack_hash")["line"].agg(lambda names: words(sorted(set(names))))
         held = "; ".join(f"{str(pack)[:8]}: {names}" for pack, names in packs.items())

@@ -4,13 +4,13 @@ What an experiment shows is a `Layout`, nothing else; all of them are filled in 
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import pandas as pd
 
 from mdebench.cells import Column, Table
-from mdebench.lines import lines_of
+from mdebench.lines import judges, lines_of, short
 from mdebench.notes import Reference
 from mdebench.variants import VARIANTS
 from mdebench.views import BIHARMONIC, MEAN_COLOUR, PIXELS, PROBE, RANDOM, View
@@ -151,16 +151,19 @@ def _build(view: View, layout: Layout) -> Table | None:
         rows = _rows(view, metric, layout)
         if rows.empty:
             continue
-        columns = _columns(rows, metric)
-        blocks.append(view.block(metric.title, columns, lines_of(rows), layout.reference))
-        used.append(rows)
-        if metric.told:
-            own = [column for column in columns if column.protocol == metric.protocol]
-            said = view.reading(blocks[-1], own, layout.references)
-            say += [f"{metric.title}, {sentence}" for sentence in said]
+        for judge in judges(rows, metric.name):
+            here = rows[rows["judge"] == judge] if judge else rows
+            title = f"{metric.title} ({short(judge)})" if judge else metric.title
+            columns = [replace(column, judge=judge) for column in _columns(here, metric)]
+            blocks.append(view.block(title, columns, lines_of(here), layout.reference))
+            used.append(here)
+            if metric.told:
+                own = [column for column in columns if column.protocol == metric.protocol]
+                said = view.reading(blocks[-1], own, layout.references)
+                say += [f"{title}, {sentence}" for sentence in said]
     if not used:
         return None
-    rows = pd.concat(used).drop_duplicates(subset=["line", "seed", "protocol", "setting", "split", "metric"])
+    rows = pd.concat(used).drop_duplicates(subset=["line", "seed", "protocol", "setting", "split", "metric", "judge"])
     return view.table(layout.name, layout.title, rows, blocks, say, layout.reference)
 
 

@@ -207,12 +207,14 @@ def superseded(rows: pd.DataFrame) -> pd.Series:
     """True for each row that a newer unit of the same run, data set, protocol and setting replaces.
 
     Such units differ in their key: the run was trained again (other weights), the pack or the evaluator changed. The
-    newest wins; the older are never averaged with it.
+    newest wins; the older are never averaged with it. The same weights seen by another judge are not replaced.
     """
     if rows.empty:
         return pd.Series(False, index=rows.index, dtype=bool)
-    newest = rows.sort_values("time", kind="stable").groupby(["protocol", "run", "dataset", "setting"])["key"]
-    return rows["key"] != newest.transform("last").reindex(rows.index)
+    ordered, unit = rows.sort_values("time", kind="stable"), ["protocol", "run", "dataset", "setting"]
+    newest = ordered.groupby([*unit, "judge"])["key"].transform("last").reindex(rows.index)
+    weights = ordered.groupby(unit)["weights_hash"].transform("last").reindex(rows.index)
+    return (rows["key"] != newest) | (rows["weights_hash"] != weights)
 
 
 def provenance() -> dict[str, Any]:

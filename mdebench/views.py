@@ -128,6 +128,7 @@ class View:
         if column.metric in COSTS:
             return cost_cell(self.runs[line.name], column.metric)
         rows = self.index.get((line.name, column.protocol, column.setting, column.metric, column.split))
+        rows = [row for row in rows or () if column.judge in ("", row["judge"])]
         return cell_from_rows(rows, column.digits) if rows else Cell()
 
     def _compared(self, cell: Cell, base: Line, column: Column) -> Cell:

@@ -261,6 +261,26 @@ def test_loss_sets_are_for_figure_9_and_the_others_say_what_they_leave_out(full)
     assert "rec 0.1 (losses=compl)" in eight.caption
 
 
+def test_what_two_judges_say_has_two_panels(tmp_path):
+    """Figure 9 compares loss sets under one judge: seed 0, seen with one loss set alone, is left out of it."""
+
+    def add(losses, seed, judge, value):
+        found = [measured(value, "inception_score/raw", "rec 0.1"), measured(10 * value, "psnr/raw/image", "rec 0.1")]
+        facts = {"protocol": "completion", "losses": losses, "seed": seed, "judge": judge, "run": f"{losses}-{seed}"}
+        store(tmp_path, "rec 0.1", found, settings={"losses": losses}, key=f"{losses}-{seed}", **facts)
+
+    one, other = (f"{JUDGE}, weights {digest}" for digest in ("a1b2c3d4", "0badcafe"))
+    add("compl+adv", 0, one, 1.0)
+    add("compl", 1, other, 2.0)
+    add("compl+adv", 1, other, 3.0)
+    panels = chart_of(tmp_path, "figure8").panels
+    assert [panel.metric for panel in panels] == ["psnr/raw/image", *["inception_score/raw"] * 2]
+    assert [panel.title[-15:] for panel in panels[1:]] == ["judge 0badcafe)", "judge a1b2c3d4)"]
+    score, psnr = chart_of(tmp_path, "figure9").panels
+    assert {name: cell.value for (name, _), cell in score.cells.items()} == {"compl": 2.0, "compl+adv": 3.0}
+    assert {name: cell.value for (name, _), cell in psnr.cells.items()} == {"compl": 20.0, "compl+adv": 30.0}
+
+
 def test_the_usual_loss_set_is_what_most_lines_were_asked_for():
     full, plain = {"losses": "vgg+adv+hns_coord"}, {"losses": "compl"}
     lines = [

@@ -64,6 +64,27 @@ def test_completion_is_a_matrix_per_metric(tmp_path):
     assert any("Inception score of the raw output" in text for text in made.reading)
 
 
+def test_what_two_judges_say_stands_apart(tmp_path):
+    """Each block has the lines that its judge saw; what needs no judge is one block, of the newest rows."""
+    completions(tmp_path)
+    for label, value in (("rec 0.1", 23.0), ("re 0.33", 22.0)):
+        cells = [measured(value, "psnr/raw/image", "rec 0.1"), measured(value / 2, "inception_score/raw", "rec 0.1")]
+        facts = {"protocol": "completion", "key": f"{label} again", "time": "2026-01-02T00:00:00.000+00:00"}
+        store(tmp_path, label, cells, judge=JUDGE.replace("a1b2c3d4", "0badcafe"), **facts)
+    made = table(tmp_path, "completion-pack-small")
+    blocks = {block.title: texts(block) for block in made.blocks}
+    psnr = blocks["pSNR of the raw output, whole image"]
+    own = {name: cells["rec 0.1 (dB)"][:5] for name, cells in psnr.items()}
+    assert own == {"Biharmonic fill": "20.00", "rec 0.1": "23.00", "rec 0.5": "19.00", "re 0.33": "22.00"}
+    old = blocks["Inception score of the raw output (judge a1b2c3d4)"]
+    new = blocks["Inception score of the raw output (judge 0badcafe)"]
+    assert set(old) == {"Biharmonic fill", "rec 0.1", "rec 0.5"} and old["rec 0.1"]["rec 0.1"].startswith("2.10")
+    assert set(new) == {"rec 0.1", "re 0.33"} and new["rec 0.1"]["rec 0.1"].startswith("11.50")
+    assert any(sentence.startswith("Inception score of the raw output (judge 0badcafe)") for sentence in made.reading)
+    assert any(note.startswith("Different judges") for note in made.footnotes)
+    assert not any(note.startswith(("Superseded", "Runs")) for note in made.footnotes)
+
+
 def test_the_judge_is_named_and_two_are_warned_about(tmp_path):
     completions(tmp_path)
     notes = table(tmp_path, "completion-pack-small").footnotes

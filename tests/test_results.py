@@ -156,6 +156,16 @@ def test_the_newest_unit_of_a_run_supersedes_the_older_setting_by_setting(tmp_pa
     assert lost == {("old", "frozen-probe")}
 
 
+def test_another_judge_supersedes_nothing_of_the_same_weights(tmp_path):
+    """Judge 2 saw what judge 1 had seen; of a run trained again, the old weights are gone whoever judged them."""
+    for run, weights in (("same", "w"), ("trained again", "v")):
+        append_rows(tmp_path, [row(f"{run} 1", run=run, judge="judge 1", weights_hash="w")])
+        later = {"run": run, "time": "2026-01-02T00:00:00.000+00:00", "weights_hash": weights}
+        append_rows(tmp_path, [row(f"{run} 2", judge="judge 2", **later)])
+    read = read_rows(tmp_path).set_index("key")
+    assert list(read.index[superseded(read.reset_index()).to_numpy()]) == ["trained again 1"]
+
+
 def test_provenance_tells_code_from_results():
     facts = provenance()
     assert set(facts) == {"git", "dirty", "packages", "time"}
