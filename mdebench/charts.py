@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
 from mdebench.cells import Cell
@@ -169,8 +170,10 @@ def learning(chart: Chart) -> Figure:
         axes.plot(steps, smooth(value), color=colour, linewidth=1.6)
         if low.min() > 0 and high.max() > WIDE * low.min():
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.minorticks_off()
         axes.locator_params(axis="x", nbins=4)
-        axes.tick_params(which="minor", length=0, labelsize=0)
         _ground(axes)
         if k >= len(chart.panels) - 2:
             axes.set_xlabel("updates", fontsize=SMALL, color=INK)
