@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
-from mdebench.cells import Cell
+from mdebench.cells import Cell, Line
 from mdebench.chartdata import Chart, Panel
 from mdebench.chartpage import (
     COLOURS,
@@ -52,17 +52,19 @@ HEAD = 0.32  # inches for a panel's title
 def heat(chart: Chart) -> Figure:
     """Lines × settings as shaded cells with their numbers; best of a column bold, the training scenario framed."""
     left = EDGE + max(inches(short(line.name, 1.9), SMALL) for line in chart.lines)
-    size, foot = 0.3 * len(chart.lines), 0.55
-    page = Page(chart, len(chart.panels) * (HEAD + size + foot), READING, LEGEND)
-    for k, panel in enumerate(chart.panels):
-        axes = page.axes(left + EDGE, k * (HEAD + size + foot) + HEAD, WIDTH - left - 2 * EDGE, size, panel.title)
-        _heat(axes, panel, chart)
+    known = [[line for line in chart.lines if line.name in {name for name, _ in panel.cells}] for panel in chart.panels]
+    sizes, foot, top = [0.3 * len(lines) for lines in known], 0.55, 0.0
+    page = Page(chart, sum(sizes) + len(sizes) * (HEAD + foot), READING, LEGEND)
+    for panel, lines, size in zip(chart.panels, known, sizes):
+        axes = page.axes(left + EDGE, top + HEAD, WIDTH - left - 2 * EDGE, size, panel.title)
+        _heat(axes, panel, lines, chart.settings)
+        top += HEAD + size + foot
     return page.figure
 
 
-def _heat(axes: Axes, panel: Panel, chart: Chart) -> None:
+def _heat(axes: Axes, panel: Panel, lines: Sequence[Line], settings: Sequence[str]) -> None:
     nothing = Cell()
-    cells = [[panel.cells.get((line.name, setting), nothing) for setting in chart.settings] for line in chart.lines]
+    cells = [[panel.cells.get((line.name, setting), nothing) for setting in settings] for line in lines]
     values = np.array([[cell.value for cell in row] for row in cells])
     axes.imshow(values, cmap="cividis", aspect="auto")
     low, high = np.nanmin(values), np.nanmax(values)
@@ -73,10 +75,10 @@ def _heat(axes: Axes, panel: Panel, chart: Chart) -> None:
         text = "–" if missing else panel.text(value)
         weight = "bold" if value == best[j] else "normal"
         axes.text(j, i, text, ha="center", va="center", fontsize=SMALL, color=colour, weight=weight)
-        if chart.settings[j] == chart.lines[i].label:
+        if settings[j] == lines[i].label:
             axes.add_patch(Rectangle((j - 0.47, i - 0.45), 0.94, 0.9, fill=False, edgecolor=colour, linewidth=1.6))
-    axes.set_yticks(range(len(chart.lines)), [short(line.name, 1.9) for line in chart.lines], fontsize=SMALL)
-    axes.set_xticks(range(len(chart.settings)), [_abbreviated(s) for s in chart.settings], fontsize=SMALL)
+    axes.set_yticks(range(len(lines)), [short(line.name, 1.9) for line in lines], fontsize=SMALL)
+    axes.set_xticks(range(len(settings)), [_abbreviated(s) for s in settings], fontsize=SMALL)
 
 
 def _abbreviated(scenario: str) -> str:

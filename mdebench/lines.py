@@ -5,6 +5,7 @@ Two runs share a line when method, settings, losses, perceptual network and upda
 
 import json
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,26 +32,60 @@ NAMES = {
 }
 RECIPE = ("losses", "perceptual", "updates", "batch", "precision")
 VARIANT = ("method", "label", "settings", *RECIPE)
+LATER = {"encoder": "mde"}  # settings that came later, and what every run of their methods had before
 
 
 def with_lines(rows: pd.DataFrame) -> pd.DataFrame:
     """`rows` with a column `line`: the label, plus what sets variants of one label apart ("rec 0.1 (width=32)").
 
-    How a method that was never updated would have been trained sets nothing apart.
+    A fact that most variants of all labels share goes without saying. How a method that was never updated would have
+    been trained sets nothing apart.
     """
-    spelled = rows.assign(settings=rows["settings"].map(lambda settings: json.dumps(settings, sort_keys=True)))
+    spelled = rows.assign(settings=_complete(rows).map(lambda settings: json.dumps(settings, sort_keys=True)))
     spelled[list(RECIPE)] = spelled[list(RECIPE)].astype(object).where(spelled["updates"] > 0, None)
+    usual = _usual(_facts(variant) for variant in spelled[list(VARIANT)].drop_duplicates().to_dict("records"))
     names: dict[tuple[str, ...], str] = {}
     for (method, label), part in spelled.groupby(["method", "label"]):
         base = NAMES.get(str(method), str(label))
         variants = part[list(VARIANT)].drop_duplicates()
         facts = [_facts(variant) for variant in variants.to_dict("records")]
-        for variant, own in zip(variants.itertuples(index=False, name=None), facts):
-            differing = [name for name in own if any(other.get(name) != own[name] for other in facts)]
-            apart = ", ".join(f"{name}={own[name]}" for name in differing)
-            names[variant] = f"{base} ({apart})" if apart else base
+        apart = [[name for name in own if any(other.get(name) != own[name] for other in facts)] for own in facts]
+        short = [[name for name in some if own[name] != usual.get(name)] for some, own in zip(apart, facts)]
+        told = [_name(base, own, some) for own, some in zip(facts, short)]
+        if len(set(told)) < len(told):  # a variant that lacks a setting may be told apart by the usual value alone
+            told = [_name(base, own, some) for own, some in zip(facts, apart)]
+        names |= dict(zip(variants.itertuples(index=False, name=None), told))
     line = [names[variant] for variant in spelled[list(VARIANT)].itertuples(index=False, name=None)]
     return rows.assign(line=line)
+
+
+def _complete(rows: pd.DataFrame) -> pd.Series:
+    """The settings of each row, with those that came later wherever another row of its method has them."""
+    known: dict[str, set[str]] = defaultdict(set)
+    for method, settings in zip(rows["method"], rows["settings"]):
+        known[method] |= settings.keys()
+    complete = [
+        {name: value for name, value in LATER.items() if name in known[method]} | settings
+        for method, settings in zip(rows["method"], rows["settings"])
+    ]
+    return pd.Series(complete, rows.index)
+
+
+def _name(base: str, facts: Mapping[str, Any], told: Iterable[str]) -> str:
+    apart = ", ".join(f"{name}={facts[name]}" for name in told)
+    return f"{base} ({apart})" if apart else base
+
+
+def _usual(variants: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of each fact the value that more than half of the trained variants share, where there is one."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    values: dict[tuple[str, str], Any] = {}
+    for variant in variants:
+        for name, value in variant.items() if pd.notna(variant["updates"]) else ():
+            counts[name][repr(value)] += 1
+            values[name, repr(value)] = value
+    most = {name: count.most_common(1)[0] for name, count in counts.items()}
+    return {name: values[name, top] for name, (top, n) in most.items() if 2 * n > counts[name].total()}
 
 
 def _facts(variant: Mapping[Any, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import asdict
 from inspect import signature
 from io import BytesIO
@@ -148,14 +149,19 @@ class Operations:
         self.gflop: dict[tuple[str, ...], float] = {}
 
     def update(self, trainer: Trainer, batch: Batch) -> tuple[dict[str, Tensor], float]:
-        """Do an update; returns its loss parts and its GFLOP, a multiplication and an addition counted as two."""
+        """Do an update; returns its loss parts and its GFLOP, a multiplication and an addition counted as two.
+
+        Under the counter other kernels may run, which round otherwise: what is counted is taken back and done again.
+        """
         turns = trainer.method.turns(batch.step, batch.updates)
-        if turns in self.gflop:
-            return trainer.update(batch), self.gflop[turns]
-        with FlopCounterMode(display=False) as counter:
-            parts = trainer.update(batch)
-        self.gflop[turns] = counter.get_total_flops() / 1e9
-        return parts, self.gflop[turns]
+        if turns not in self.gflop:
+            before, draws = deepcopy(trainer.state()), batch.generator.get_state()
+            with FlopCounterMode(display=False) as counter:
+                trainer.update(batch)
+            self.gflop[turns] = counter.get_total_flops() / 1e9
+            trainer.restore(before, "the state before this update")
+            batch.generator.set_state(draws)
+        return trainer.update(batch), self.gflop[turns]
 
 
 def batch_at(pack: Pack, train: NDArray[np.int64], recipe: Recipe, step: int, device: torch.device) -> Batch:
@@ -271,7 +277,7 @@ def _loop(
         run.save_state(trainer.state())
         spent = seconds + begin - started
         speed = (trainer.step - first) * recipe.batch / max(begin - started, 1e-9)
-        run.update(step=trainer.step, seconds=round(spent, 1), images_per_second=round(speed, 1), gflop=round(gflop, 1))
+        run.update(step=trainer.step, seconds=round(spent, 1), images_per_second=round(speed, 1), gflop=gflop)
         saved = time.monotonic()
         cost = saved - begin
 

@@ -10,7 +10,7 @@ from mdebench import catalog
 from mdebench.method import Batch, Completes, Encodes, Stages
 from mdebench.runs import Recipe
 from mdebench.settings import Scale
-from mdebench.train import Trainer, build_method, step_seed
+from mdebench.train import Operations, Trainer, build_method, step_seed
 
 SIZE = 32
 SCALE = Scale(SIZE, 4, 8, "compl+adv+hns_coord", "none", 4, 10)
@@ -21,8 +21,8 @@ def settings(name):
     return asdict(catalog.method(name).settings(SCALE, {}))
 
 
-def recipe(name):
-    return Recipe(name, name, settings(name), "test", SIZE, "pack", "", 0, 10, 4, "fp32", {})
+def recipe(name, precision="fp32"):
+    return Recipe(name, name, settings(name), "test", SIZE, "pack", "", 0, 10, 4, precision, {})
 
 
 def batch(step):
@@ -30,8 +30,8 @@ def batch(step):
     return Batch(torch.rand(4, 3, SIZE, SIZE, generator=generator), torch.arange(4), step, 0, 0, generator, 10)
 
 
-def trainer(name):
-    return Trainer(build_method(name, settings(name), SIZE, 0), recipe(name), torch.device("cpu"))
+def trainer(name, precision="fp32"):
+    return Trainer(build_method(name, settings(name), SIZE, 0), recipe(name, precision), torch.device("cpu"))
 
 
 def run(t, steps):
@@ -91,6 +91,19 @@ def test_same_seed_same_numbers_and_a_saved_state_goes_on_to_the_same_bits(name)
     run(resumed, range(2, 4))
     for key, value in unbroken.method.state_dict().items():
         assert torch.equal(value, resumed.method.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_counting_operations_changes_no_bit(name):
+    """In bf16, where the kernels that run under the counter round otherwise than those that run without it."""
+    ours, theirs = (trainer(name, "bf16") for _ in range(2))
+    counts = Operations()
+    for step in (0, 5, 9):  # of ten, so that the phases of a run have other turns
+        counts.update(ours, batch(step))
+        theirs.update(batch(step))
+    assert all(gflop > 0 for gflop in counts.gflop.values())
+    state, other = ours.method.state_dict(), theirs.method.state_dict()
+    assert all(torch.equal(state[key], other[key]) for key in other)
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if hasattr(catalog.method(n).load().Method, "encode")])

@@ -1,13 +1,16 @@
 """The list counts what it says: parameters and operations of a convolution worked out by hand, turns as they change."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from madeup import row
 from torch import nn
+from torch.nn.functional import affine_grid, grid_sample
 
 from mdebench import catalog, listing
 from mdebench.listing import list_methods
-from mdebench.method import Loss, Method, Player
+from mdebench.method import Batch, Loss, Method, Player
 from mdebench.results import append_rows
 from mdebench.settings import SCALES
 from mdebench.train import Operations, Trainer
@@ -46,7 +49,6 @@ def test_operations_are_those_of_the_convolutions(monkeypatch):
 def test_each_order_of_turns_is_counted_once():
     recipe, counts = listing._recipe("rec", "tiny"), Operations()
     trainer = Trainer(Game(None, 8), recipe, torch.device("cpu"))
-    from mdebench.method import Batch
 
     def update(step):
         return counts.update(
@@ -56,6 +58,34 @@ def test_each_order_of_turns_is_counted_once():
     costs = [update(step) for step in (0, 1, 2, 3)]
     assert costs == pytest.approx([forward_and_weights(2, 8) * times for times in (1, 1, 2, 2)])
     assert list(counts.gflop) == [("one",), ("one", "one")]
+
+
+class Turned(Game):
+    """The same on turned images: the product that places their pixels is rounded otherwise under the counter."""
+
+    def loss(self, player, batch):
+        turn = torch.tensor([[0.8, -0.6, 0.05], [0.6, 0.8, 0.0]]).expand(len(batch.images), 2, 3)
+        noise = 0.1 * torch.rand(batch.images.shape, generator=batch.generator)
+        places = affine_grid(turn, list(batch.images.shape), align_corners=False)
+        turned = grid_sample(batch.images + noise, places, align_corners=False)
+        total = self.conv(turned).square().mean()
+        return Loss(total, {"mean": total})
+
+
+def test_counting_changes_no_bit():
+    """What is counted is taken back: a run that is killed, and so counted again, ends in the same bits."""
+    recipe = replace(listing._recipe("rec", "tiny"), precision="bf16")
+    networks = []
+    for counted in (True, False):
+        torch.manual_seed(0)
+        trainer, counts = Trainer(Turned(None, 16), recipe, torch.device("cpu")), Operations()
+        for step in range(3):
+            draws = torch.Generator().manual_seed(step)
+            images = torch.rand(2, 3, 16, 16, generator=draws)
+            batch = Batch(images, torch.arange(2), step, 0, 0, draws, 20)
+            counts.update(trainer, batch) if counted else trainer.update(batch)
+        networks.append(trainer.method)
+    assert torch.equal(*(network.conv.weight for network in networks))
 
 
 def test_every_method_is_listed_with_what_it_can_do_and_where_it_was_tried(tmp_path, console, monkeypatch):

@@ -176,6 +176,36 @@ def test_variants_of_one_label_stand_apart(tmp_path):
     assert "rec 0.1" not in lines
 
 
+def test_what_most_variants_share_goes_without_saying(tmp_path):
+    """Three of four runs had 3,000 updates and both losses: the fourth alone is told apart. Fills do not count."""
+    for label in ("mean_colour", "biharmonic", "random"):
+        store(tmp_path, label, [measured(3.0)])
+    for k, label in enumerate(("rec 0.1", "re 0.33", "inpainting 0.25")):
+        store(tmp_path, label, [measured(1.0)], run=str(k), key=str(k))
+    store(tmp_path, "rec 0.1", [measured(2.0)], updates=1000, losses="compl", run="own", key="own")
+    lines = texts(table(tmp_path, "table1-pack-small").blocks[0])
+    other = "rec 0.1 (losses=compl, updates=1000)"
+    assert lines["rec 0.1"]["Landmarks, probe (px of 96)"].startswith("1.00")
+    assert lines[other]["Landmarks, probe (px of 96)"].startswith("2.00")
+
+
+def test_variants_without_a_setting_are_told_apart_by_its_usual_value(tmp_path):
+    """Where one variant lacks what two others share, the shared value must be said."""
+    store(tmp_path, "rec 0.1", [measured(1.0)], settings={"S": 0.1}, run="a", key="a")
+    store(tmp_path, "rec 0.1", [measured(2.0)], settings={"S": 0.1, "width": 16}, run="b", key="b")
+    store(tmp_path, "rec 0.5", [measured(2.0)], settings={"S": 0.5, "width": 16}, run="c", key="c")
+    assert {"rec 0.1", "rec 0.1 (width=16)"} <= set(texts(table(tmp_path, "table1-pack-small").blocks[0]))
+
+
+def test_a_row_from_before_a_setting_had_what_is_now_its_default(tmp_path):
+    store(tmp_path, "rec 0.1", [measured(1.0)], settings={"S": 0.1}, seed=0)
+    store(tmp_path, "rec 0.1", [measured(2.0)], settings={"S": 0.1, "encoder": "mde"}, seed=1)
+    store(tmp_path, "rec 0.1", [measured(3.0)], settings={"S": 0.1, "encoder": "timm:x"}, run="x", key="x")
+    lines = texts(table(tmp_path, "table1-pack-small").blocks[0])
+    assert lines["rec 0.1 (encoder=mde)"]["Landmarks, probe (px of 96)"].endswith("(2 seeds)")
+    assert lines["rec 0.1 (encoder=timm:x)"]["Landmarks, probe (px of 96)"].startswith("3.00")
+
+
 def test_a_label_with_s_finds_the_papers_line_without(tmp_path):
     store(tmp_path, "inpainting 0.25", [measured(1.0)])
     lines = texts(table(tmp_path, "table1-pack-small").blocks[0])
