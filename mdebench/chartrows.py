@@ -15,7 +15,7 @@ from mdebench.cells import Cell, Line
 from mdebench.chartdata import Chart, Panel, Part, loss_order, panel, panels_of, usual
 from mdebench.errors import UserError
 from mdebench.lines import TRIVIAL, line_of, lines_of
-from mdebench.protocoltables import FEW, setting_order, spoken
+from mdebench.protocoltables import FEW, setting_order, spoken, with_few
 from mdebench.runs import Run
 from mdebench.views import PROBE, paper_dir
 
@@ -187,10 +187,9 @@ def classes(part: Part) -> Chart | None:
 def few_labels(part: Part) -> Chart | None:
     """Attributes and landmarks by a probe that saw 1 %, 10 % or all of the labels."""
     rows = pd.concat([part.of("attributes", "attribute_error"), part.of("landmarks", "landmark_distance")])
-    rows = rows[rows["setting"].isin(FEW)]
+    rows = with_few(rows[rows["setting"].isin(FEW)])
     panels = panels_of(rows, "attribute_error", "landmark_distance")
-    few = (rows["setting"] != PROBE).any()
-    return part.chart("few_labels", "Probes with few labels", rows, panels, "", FEW) if few else None
+    return part.chart("few_labels", "Probes with few labels", rows, panels, "", FEW) if panels else None
 
 
 def occlusion(part: Part) -> Chart | None:

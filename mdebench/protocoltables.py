@@ -175,8 +175,8 @@ def _rows(view: View, metric: Metric, layout: Layout) -> pd.DataFrame:
         return rows
     if layout.settings:
         rows = rows[rows["setting"].isin(layout.settings)]
-    if layout.settings == FEW and not rows["setting"].str.endswith("%").any():
-        return rows[:0]
+    if layout.settings == FEW:
+        rows = with_few(rows)
     if metric.home:
         protocol, setting = metric.home
         whole = view.of(protocol)
@@ -184,6 +184,11 @@ def _rows(view: View, metric: Metric, layout: Layout) -> pd.DataFrame:
         whole = whole[whole["line"].isin(rows["line"]) | (whole["method"] == PIXELS.method)]
         rows = pd.concat([whole[whole["split"].isin(rows["split"])], rows])
     return rows
+
+
+def with_few(rows: pd.DataFrame) -> pd.DataFrame:
+    """Those of the lines that were read with few labels, too."""
+    return rows[rows["line"].isin(rows.loc[rows["setting"].str.endswith("%"), "line"])]
 
 
 def _columns(rows: pd.DataFrame, metric: Metric) -> list[Column]:
