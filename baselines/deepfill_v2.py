@@ -79,7 +79,11 @@ class Critic(nn.Module):
             assert isinstance(layer, nn.Conv2d)
             with torch.autocast(x.device.type, enabled=False):  # singular values in full precision
                 weight = layer.weight
-            x = leaky_relu(conv2d(x, weight, layer.bias, stride=2, padding=2), 0.2)
+            # Of a single pixel, torch 2.14's bf16 convolution on the CPU leaves parts of the gradient unset.
+            bf16 = torch.is_autocast_enabled(x.device.type)
+            lone = bf16 and x.shape[2:] == (1, 1)
+            with torch.autocast(x.device.type, enabled=bf16 and not lone):
+                x = leaky_relu(conv2d(x.float() if lone else x, weight, layer.bias, stride=2, padding=2), 0.2)
         return x
 
 
