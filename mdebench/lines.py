@@ -38,7 +38,7 @@ LATER = {"encoder": "mde"}  # settings that came later, and what every run of th
 def with_lines(rows: pd.DataFrame) -> pd.DataFrame:
     """`rows` with a column `line`: the label, plus what sets variants of one label apart ("rec 0.1 (width=32)").
 
-    A fact that most variants of all labels share goes without saying. How a method that was never updated would have
+    What most variants of all labels share goes without saying. How a method that was never updated would have
     been trained sets nothing apart.
     """
     spelled = rows.assign(settings=_complete(rows).map(lambda settings: json.dumps(settings, sort_keys=True)))
@@ -77,15 +77,15 @@ def _name(base: str, facts: Mapping[str, Any], told: Iterable[str]) -> str:
 
 
 def _usual(variants: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of each fact the value that more than half of the trained variants share, where there is one."""
+    """Of each fact the value that most of the trained variants share, where no other is as common."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     values: dict[tuple[str, str], Any] = {}
     for variant in variants:
         for name, value in variant.items() if pd.notna(variant["updates"]) else ():
             counts[name][repr(value)] += 1
             values[name, repr(value)] = value
-    most = {name: count.most_common(1)[0] for name, count in counts.items()}
-    return {name: values[name, top] for name, (top, n) in most.items() if 2 * n > counts[name].total()}
+    most = {name: count.most_common(2) for name, count in counts.items()}
+    return {name: values[name, top[0][0]] for name, top in most.items() if len(top) == 1 or top[0][1] > top[1][1]}
 
 
 def _facts(variant: Mapping[Any, Any]) -> dict[str, Any]:
