@@ -50,8 +50,8 @@ def with_lines(rows: pd.DataFrame) -> pd.DataFrame:
         variants = part[list(VARIANT)].drop_duplicates()
         facts = [_facts(variant) for variant in variants.to_dict("records")]
         apart = [[name for name in own if any(other.get(name) != own[name] for other in facts)] for own in facts]
-        short = [[name for name in some if own[name] != usual.get(name)] for some, own in zip(apart, facts)]
-        told = [_name(base, own, some) for own, some in zip(facts, short)]
+        unusual = [[name for name in some if own[name] != usual.get(name)] for some, own in zip(apart, facts)]
+        told = [_name(base, own, some) for own, some in zip(facts, unusual)]
         if len(set(told)) < len(told):  # a variant that lacks a setting may be told apart by the usual value alone
             told = [_name(base, own, some) for own, some in zip(facts, apart)]
         names |= dict(zip(variants.itertuples(index=False, name=None), told))
