@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mdebench import __version__, catalog
+from mdebench.cli_bench import bench
 from mdebench.cli_data import data
 from mdebench.commands import Commands, home_option, new_console, set_option
 from mdebench.errors import UserError
@@ -37,6 +38,7 @@ def cli() -> None:
     """
 
 
+cli.add_command(bench)
 cli.add_command(data)
 
 
@@ -360,24 +362,3 @@ def protocols() -> None:
     """List the protocols that can be measured."""
     for name in catalog.protocols():
         click.echo(name)
-
-
-@cli.group(cls=Commands)
-def bench() -> None:
-    """Measure speed on this machine, as ratios within one process."""
-
-
-@bench.command("step")
-@click.argument("method", default="rec")
-@click.option("--scale", default="small", show_default=True)
-@click.option("--size", type=click.IntRange(min=8), default=None, help="Pixels a side instead of the scale's.")
-@click.option("--batch", type=click.IntRange(min=1), default=None, help="Images an update instead of the scale's.")
-@set_option
-@click.option("--rounds", type=click.IntRange(min=3), default=15, show_default=True, help="Alternations measured.")
-def bench_step(
-    method: str, scale: str, size: int | None, batch: int | None, sets: tuple[str, ...], rounds: int
-) -> None:
-    """One update of METHOD against the same networks and losses written plainly, and against the machine's peak."""
-    from mdebench.bench import bench_step
-
-    bench_step(method, scale, rounds, parse_overrides(sets), size, batch, new_console())

@@ -34,7 +34,7 @@ def write(writer: PackWriter, root: Path, progress: Progress, *, pseudo_landmark
     where an image has no official landmark row; recorded in the pack and its footnote.
     """
     report = writer.report
-    store = open_store(_images(root), report, by_name)
+    store = open_store(images_of(root), report, by_name)
     partition = _read_rows(_need(root, PARTITION), 1, report)
     keys = sorted(store.members.keys() & partition.keys())
     for stray in sorted(store.members.keys() - partition.keys()):
@@ -104,7 +104,8 @@ def _need(root: Path, name: str) -> Path:
     return file
 
 
-def _images(root: Path) -> Path:
+def images_of(root: Path) -> Path:
+    """The folder or archive of the pictures; UserError when there is neither."""
     folder = _find(root, IMAGES)
     if folder is not None and any(folder.iterdir()):
         return folder
@@ -114,21 +115,24 @@ def _images(root: Path) -> Path:
     return archive
 
 
-def _read_rows(file: Path, values: int, report: Report) -> dict[str, list[str]]:
-    """Rows 'name value …' with exactly so many values; headers and broken rows do not fit and are passed over,
-    so that an image without a proper row is reported as unlabelled by whoever looks it up.
+def _read_rows(
+    file: Path, values: int, report: Report, wanted: Collection[str] | None = None
+) -> dict[str, list[str]]:
+    """Rows 'name value …' with exactly so many values, of the wanted names or all; headers and broken rows do not fit
+    and are passed over, so that an image without a proper row is reported as unlabelled by whoever looks it up.
     """
-    rows: dict[str, list[str]] = {}
+    rows: dict[str, list[str] | None] = {}  # of the others only that they are there: cutting them up takes seconds
     with file.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            name, *cells = line.split() or [""]
-            if len(cells) != values or "." not in name:
+            name, *rest = line.split(maxsplit=1) or [""]
+            cells = rest[0].split() if rest and (wanted is None or name in wanted) else None
+            if "." not in name or (cells is not None and len(cells) != values):
                 continue
             if name in rows:
                 report.add("duplicate", f"{name} ({file.name})")
             else:
                 rows[name] = cells
-    return rows
+    return {name: cells for name, cells in rows.items() if cells is not None}
 
 
 def _column(rows: dict[str, list[str]], keys: list[str], codes: dict[str, int], unknown: int) -> NDArray[np.uint8]:
@@ -143,7 +147,7 @@ def _attributes(file: Path, keys: list[str], report: Report) -> NDArray[np.int8]
         raise UserError(f"{file}: the second line must name CelebA's 40 attributes.")
     order = [header.index(name) for name in ATTRIBUTES]
     codes = {"1": 1, "-1": 0, "0": 0}
-    rows = _read_rows(file, len(ATTRIBUTES), report)
+    rows = _read_rows(file, len(ATTRIBUTES), report, set(keys))
     table = np.full((len(keys), len(ATTRIBUTES)), -1, np.int8)
     for row, key in enumerate(keys):
         if key not in rows:
@@ -158,7 +162,7 @@ def _attributes(file: Path, keys: list[str], report: Report) -> NDArray[np.int8]
 
 def _identities(root: Path, keys: list[str], report: Report) -> NDArray[np.int32]:
     file = _find(root, IDENTITY)
-    rows = _read_rows(file, 1, report) if file else {}
+    rows = _read_rows(file, 1, report, set(keys)) if file else {}
     identity = np.full(len(keys), -1, np.int32)
     for row, key in enumerate(keys):
         cell = rows.get(key, [""])[0]

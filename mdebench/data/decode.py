@@ -10,6 +10,7 @@ import os
 import tarfile
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -237,11 +238,15 @@ def decode_all(
         except BadImage as verdict:
             return str(verdict)
 
+    starts = range(0, len(keys), CHUNK)
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(keys), CHUNK):
+        # One chunk ahead: the threads decode it while the one before is hashed and written.
+        ahead = deque(pool.map(one, keys[start : start + CHUNK]) for start in starts[:1])
+        for start in starts:
             chunk = keys[start : start + CHUNK]
+            ahead.append(pool.map(one, keys[start + CHUNK : start + 2 * CHUNK]))
             rows, images, boxes = [], [], []
-            for row, (key, result) in enumerate(zip(chunk, pool.map(one, chunk)), start):
+            for row, (key, result) in enumerate(zip(chunk, ahead.popleft()), start):
                 if isinstance(result, str):
                     report.add(result, key)
                     continue

@@ -1,0 +1,125 @@
+"""What a bench says, and the rows that `--save` keeps of it: `results/speed/<bench>.jsonl`, one JSON line per number.
+
+A row of speed belongs to a machine, not to a run or a data set, so these are kept apart from the rows of protocols. The
+README's table of speed is a view of them (`speed_table`).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from tabulate import tabulate
+
+from mdebench.bench.clock import Measured
+from mdebench.errors import UserError
+from mdebench.results import provenance
+from mdebench.runs import write_atomically
+from mdebench.train import default_device
+
+TABLE = "speed.md"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one bench found about one `case` ("rec at scale small, …"), with the settings that define the case."""
+
+    bench: str
+    case: str
+    settings: Mapping[str, Any]
+    measured: Sequence[Measured]
+
+    def value(self, metric: str) -> float:
+        """The number of a metric; KeyError when it was not measured."""
+        return {m.metric: m.value for m in self.measured}[metric]
+
+
+def say(record: Record, console: Console) -> None:
+    """The numbers of a record, a line each, with the quartiles over the rounds."""
+    console.print(f"{record.case}: {machine()}")
+    lines = [(m.metric, _number(m.value), m.unit, _spread(m)) for m in record.measured]
+    console.print(tabulate(lines, tablefmt="plain", disable_numparse=True, colalign=("left", "right")), markup=False)
+
+
+def machine() -> str:
+    """The device in words, its threads where it is a CPU, and torch's version."""
+    if default_device().type == "cuda":
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    return f"{_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def save(home: Path, record: Record) -> Path:
+    """Append the numbers of a record as rows; returns the file. UserError when it cannot be written."""
+    path = Path(home) / "results" / "speed" / f"{record.bench}.jsonl"
+    facts = {"bench": record.bench, "case": record.case, "settings": dict(record.settings), "machine": machine()}
+    facts |= {"device": default_device().type, **provenance()}
+    lines = "".join(json.dumps({**facts, **asdict(m)}) + "\n" for m in record.measured)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = path.read_bytes() if path.exists() else b""
+        write_atomically(path, before + lines.encode())
+    except OSError as error:
+        raise UserError(f"could not write {path}: {error.strerror}") from error
+    return path
+
+
+def speed_rows(home: Path) -> list[dict[str, Any]]:
+    """All rows of speed, the newest of each machine, bench, case and metric."""
+    newest: dict[tuple[str, ...], dict[str, Any]] = {}
+    for path in sorted((Path(home) / "results" / "speed").glob("*.jsonl")):
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            try:
+                row = json.loads(line)
+                newest[tuple(row[key] for key in ("machine", "bench", "case", "metric"))] = row
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"line {number} of {path} is damaged ({error}): delete it and measure again") from error
+    return list(newest.values())
+
+
+def speed_table(home: Path) -> str:
+    """The rows of speed as a Markdown table, by machine; "" where there are none."""
+    parts = []
+    rows = speed_rows(home)
+    for where in dict.fromkeys(row["machine"] for row in rows):
+        lines = [
+            (row["case"], row["metric"], f"{_number(row['value'])} {row['unit']}", _spread(_measured(row)))
+            for row in rows
+            if row["machine"] == where
+        ]
+        headers = ("case", "", "median", "quartiles")
+        parts.append(
+            f"{where}:\n\n{tabulate(_told_once(lines), headers=headers, tablefmt='pipe', disable_numparse=True)}"
+        )
+    return "\n\n".join(parts)
+
+
+def _told_once(lines: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The lines, a case named on its first one only."""
+    cases = [""] + [line[0] for line in lines]
+    return [("" if line[0] == before else line[0], *line[1:]) for line, before in zip(lines, cases)]
+
+
+def _measured(row: Mapping[str, Any]) -> Measured:
+    return Measured(**{key: row[key] for key in ("metric", "unit", "value", "low", "high", "n")})
+
+
+def _number(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _spread(m: Measured) -> str:
+    return f"{_number(m.low)} to {_number(m.high)}" if m.n > 1 else ""
+
+
+def _processor() -> str:
+    """What the CPU calls itself."""
+    try:
+        info = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return "CPU"
+    names = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
+    return names[0] if names else "CPU"
