@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint types wheel clean
+.PHONY: demo test lint types wheel bench-gpu clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/mdebench demo
@@ -22,6 +22,14 @@ types: $(INSTALLED)
 
 wheel: $(INSTALLED)
 	$(VENV)/bin/python tests/wheel_check.py
+
+# Not run yet: no GPU was at hand. An update at paper scale in every mode and precision, kept in results/speed/.
+bench-gpu: $(INSTALLED)
+	$(VENV)/bin/mdebench bench peak --save
+	for mode in eager compiled captured; do for precision in bf16 fp32; do \
+	  $(VENV)/bin/mdebench bench step rec --scale paper --mode $$mode --set precision=$$precision --save || exit 1; \
+	done; done
+	$(VENV)/bin/mdebench bench table
 
 $(INSTALLED): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mdebench needs Python 3.11 or newer: make PYTHON=python3.11")'

@@ -40,6 +40,7 @@ def peak(rounds: int, save: bool, home: Path) -> None:
 @click.option("--size", type=click.IntRange(min=8), default=None, help="Pixels a side instead of the scale's.")
 @click.option("--batch", type=click.IntRange(min=1), default=None, help="Images an update instead of the scale's.")
 @click.option("--images", type=click.IntRange(min=1), default=2000, show_default=True, help="Images of the pack.")
+@click.option("--mode", default="eager", show_default=True, help="eager, compiled, or captured (on a GPU).")
 @set_option
 @rounds_option
 @save_option
@@ -50,6 +51,7 @@ def step(
     size: int | None,
     batch: int | None,
     images: int,
+    mode: str,
     sets: tuple[str, ...],
     rounds: int,
     save: bool,
@@ -58,7 +60,7 @@ def step(
     """One update of METHOD against the same networks and losses written plainly, and against the machine's peak."""
     from mdebench.bench.step import bench_step, step_case
 
-    case = step_case(method, scale, parse_overrides(sets), size, batch, images)
+    case = step_case(method, scale, parse_overrides(sets), size, batch, images, mode)
     _keep(bench_step(case, rounds, new_console()), save, home)
 
 
@@ -102,6 +104,15 @@ def metrics(count: int, size: int, rounds: int, save: bool, home: Path) -> None:
     from mdebench.bench.metrics import bench_metrics
 
     _keep(bench_metrics(count, size, rounds, new_console()), save, home)
+
+
+@bench.command()
+@home_option
+def table(home: Path) -> None:
+    """The rows of speed that were kept, by machine, as the README shows them."""
+    from mdebench.bench.record import speed_table
+
+    click.echo(speed_table(home) or f"no rows of speed in {home / 'results' / 'speed'}: give a bench with --save")
 
 
 def _keep(record: "Record", wanted: bool, home: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import asdict
+from functools import lru_cache
 from inspect import signature
 from io import BytesIO
 from types import FrameType
@@ -167,9 +168,15 @@ class Operations:
 def batch_at(pack: Pack, train: NDArray[np.int64], recipe: Recipe, step: int, device: torch.device) -> Batch:
     """The batch of update ``step``: an epoch is a permutation drawn from (seed, epoch), less a last partial batch."""
     epoch, place = divmod(step, len(train) // recipe.batch)
-    order = np.random.default_rng([recipe.seed, epoch]).permutation(len(train))
+    order = _order(recipe.seed, epoch, len(train))
     index = train[order[place * recipe.batch : (place + 1) * recipe.batch]]
     return _batch(pack, index, recipe, step, epoch, device)
+
+
+@lru_cache(maxsize=1)
+def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The order of the training images in an epoch, drawn once in it: that takes longer the more there are."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 def _batch(pack: Pack, index: NDArray[np.int64], recipe: Recipe, step: int, epoch: int, device: torch.device) -> Batch:

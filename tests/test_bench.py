@@ -170,6 +170,12 @@ def test_a_readout_on_kept_features_predicts_what_encoding_every_batch_does():
 # --- what is said and kept
 
 
+def test_a_case_tells_its_mode_and_its_precision():
+    with pytest.raises(UserError, match="there is no mode 'jit'"):
+        step_case("rec", "tiny", {}, mode="jit")
+    assert "compiled" in str(step_case("rec", "tiny", {"precision": "fp32"}, mode="compiled"))
+
+
 def test_what_is_said_names_the_case_and_every_number(console):
     bench_step(step_case("rec", "tiny", {"width": "2", "code": "4"}, 16, 2, 10), 3, console)
     said = console.file.getvalue()

@@ -29,20 +29,22 @@ from mdebench.settings import SCALES, choose
 from mdebench.train import Operations, Trainer, batch_at, build_method, default_device, default_precision, optimizer_of
 
 WARM_UP = 3
+MODES = {"eager": None, "compiled": "default", "captured": "reduce-overhead"}  # captured: in CUDA graphs, on a GPU
 RUN = 10**6  # updates of the run that the timed ones are the last of: in a game of several phases all players move
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is timed: a method's recipe on ``images`` generated images."""
+    """What is timed: a method's recipe on ``images`` generated images, its networks run in a mode of MODES."""
 
     recipe: Recipe
     images: int
+    mode: str = "eager"
 
     def __str__(self) -> str:
         r = self.recipe
         changed = "".join(f", {key}={value}" for key, value in r.overrides.items())
-        what = f"{r.size}×{r.size}, batch {r.batch}, {r.precision}{changed}"
+        what = f"{r.size}×{r.size}, batch {r.batch}, {r.precision}, {self.mode}{changed}"
         return f"{r.label} at scale {r.scale} ({what})"
 
 
@@ -53,19 +55,25 @@ def step_case(
     size: int | None = None,
     batch: int | None = None,
     images: int = 2000,
+    mode: str = "eager",
 ) -> Case:
-    """The case of a method at a scale, with the scale's size and batch unless others are given."""
+    """The case of a method at a scale, with the scale's size and batch unless others are given.
+
+    ``overrides`` may name the precision beside the method's settings. UserError where something does not exist.
+    """
+    choose(mode, MODES, "mode")
     values, entry = choose(scale, SCALES, "scale"), catalog.method(method)
     size, batch = size or values.size, batch or values.batch
     own = entry.load().Settings.__dataclass_fields__
     # Its published weights are not always here, and cost nothing different.
     vgg = {"perceptual": "random:0"} if "perceptual" in own and "vgg" in values.losses else {}
-    settings = asdict(entry.settings(values, {**vgg, **overrides}))
-    precision = default_precision(default_device())
-    recipe = Recipe(entry.name, method, settings, scale, size, "", "", 0, RUN, batch, precision, {**vgg, **overrides})
+    changed = {**vgg, **overrides}
+    precision = changed.pop("precision", default_precision(default_device()))
+    settings = asdict(entry.settings(values, changed))
+    recipe = Recipe(entry.name, method, settings, scale, size, "", "", 0, RUN, batch, precision, changed)
     if batch > images:
         raise UserError(f"a batch of {batch} needs more than {images} images")
-    return Case(recipe, images)
+    return Case(recipe, images, mode)
 
 
 class _Plain:
@@ -95,6 +103,12 @@ def measure_step(case: Case, rounds: int) -> list[Measured]:
         ours = Trainer(build_method(recipe.method, recipe.settings, recipe.size, 0), recipe, device)
         if not ours.players:
             raise UserError(f"{recipe.method} has nothing to train, so there is no update to time")
+        gflop = Operations().update(ours, draw(RUN - 1))[1]
+        parts = [_parts(ours, draw) for _ in range(rounds)]  # before anything is compiled, which hides the seams
+        if mode := MODES[case.mode]:
+            for network in ours.method.children():
+                network.compile(mode=mode, dynamic=False)
+        start = seconds(lambda: ours.update(draw(RUN - 1)))
         memory = peak_memory(lambda: [ours.update(draw(step)) for step in range(RUN - WARM_UP, RUN)])
         plain = _Plain(build_method(recipe.method, recipe.settings, recipe.size, 0), device)
         peaks = {name: job for name, job in peak_jobs(device).items() if "bf16" in name}
@@ -105,8 +119,6 @@ def measure_step(case: Case, rounds: int) -> list[Measured]:
             **{name: job for name, (_, job) in peaks.items()},
         }
         times = alternate(jobs, rounds, WARM_UP)
-        gflop = Operations().update(ours, draw(RUN - 1))[1]
-        parts = [_parts(ours, draw) for _ in range(rounds)]
     rates = [over_rounds(name, "GFLOP/s", peaks[name][0] / times[name]) for name in peaks]
     return [
         over_rounds("plain (fp32, contiguous)", "ms", 1e3 * times["plain"]),
@@ -116,6 +128,7 @@ def measure_step(case: Case, rounds: int) -> list[Measured]:
         Measured("operations of an update", "GFLOP", gflop, gflop, gflop, 1),
         *(_share(kind, rates, gflop / times["ours"]) for kind in ("conv bf16", "matmul bf16")),
         *(over_rounds(name, "% of an update", [100 * p.get(name, 0.0) for p in parts]) for name in _names(parts)),
+        Measured("the first update", "s", start, start, start, 1),
         Measured("peak memory", "MB", memory / 1e6, memory / 1e6, memory / 1e6, 1),
     ]
 

@@ -115,9 +115,7 @@ def images_of(root: Path) -> Path:
     return archive
 
 
-def _read_rows(
-    file: Path, values: int, report: Report, wanted: Collection[str] | None = None
-) -> dict[str, list[str]]:
+def _read_rows(file: Path, values: int, report: Report, wanted: Collection[str] | None = None) -> dict[str, list[str]]:
     """Rows 'name value …' with exactly so many values, of the wanted names or all; headers and broken rows do not fit
     and are passed over, so that an image without a proper row is reported as unlabelled by whoever looks it up.
     """
