@@ -4,7 +4,7 @@ The images may be 178×218 or any other size of that shape: all geometry is rela
 of side 0.75·W centred at (W/2, 121/218·H); landmark coordinates are those of 178×218 images.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,7 @@ def write(writer: PackWriter, root: Path, progress: Progress, *, pseudo_landmark
     """
     report = writer.report
     store = open_store(images_of(root), report, by_name)
-    partition = _read_rows(_need(root, PARTITION), 1, report)
+    partition = dict(_rows(_need(root, PARTITION), 1, report))
     keys = sorted(store.members.keys() & partition.keys())
     for stray in sorted(store.members.keys() - partition.keys()):
         report.add("unlisted", stray)
@@ -115,22 +115,25 @@ def images_of(root: Path) -> Path:
     return archive
 
 
-def _read_rows(file: Path, values: int, report: Report, wanted: Collection[str] | None = None) -> dict[str, list[str]]:
+def _rows(
+    file: Path, values: int, report: Report, wanted: Collection[str] | None = None
+) -> Iterator[tuple[str, list[str]]]:
     """Rows 'name value …' with exactly so many values, of the wanted names or all; headers and broken rows do not fit
     and are passed over, so that an image without a proper row is reported as unlabelled by whoever looks it up.
     """
-    rows: dict[str, list[str] | None] = {}  # of the others only that they are there: cutting them up takes seconds
+    met: set[str] = set()
     with file.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             name, *rest = line.split(maxsplit=1) or [""]
-            cells = rest[0].split() if rest and (wanted is None or name in wanted) else None
-            if "." not in name or (cells is not None and len(cells) != values):
+            unwanted = wanted is not None and name not in wanted  # cutting up the rows of all of CelebA takes seconds
+            cells = [] if unwanted or not rest else rest[0].split()
+            if "." not in name or (not unwanted and len(cells) != values):
                 continue
-            if name in rows:
+            if name in met:
                 report.add("duplicate", f"{name} ({file.name})")
-            else:
-                rows[name] = cells
-    return {name: cells for name, cells in rows.items() if cells is not None}
+            elif not unwanted:
+                yield name, cells
+            met.add(name)
 
 
 def _column(rows: dict[str, list[str]], keys: list[str], codes: dict[str, int], unknown: int) -> NDArray[np.uint8]:
@@ -145,22 +148,22 @@ def _attributes(file: Path, keys: list[str], report: Report) -> NDArray[np.int8]
         raise UserError(f"{file}: the second line must name CelebA's 40 attributes.")
     order = [header.index(name) for name in ATTRIBUTES]
     codes = {"1": 1, "-1": 0, "0": 0}
-    rows = _read_rows(file, len(ATTRIBUTES), report, set(keys))
-    table = np.full((len(keys), len(ATTRIBUTES)), -1, np.int8)
+    place = {key: row for row, key in enumerate(keys)}
+    table, found = np.full((len(keys), len(ATTRIBUTES)), -1, np.int8), np.zeros(len(keys), bool)
+    for key, cells in _rows(file, len(ATTRIBUTES), report, place):
+        table[place[key]] = [codes.get(cell, -1) for cell in cells]
+        found[place[key]] = True
     for row, key in enumerate(keys):
-        if key not in rows:
+        if not found[row]:
             report.add("no_attributes", key)
-            continue
-        cells = [codes.get(cell, -1) for cell in rows[key]]
-        if -1 in cells:
+        elif -1 in table[row]:
             report.add("bad_value", f"{key} (attributes)")
-        table[row] = np.array(cells)[order]
-    return table
+    return table[:, order]
 
 
 def _identities(root: Path, keys: list[str], report: Report) -> NDArray[np.int32]:
     file = _find(root, IDENTITY)
-    rows = _read_rows(file, 1, report, set(keys)) if file else {}
+    rows = dict(_rows(file, 1, report, set(keys))) if file else {}
     identity = np.full(len(keys), -1, np.int32)
     for row, key in enumerate(keys):
         cell = rows.get(key, [""])[0]
