@@ -17,9 +17,11 @@ from mdebench.lines import lines_of, with_lines
 from mdebench.mosaics import Build, Grid, Strip, Tile
 from mdebench.protocoltables import spoken
 from mdebench.runs import list_runs
+from mdebench.variants import VARIANTS
 
 MANY = 8  # strips of Figure 7 in all
 BOXES = "boxes: what is seen of red, green and blue (orange: of all three at once; in inpainting: what is missing)"
+CENTRED_HOLE = "inpainting 0.25"
 FACTS = ("method", "label", "settings", "losses", "perceptual", "updates", "batch", "precision", "seed", "scale")
 SHOWN = ("line", "label", "losses", "perceptual", "seed", "scenario", "usual")
 
@@ -43,6 +45,12 @@ class Shown:
     def own(self) -> bool:
         """Whether the run was trained for this scenario."""
         return self.scenario == self.label
+
+    @property
+    def typical(self) -> bool:
+        """Whether the scenario is the run's own or, for a method that is trained for none of them, the centred hole."""
+        variant = self.label.partition(" ")[0] in VARIANTS
+        return self.own if variant else self.scenario == CENTRED_HOLE
 
     @property
     def heading(self) -> str:
@@ -96,10 +104,10 @@ def _shown(row: Mapping[Any, Any], home: Path) -> Shown:
 
 
 def figure1(pack: str, scale: str, shown: Sequence[Shown]) -> Grid | None:
-    """What the loss sets look like, on the scenario of the variant that was trained with most of them."""
+    """What the loss sets look like, of the variant or method that was trained with most of them."""
     runs: dict[str, dict[str, Shown]] = {}
     for g in shown:
-        if g.own:
+        if g.typical:
             runs.setdefault(g.label, {}).setdefault(g.losses, g)
     label = max(runs, key=lambda name: (len(runs[name]), name == "rec 0.1"), default="")
     if len(runs.get(label, ())) < 2:
@@ -124,7 +132,8 @@ def figure1(pack: str, scale: str, shown: Sequence[Shown]) -> Grid | None:
         }
 
     heads = ("original", "seen", *(g.losses.replace("+", "\n+").replace("_", "\n") for g in several))
-    alt = f"Test images completed from {label} fragments after training with {', '.join(g.losses for g in several)}"
+    alt = f"Test images completed by {label} ({first.scenario}) after training with"
+    alt = f"{alt} {', '.join(g.losses for g in several)}"
     return _grid("figure1", f"Figure 1, loss sets of {spoken(label)}", pack, scale, several, alt, heads, build, BOXES)
 
 
