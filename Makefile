@@ -5,13 +5,16 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint types wheel bench-gpu clean
+.PHONY: demo test slow lint types wheel bench-gpu clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/mdebench demo
 
 test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest
+
+slow: $(INSTALLED)
+	$(VENV)/bin/python -m pytest -m slow
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
