@@ -1,6 +1,6 @@
 """A method that cannot learn sixteen pictures by heart is broken, not weak: the hole's pSNR reaches 25 dB.
 
-Minutes, so `make slow` (and `.ci/run`) does it, and `make test` does not. Sizes and learning rates are chosen for speed.
+Minutes, so `make slow` (and `.ci/run`) does it, and `make test` does not. Sizes and learning rates are for speed.
 """
 
 from dataclasses import asdict
