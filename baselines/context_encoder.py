@@ -204,7 +204,7 @@ class Method(BaseMethod):
         if player == "discriminator":
             assert self.discriminator is not None
             self._turn = fake, _ = self._predict_batch(batch)
-            judged = self.discriminator(real).float(), self.discriminator(fake.detach()).float()
+            judged = [L.at_least_float32(self.discriminator(images)) for images in (real, fake.detach())]
             adversarial = L.discriminator_adversarial(*judged)
             return Loss(adversarial, {"adv": adversarial})
         # The generator has not moved since the discriminator's turn: the same predictions serve, once.
@@ -214,7 +214,7 @@ class Method(BaseMethod):
             parts["l2"] = (weight * (fake - real).square()).mean()
             total = total + s.l2_weight * parts["l2"]
         if self.discriminator is not None:
-            parts["adv"] = L.generator_adversarial(self.discriminator(fake).float())
+            parts["adv"] = L.generator_adversarial(L.at_least_float32(self.discriminator(fake)))
             total = total + s.adv_weight * parts["adv"]
         return Loss(total, parts)
 
@@ -239,7 +239,7 @@ class Method(BaseMethod):
         return images * seen + self.colour * (1 - seen)
 
     def _predict(self, filled: Tensor) -> Tensor:
-        predicted = self.generator(2 * filled - 1).float()
+        predicted = L.at_least_float32(self.generator(2 * filled - 1))
         return predicted if self.settings.backbone == "native" else self._crop(predicted)
 
     def _crop(self, images: Tensor) -> Tensor:

@@ -135,14 +135,14 @@ class Method(BaseMethod):
         return Loss(total, parts)
 
     def _hide(self, batch: Batch, fake: Tensor, seen: Tensor) -> Loss:
-        s, output = self.settings, fake.float()
+        s, output = self.settings, L.at_least_float32(fake)
         parts = {"rec": L.reconstruction(output, batch.images, seen)}
         total = parts["rec"]
         if "compl" in self.terms:
             parts["compl"] = L.completion(output, batch.images, seen)
             total = total + parts["compl"]
         if self._vgg:
-            vgg = self._vgg[0].to(fake.device)
+            vgg = self._vgg[0].to(batch.images)
             with torch.no_grad():
                 target = vgg(batch.images)
             parts["vgg"] = L.perceptual(vgg(fake), target, vgg.weights)

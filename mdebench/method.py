@@ -19,7 +19,7 @@ from mdebench.masks import draw
 class Batch:
     """One step's images and everything that decides what is drawn for them."""
 
-    images: Tensor  # (N, 3, H, W) float32 in [0, 1]
+    images: Tensor  # (N, 3, H, W) float32 in [0, 1]; float64 where the recipe says fp64
     index: Tensor  # (N,) int64, place of each image in the pack
     step: int  # update, from 0
     epoch: int  # pass over the training partition, from 0

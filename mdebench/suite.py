@@ -70,8 +70,8 @@ def method_settings(method: str, scale: str, overrides: Mapping[str, str]) -> An
     values = choose(scale, SCALES, "scale")
     for key in ("updates", "batch"):
         _positive(key, overrides, 1)
-    if overrides.get("precision", "fp32") not in ("fp32", "bf16"):
-        raise UserError(f"precision={overrides['precision']} is neither fp32 nor bf16")
+    if overrides.get("precision", "fp32") not in ("fp32", "bf16", "fp64"):
+        raise UserError(f"precision={overrides['precision']} is none of fp32, bf16 and fp64")
     own = {k: v for k, v in overrides.items() if k not in _RECIPE_KEYS}
     return catalog.method(method).settings(values, own)
 
@@ -148,12 +148,16 @@ def load_subject(run: Run, judge: Judge | None = None) -> Subject:
             f"run {run.folder.name} is not finished ({info.get('status')}); go on with the command that began it"
         )
     method = build_method(info["method"], info["settings"], info["size"], info["seed"])
+    if info["precision"] == "fp64":
+        method.double()
     try:
         method.load_state_dict(run.load_state()["method"])
     except RuntimeError as error:
         raise UserError(f"{run.state_path} does not fit the networks of run.json; train this run again") from error
     if weights_hash(method) != info["weights_hash"]:
         raise UserError(f"{run.state_path} holds other weights than run.json says; train this run again")
+    if info["precision"] == "fp64":  # images are measured in float32
+        method.float()
     method.to(default_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     return Subject(run.folder.name, method, run.folder, info["seed"], info["weights_hash"], judge)
 

@@ -1,6 +1,6 @@
 """The loop: one for every method. Prepare, resume, then in every update each player moves in turn.
 
-It owns precision (bf16 autocast), memory format (channels last), gradient steps, schedules, logging, checkpoints and
+It owns precision (bf16 autocast, or float64), memory format (channels last), gradient steps, schedules, logging, checkpoints and
 resuming. What a step draws comes from (seed, step) alone, so a killed run that goes on ends in the same bits.
 """
 
@@ -93,6 +93,8 @@ class Trainer:
         self.recipe = recipe
         self.device = device
         self.method = method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if recipe.precision == "fp64":
+            self.method.double()
         self.players: dict[str, Player] = dict(method.players())
         self.optimizers = {name: optimizer_of(player, fast=True) for name, player in self.players.items()}
         self.step = 0
@@ -173,7 +175,8 @@ def batch_at(pack: Pack, train: NDArray[np.int64], recipe: Recipe, step: int, de
 
 
 def _batch(pack: Pack, index: NDArray[np.int64], recipe: Recipe, step: int, epoch: int, device: torch.device) -> Batch:
-    images = pack.batch(index).to(device).float().div_(255).contiguous(memory_format=torch.channels_last)
+    dtype = torch.float64 if recipe.precision == "fp64" else torch.float32
+    images = pack.batch(index).to(device).to(dtype).div_(255).contiguous(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(step_seed(recipe.seed, step))
     return Batch(images, torch.from_numpy(index), step, epoch, recipe.seed, generator, recipe.updates)
 
