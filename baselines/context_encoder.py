@@ -222,14 +222,14 @@ class Method(BaseMethod):
         """Masks drawn and windows predicted: (N, 3, side, side) in [-1, 1], and the weights of their pixels."""
         seen = self._draw(batch)
         if self.training:  # the mean over all updates up to this one
-            self.colour.lerp_(batch.images.mean((0, 2, 3))[:, None, None], 1 / (batch.step + 1))
+            self.colour.lerp_(batch.mean(batch.images.mean((0, 2, 3)))[:, None, None], 1 / (batch.step + 1))
         weights = pixel_weights(seen, self.settings.overlap, self.settings.overlap_weight)
         return self._predict(self._fill(batch.images, seen)), self._crop(weights)
 
     def _draw(self, batch: Batch) -> Tensor:
         """What is seen in training, (N, 1, H, W) of 1 and 0."""
         if self.settings.mask == "random":
-            return draw_blocks(len(batch.images), self.size, batch.generator).to(batch.images)
+            return batch.own(draw_blocks(batch.count, self.size, batch.generator)).to(batch.images)
         seen = batch.images.new_ones(len(batch.images), 1, self.size, self.size)
         hole = slice(self.inside.start + self.settings.overlap, self.inside.stop - self.settings.overlap)
         seen[..., hole, hole] = 0

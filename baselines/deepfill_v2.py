@@ -169,7 +169,7 @@ class Method(BaseMethod):
 
     def draw_seen(self, batch: Batch) -> Tensor:
         """One to three brush strokes and a rectangle are missing: (N, 3, H, W)."""
-        return draw_free_form(len(batch.images), self.size, batch.generator).expand(-1, 3, -1, -1)
+        return batch.own(draw_free_form(batch.count, self.size, batch.generator)).expand(-1, 3, -1, -1)
 
     def encode(self, images: Tensor) -> Tensor:
         """Whole images (N, 3, H, W) in [0, 1] → (N, feature_dim)."""

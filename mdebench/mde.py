@@ -119,8 +119,8 @@ class Method(BaseMethod):
 
     def _complete_batch(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Masks drawn and images completed: (completions, seen, boxes)."""
-        seen, boxes = draw(self.settings.variant, self.settings.S, len(batch.images), self.size, batch.generator)
-        seen, boxes = seen.to(batch.images), boxes.to(batch.images)
+        drawn = draw(self.settings.variant, self.settings.S, batch.count, self.size, batch.generator)
+        seen, boxes = (batch.own(each).to(batch.images) for each in drawn)
         return self.generator(batch.images * seen), seen, boxes
 
     def _seek(self, batch: Batch, fake: Tensor, boxes: Tensor) -> Loss:
@@ -168,7 +168,7 @@ class Method(BaseMethod):
 
     def draw_seen(self, batch: Batch) -> Tensor:
         """A mask of the run's own variant: (N, 3, H, W)."""
-        return draw(self.settings.variant, self.settings.S, len(batch.images), self.size, batch.generator)[0]
+        return batch.own(draw(self.settings.variant, self.settings.S, batch.count, self.size, batch.generator)[0])
 
     def encode(self, images: Tensor) -> Tensor:
         """The code of whole images (nothing masked): (N, 3, H, W) in [0, 1] → (N, code)."""

@@ -225,7 +225,7 @@ class PatchMethod(BaseMethod):
 
     def draw_visible(self, batch: Batch) -> Tensor:
         """Exactly ``masked`` patches of each image are masked, each set as likely as any other: `visible` (N, L)."""
-        noise = torch.rand(len(batch.images), self.total, generator=batch.generator)
+        noise = batch.own(torch.rand(batch.count, self.total, generator=batch.generator))
         return (noise.argsort(dim=1) >= self.masked).to(batch.images.device)
 
     def draw_seen(self, batch: Batch) -> Tensor:

@@ -41,6 +41,11 @@ class Recipe:
     overrides: dict[str, str]
 
     @property
+    def batch_norm(self) -> str:
+        """How several processes normalise a batch (see ``batchnorm.py``); among the overrides where it was chosen."""
+        return self.overrides.get("batch_norm", "synchronised")
+
+    @property
     def name(self) -> str:
         """The run's folder name, such as ``toyfaces64-rec-S0.1-small-seed0``."""
         parts = [self.pack, self.label.replace(" ", "-S"), self.scale]

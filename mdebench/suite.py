@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mdebench import catalog
+from mdebench.batchnorm import KINDS
 from mdebench.data import prepare
 from mdebench.data.pack import Pack, open_pack
 from mdebench.errors import UserError
@@ -28,7 +29,7 @@ from mdebench.runs import Recipe, Run, list_runs
 from mdebench.settings import SCALES, build, choose
 from mdebench.train import build_method, default_device, default_precision, pretrain, weights_hash
 
-_RECIPE_KEYS = ("updates", "batch", "precision")
+_RECIPE_KEYS = ("updates", "batch", "precision", "batch_norm")
 
 
 def pack_path(home: Path, name: str) -> Path:
@@ -72,6 +73,7 @@ def method_settings(method: str, scale: str, overrides: Mapping[str, str]) -> An
         _positive(key, overrides, 1)
     if overrides.get("precision", "fp32") not in ("fp32", "bf16", "fp64"):
         raise UserError(f"precision={overrides['precision']} is none of fp32, bf16 and fp64")
+    choose(overrides.get("batch_norm", "synchronised"), KINDS, "batch_norm")
     own = {k: v for k, v in overrides.items() if k not in _RECIPE_KEYS}
     return catalog.method(method).settings(values, own)
 
@@ -79,7 +81,7 @@ def method_settings(method: str, scale: str, overrides: Mapping[str, str]) -> An
 def make_recipe(method: str, pack: Pack, scale: str, seed: int, overrides: Mapping[str, str]) -> Recipe:
     """The full recipe of a method at a scale on a pack.
 
-    ``overrides`` may name ``updates``, ``batch``, ``precision`` and any of the method's settings.
+    ``overrides`` may name ``updates``, ``batch``, ``precision``, ``batch_norm`` and any of the method's settings.
     """
     values, name = SCALES[scale], catalog.method(method).name
     plain = asdict(method_settings(method, scale, overrides))

@@ -1,7 +1,9 @@
 """The loop: one for every method. Prepare, resume, then in every update each player moves in turn.
 
-It owns precision (bf16 autocast, or float64), memory format (channels last), gradient steps, schedules, logging, checkpoints and
-resuming. What a step draws comes from (seed, step) alone, so a killed run that goes on ends in the same bits.
+It owns precision (bf16 autocast, or float64), memory format (channels last), gradient steps, schedules, logging,
+checkpoints, resuming, and the sharing of batches among several processes (``devices.py``), of which the first one has
+the run's files to itself. What a step draws comes from (seed, step) alone, so a killed run that goes on ends in the
+same bits.
 """
 
 import hashlib
@@ -10,9 +12,9 @@ import math
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from inspect import signature
 from io import BytesIO
 from types import FrameType
@@ -27,10 +29,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
-from mdebench import catalog
+from mdebench import catalog, devices
+from mdebench.batchnorm import average_statistics, batch_norms
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
-from mdebench.method import Batch, Completes, Method, Player
+from mdebench.method import Batch, Completes, Loss, Method, Player
 from mdebench.pictures import grid
 from mdebench.results import provenance
 from mdebench.runs import Recipe, Run, write_atomically
@@ -57,9 +60,10 @@ def default_precision(device: torch.device) -> str:
     return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
 
 
-def step_seed(seed: int, step: int) -> int:
-    """The seed of everything that update ``step`` of a run draws."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def step_seed(seed: int, step: int, part: int = 0) -> int:
+    """The seed of everything that update ``step`` of a run draws, or draws for a later part of the batch alone."""
+    entropy = [seed, step, part] if part else [seed, step]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def build_method(name: str, settings: Mapping[str, Any], size: int, seed: int) -> Method:
@@ -103,21 +107,26 @@ class Trainer:
         """One update: each player in turn computes its loss and moves. UserError when a loss is not finite."""
         parts: dict[str, Tensor] = {}
         self.method.train()
-        torch.manual_seed(step_seed(self.recipe.seed, batch.step))  # for layers that draw by themselves
+        torch.manual_seed(step_seed(self.recipe.seed, batch.step, batch.part))  # for layers that draw by themselves
         for name in self.method.turns(batch.step, batch.updates):
             player, optimizer = self.players[name], self.optimizers[name]
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+            bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
+            with bf16, batch_norms(self.recipe.batch_norm):
                 loss = self.method.loss(name, batch)
-            if not math.isfinite(loss.total.item()):
-                bad = ", ".join(f"{k}={v.item():g}" for k, v in loss.parts.items())
+            told = _of_whole_batch(loss)
+            if not math.isfinite(told.total.item()):
+                bad = ", ".join(f"{k}={v.item():g}" for k, v in told.parts.items())
                 raise UserError(f"the loss of the {name} is not finite at step {batch.step} ({bad})")
             optimizer.zero_grad(set_to_none=True)
             # Only this player's gradients: nothing is computed for, or left behind in, the others' parameters.
             loss.total.backward(inputs=player.parameters)
+            devices.average_gradients(player.parameters)
             for group in optimizer.param_groups:
                 group["lr"] = player.lr * player.schedule(batch.progress)
             optimizer.step()
-            parts |= {f"{name}/{key}": value.detach() for key, value in loss.parts.items()}
+            parts |= {f"{name}/{key}": value.detach() for key, value in told.parts.items()}
+        if self.recipe.batch_norm == "local":
+            average_statistics(self.method)
         self.step = batch.step + 1
         return parts
 
@@ -142,6 +151,15 @@ class Trainer:
         self.step = state["step"]
 
 
+def _of_whole_batch(loss: Loss) -> Loss:
+    """A loss to be looked at: the mean of what the processes found, each for its part of the batch."""
+    if devices.count() == 1:
+        return loss
+    found = torch.stack([value.detach() for value in (loss.total, *loss.parts.values())])
+    total, *parts = devices.mean(found)
+    return Loss(total, dict(zip(loss.parts, parts)))
+
+
 class Operations:
     """What updates cost: floating-point operations of convolutions and matrix products, counted once for each order of
     turns, since updates with the same turns do the same.
@@ -160,18 +178,23 @@ class Operations:
             before, draws = deepcopy(trainer.state()), batch.generator.get_state()
             with FlopCounterMode(display=False) as counter:
                 trainer.update(batch)
-            self.gflop[turns] = counter.get_total_flops() / 1e9
+            self.gflop[turns] = devices.count() * counter.get_total_flops() / 1e9
             trainer.restore(before, "the state before this update")
             batch.generator.set_state(draws)
         return trainer.update(batch), self.gflop[turns]
 
 
 def batch_at(pack: Pack, train: NDArray[np.int64], recipe: Recipe, step: int, device: torch.device) -> Batch:
-    """The batch of update ``step``: an epoch is a permutation drawn from (seed, epoch), less a last partial batch."""
+    """The batch of update ``step``: an epoch is a permutation drawn from (seed, epoch), less a last partial batch.
+
+    With several processes, this one's part of it; UserError when the batch cannot be shared out evenly.
+    """
     epoch, place = divmod(step, len(train) // recipe.batch)
     order = np.random.default_rng([recipe.seed, epoch]).permutation(len(train))
+    part, parts = devices.rank(), devices.count()
     index = train[order[place * recipe.batch : (place + 1) * recipe.batch]]
-    return _batch(pack, index, recipe, step, epoch, device)
+    own = index.reshape(parts, devices.part_of(recipe.batch, parts))[part]
+    return replace(_batch(pack, own, recipe, step, epoch, device), part=part, parts=parts)
 
 
 def _batch(pack: Pack, index: NDArray[np.int64], recipe: Recipe, step: int, epoch: int, device: torch.device) -> Batch:
@@ -194,11 +217,14 @@ def pretrain(
     A checkpoint is written every ``save_seconds`` (0: after every update), seldomer where saving is slow. ``method``,
     untrained, takes the place of the one that the recipe names in the catalog.
     UserError when another process trains it, its recipe differs, a loss is not finite, or the disk is full. Interrupted
-    after Ctrl-C or SIGTERM, with the state saved.
+    after Ctrl-C or SIGTERM, with the state saved. Several processes call it together (see ``devices.joined``).
     """
     device = default_device()
-    with run.lock():
-        run = Run(run.folder)  # what another process may have written while we waited
+    devices.part_of(recipe.batch, devices.count())
+    console = console if devices.rank() == 0 else Console(quiet=True)
+    with ExitStack() as held:
+        devices.on_first(held.enter_context, run.lock())
+        run = devices.on_first(Run, run.folder)  # what another process may have written while we waited
         _check_same(run, recipe)
         if run.finished:
             console.print(
@@ -209,25 +235,32 @@ def pretrain(
         for note in method.notes:
             console.print(f"[yellow]note[/] {note}")
         trainer = Trainer(method, recipe, device)
-        if run.state_path.is_file():
-            trainer.restore(run.load_state(), str(run.state_path))
+        state = devices.on_first(lambda: run.load_state() if run.state_path.is_file() else None)
+        if state is not None:
+            trainer.restore(state, str(run.state_path))
             console.print(f"resuming {recipe.name} at update {trainer.step} of {recipe.updates}")
-        run.update(**_record(recipe, method, pack, device), status="running", step=trainer.step)
-        run.cut_log(trainer.step)
+        record = _record(recipe, method, pack, device) | {"stretches": _stretches(run, recipe, trainer.step, console)}
+        if devices.count() > 1:
+            devices.check_same("recipe and weights", (asdict(recipe), weights_hash(method)))
+            each = "a GPU" if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads (there is no GPU)"
+            console.print(f"{devices.count()} processes, each with {each} and a part of every batch")
+        devices.on_first(run.update, **record, status="running", step=trainer.step)
+        devices.on_first(run.cut_log, trainer.step)
         with _polite_stop() as signals:  # a second signal must not end us between the state and the word about it
             try:
                 _loop(trainer, run, pack, console, save_seconds, signals)
             except (UserError, Interrupted) as stop:
                 status = "interrupted" if isinstance(stop, Interrupted) else "failed"
-                with suppress(UserError):  # on a full disk; the sentence below says so
-                    run.update(status=status, stopped_by=str(stop))
+                if devices.rank() == 0:
+                    with suppress(UserError):  # on a full disk; the sentence below says so
+                        run.update(status=status, stopped_by=str(stop))
                 if isinstance(stop, UserError):
                     saved = run.state_path.is_file()
                     kept = f"the last good state is in {run.state_path}" if saved else "no state was saved"
                     raise UserError(f"{recipe.name} stopped: {stop}; {kept}") from stop
                 raise
         run.info.pop("stopped_by", None)
-        run.update(status="finished", step=run.info["updates"], weights_hash=weights_hash(method))
+        devices.on_first(run.update, status="finished", step=trainer.step, weights_hash=weights_hash(method))
         console.print(f"[green]done[/] {recipe.name} in {run.folder}")
 
 
@@ -241,9 +274,22 @@ def _check_same(run: Run, recipe: Recipe) -> None:
         )
 
 
+def _stretches(run: Run, recipe: Recipe, step: int, console: Console) -> list[dict[str, int]]:
+    """Which number of processes trained the run from which update on, the one now beginning included."""
+    done = [stretch for stretch in run.info.get("stretches", [{"from": 0, "processes": 1}]) if stretch["from"] < step]
+    now = {"from": step, "processes": devices.count()}
+    before = done[-1]["processes"] if done else now["processes"]
+    if before == now["processes"]:
+        return done or [now]
+    change = "numbers change with it" if recipe.batch_norm == "local" else "the same training, rounded otherwise"
+    console.print(f"[yellow]note[/] processes from update {step} on: {now['processes']}, before: {before}; {change}")
+    return [*done, now]
+
+
 def _record(recipe: Recipe, method: Method, pack: Pack, device: torch.device) -> dict[str, Any]:
     plain = asdict(recipe)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    together = f"{devices.count()} × " if devices.count() > 1 else ""
     return {
         **{key: value for key, value in plain.items() if key != "overrides"},
         "name": recipe.name,
@@ -256,7 +302,8 @@ def _record(recipe: Recipe, method: Method, pack: Pack, device: torch.device) ->
         "feature_dim": method.feature_dim,
         "parameters": sum(p.numel() for p in method.parameters()),
         "notes": method.notes,
-        "device": name,
+        "device": together + name,
+        "batch_norm": recipe.batch_norm,
         **provenance(),
     }
 
@@ -274,13 +321,16 @@ def _loop(
     updates = recipe.updates if trainer.players else 0
     sheet_steps = {updates * i // SAMPLES for i in range(1, SAMPLES + 1)}
 
-    def save() -> None:
-        nonlocal saved, cost
-        begin = time.monotonic()
+    def write(begin: float) -> None:
         run.save_state(trainer.state())
         spent = seconds + begin - started
         speed = (trainer.step - first) * recipe.batch / max(begin - started, 1e-9)
         run.update(step=trainer.step, seconds=round(spent, 1), images_per_second=round(speed, 1), gflop=gflop)
+
+    def save() -> None:
+        nonlocal saved, cost
+        begin = time.monotonic()
+        devices.on_first(write, begin)
         saved = time.monotonic()
         cost = saved - begin
 
@@ -293,14 +343,16 @@ def _loop(
             speed = (trainer.step - first) * recipe.batch / (time.monotonic() - started)
             if trainer.step % LOG_EVERY == 0 or trainer.step == updates:
                 means = sums.take()
-                _log(run, {"step": trainer.step, **means, "images_per_second": round(speed, 1)})
+                devices.on_first(_log, run, {"step": trainer.step, **means, "images_per_second": round(speed, 1)})
                 show(trainer.step, means, speed)
             if trainer.step in sheet_steps and isinstance(trainer.method, Completes):
-                _sample_sheet(trainer, trainer.method, run, pack)
-            if time.monotonic() - saved >= (max(save_seconds, 50 * cost) if save_seconds else 0) or signals:
+                devices.on_first(_sample_sheet, trainer, trainer.method, run, pack)
+            due = time.monotonic() - saved >= (max(save_seconds, 50 * cost) if save_seconds else 0)
+            due, stop = devices.anywhere(due, bool(signals))
+            if due or stop:
                 save()
-            if signals:
-                raise Interrupted(f"{signals[0]} at update {trainer.step} of {updates}")
+            if stop:
+                raise Interrupted(f"{signals[0] if signals else 'a signal'} at update {trainer.step} of {updates}")
         save()
 
 
