@@ -11,10 +11,10 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
@@ -25,6 +25,7 @@ from mdebench import devices
 from mdebench.errors import UserError
 from mdebench.train import Interrupted
 
+EARLY = "before the first update"
 ENDS: dict[str, type[Exception]] = {"UserError": UserError, "Interrupted": Interrupted}
 
 
@@ -50,21 +51,21 @@ def launch(processes: int, work: Callable[..., None], *args: Any) -> None:
             logs_specs=DefaultLogsSpecs(str(Path(folder) / "logs")),
         )
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # or the launcher opens a port for a store of its own
-        stopped: BaseException | None = None
         try:
             elastic_launch(config, _process)(Path(folder), processes, threads, work, args)
-            return
-        except (ChildFailedError, SignalException) as error:
-            stopped = error
-        said = Path(folder) / "said"
-        if not said.is_file():
-            raise (
-                Interrupted("before the first update")
-                if isinstance(stopped, SignalException)
-                else UserError(devices.LOST)
-            )
-        kind, text = json.loads(said.read_text())
-        raise ENDS.get(kind, RuntimeError)(text) from None
+        except ChildFailedError:
+            raise _end(Path(folder), UserError(devices.LOST)) from None
+        except SignalException:
+            raise _end(Path(folder), Interrupted(EARLY)) from None
+
+
+def _end(folder: Path, silent: Exception) -> Exception:
+    """How the work ended by the word of the processes, or, where none could leave word, ``silent``."""
+    said = folder / "said"
+    if not said.is_file():
+        return silent
+    kind, text = json.loads(said.read_text())
+    return ENDS.get(kind, RuntimeError)(text)
 
 
 def _process(folder: Path, processes: int, threads: int, work: Callable[..., None], args: tuple[Any, ...]) -> None:
@@ -76,15 +77,17 @@ def _process(folder: Path, processes: int, threads: int, work: Callable[..., Non
             if devices.count() != processes:
                 raise UserError(f"{processes} processes were asked for, but {devices.count()} met")
             work(*args)
-    except BaseException as end:
+    except KeyboardInterrupt:  # while it still imports: the loop has its own way with signals
+        _say(folder, "Interrupted", EARLY)
+    except Exception as end:
         kind = type(end).__name__
-        text = str(end) if kind in ENDS else "\n" + traceback.format_exc()
-        try:
-            with (folder / "said").open("x") as file:
-                file.write(json.dumps([kind, text]))
-        except FileExistsError:
-            pass
-        raise SystemExit(1) from None
+        _say(folder, kind, str(end) if kind in ENDS else "\n" + traceback.format_exc())
+
+
+def _say(folder: Path, kind: str, text: str) -> NoReturn:
+    with suppress(FileExistsError), (folder / "said").open("x") as file:
+        file.write(json.dumps([kind, text]))
+    raise SystemExit(1)
 
 
 @contextmanager
