@@ -173,4 +173,4 @@ def _in_touch() -> Iterator[None]:
         raise UserError(LOST) from error
 
 
-LOST = "one of the processes of this run has ended; the same command goes on from the last state saved"
+LOST = "one of the processes of this run has ended"

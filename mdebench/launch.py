@@ -5,9 +5,9 @@ the threads each. They meet at a file and talk over loopback: nothing here can b
 several machines start torchrun itself (README, "Several devices").
 """
 
-import json
 import logging
 import os
+import pickle
 import signal
 import traceback
 from collections.abc import Callable, Iterator
@@ -25,15 +25,14 @@ from mdebench import devices
 from mdebench.errors import UserError
 from mdebench.train import Interrupted
 
-EARLY = "before the first update"
-ENDS: dict[str, type[Exception]] = {"UserError": UserError, "Interrupted": Interrupted}
+EXPECTED = (UserError, Interrupted, OSError)  # the command line has words for them
 
 
 def launch(processes: int, work: Callable[..., None], *args: Any) -> None:
     """Do ``work(*args)``, which other processes must be able to import and unpickle, in several processes at once.
 
-    UserError or Interrupted when that is how it ended in them; UserError when a process was killed, or when this
-    machine has fewer GPUs. When one ends, all end.
+    UserError, Interrupted or OSError when that is how it ended in them; UserError when a process was killed, or when
+    this machine has fewer GPUs. When one ends, all end.
     """
     devices.check_gpus(processes)
     threads = max(1, torch.get_num_threads() // processes)
@@ -54,18 +53,16 @@ def launch(processes: int, work: Callable[..., None], *args: Any) -> None:
         try:
             elastic_launch(config, _process)(Path(folder), processes, threads, work, args)
         except ChildFailedError:
-            raise _end(Path(folder), UserError(devices.LOST)) from None
+            raise _said(Path(folder)) or UserError(f"{devices.LOST}; the same command goes on from there") from None
         except SignalException:
-            raise _end(Path(folder), Interrupted(EARLY)) from None
+            raise _said(Path(folder)) or Interrupted("a signal") from None
 
 
-def _end(folder: Path, silent: Exception) -> Exception:
-    """How the work ended by the word of the processes, or, where none could leave word, ``silent``."""
-    said = folder / "said"
-    if not said.is_file():
-        return silent
-    kind, text = json.loads(said.read_text())
-    return ENDS.get(kind, RuntimeError)(text)
+def _said(folder: Path) -> Exception | None:
+    """How the work ended by the word of its processes; None where none could leave word."""
+    file = folder / "said"
+    end: Exception | None = pickle.loads(file.read_bytes()) if file.is_file() else None
+    return end
 
 
 def _process(folder: Path, processes: int, threads: int, work: Callable[..., None], args: tuple[Any, ...]) -> None:
@@ -78,15 +75,16 @@ def _process(folder: Path, processes: int, threads: int, work: Callable[..., Non
                 raise UserError(f"{processes} processes were asked for, but {devices.count()} met")
             work(*args)
     except KeyboardInterrupt:  # while it still imports: the loop has its own way with signals
-        _say(folder, "Interrupted", EARLY)
-    except Exception as end:
-        kind = type(end).__name__
-        _say(folder, kind, str(end) if kind in ENDS else "\n" + traceback.format_exc())
+        _say(folder, Interrupted("Ctrl-C"))
+    except EXPECTED as end:
+        _say(folder, end)
+    except Exception:
+        _say(folder, RuntimeError("\n" + traceback.format_exc()))
 
 
-def _say(folder: Path, kind: str, text: str) -> NoReturn:
-    with suppress(FileExistsError), (folder / "said").open("x") as file:
-        file.write(json.dumps([kind, text]))
+def _say(folder: Path, end: Exception) -> NoReturn:
+    with suppress(FileExistsError), (folder / "said").open("xb") as file:
+        file.write(pickle.dumps(end))
     raise SystemExit(1)
 
 

@@ -242,7 +242,7 @@ def pretrain(
         record = _record(recipe, method, pack, device) | {"stretches": _stretches(run, recipe, trainer.step, console)}
         if devices.count() > 1:
             devices.check_same("recipe and weights", (asdict(recipe), weights_hash(method)))
-            each = "a GPU" if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads (there is no GPU)"
+            each = "a GPU" if device.type == "cuda" else f"{torch.get_num_threads()} CPU thread(s), as there is no GPU,"
             console.print(f"{devices.count()} processes, each with {each} and a part of every batch")
         devices.on_first(run.update, **record, status="running", step=trainer.step)
         devices.on_first(run.cut_log, trainer.step)

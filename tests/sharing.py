@@ -14,6 +14,7 @@ from torch import nn
 
 from mdebench import catalog, devices, suite, train
 from mdebench.data.pack import open_pack
+from mdebench.errors import UserError
 from mdebench.method import Batch, Loss, Player
 from mdebench.method import Method as BaseMethod
 from mdebench.runs import Recipe, Run
@@ -79,13 +80,36 @@ def after_updates(name, **overrides):
     return {"state": trainer.method.state_dict(), "parts": parts, "gflop": gflop, "hash": train.weights_hash(method)}
 
 
+def words(work):
+    """What the user would be told of a mistake."""
+    try:
+        work()
+    except UserError as error:
+        return str(error)
+
+
+def not_finite():
+    """A loss that is not a number for the second process's images."""
+    recipe = Recipe("critics", "critics", {}, "test", SIZE, "pack", "", 0, UPDATES, IMAGES, "fp64", {})
+    images = torch.full((2, 3, SIZE, SIZE), float("nan") if devices.rank() else 0.5, dtype=torch.float64)
+    batch = Batch(images, torch.arange(2), 0, 0, 0, torch.Generator(), UPDATES, devices.rank(), 2)
+    train.Trainer(Critics(), recipe, torch.device("cpu")).update(batch)
+
+
+def full_disk():
+    raise UserError("the disk is full")
+
+
 def compare(folder, home):
     """Every game, one with local batch-norm, and an unbroken run; what each process then holds goes into a file."""
     found = {name: after_updates(name) for name in NAMES}
     found["local"] = after_updates("rec", batch_norm="local")
     run(home)
     listening = [c.laddr.ip for c in psutil.Process().net_connections("inet") if c.status == psutil.CONN_LISTEN]
-    told = gather_object([{"listening": listening, **{name: each["hash"] for name, each in found.items()}}])
+    stopped = [words(not_finite), words(lambda: devices.on_first(full_disk))]
+    stopped += [words(lambda: devices.check_same("pack", devices.rank()))]
+    told = {"listening": listening, "stopped": stopped, **{name: each["hash"] for name, each in found.items()}}
+    told = gather_object([told])
     if devices.rank() == 0:
         torch.save({"found": found, "told": told}, folder / "compared.pt")
 

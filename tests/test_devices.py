@@ -44,7 +44,7 @@ def together(unbroken):
 def killed(tmp_path_factory, faces):
     """The home of a run of two processes, one of which was killed before update 7."""
     home = home_in(tmp_path_factory, faces)
-    with pytest.raises(UserError, match="one of the processes of this run has ended; the same command goes on"):
+    with pytest.raises(UserError, match=r"one of the processes of this run has ended; the last good state is in"):
         launch(2, run_killed, home, 7)
     return home
 
@@ -70,6 +70,12 @@ def test_local_batch_norm_is_another_method_and_with_one_process_the_same(togeth
     ours, whole, alone = together["found"]["local"]["state"], together["found"]["rec"], after_updates("rec")
     assert max((ours[key] - value).abs().max() for key, value in whole["state"].items()) > 1e-4
     assert after_updates("rec", batch_norm="local")["hash"] == alone["hash"]
+
+
+def test_what_stops_one_stops_both_in_the_same_words(together):
+    first, second = (told["stopped"] for told in together["told"])
+    assert first == second and first[0].startswith("the loss of the critic is not finite at step 0")
+    assert first[1] == "the disk is full" and "do not have the same pack" in first[2]
 
 
 def test_nothing_listens_to_other_machines(together):
