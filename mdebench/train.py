@@ -226,7 +226,7 @@ def pretrain(
         devices.on_first(held.enter_context, run.lock())
         run = devices.on_first(Run, run.folder)  # what another process may have written while we waited
         _check_same(run, recipe)
-        if run.finished:
+        if devices.on_first(lambda: run.finished):
             console.print(
                 f"[green]finished[/] {recipe.name}: {recipe.updates} updates; delete {run.folder} to train it again"
             )
@@ -241,9 +241,7 @@ def pretrain(
             console.print(f"resuming {recipe.name} at update {trainer.step} of {recipe.updates}")
         record = _record(recipe, method, pack, device) | {"stretches": _stretches(run, recipe, trainer.step, console)}
         if devices.count() > 1:
-            devices.check_same("recipe and weights", (asdict(recipe), weights_hash(method)))
-            each = "a GPU" if device.type == "cuda" else f"{torch.get_num_threads()} CPU thread(s), as there is no GPU,"
-            console.print(f"{devices.count()} processes, each with {each} and a part of every batch")
+            _meet(trainer, console)
         devices.on_first(run.update, **record, status="running", step=trainer.step)
         devices.on_first(run.cut_log, trainer.step)
         with _polite_stop() as signals:  # a second signal must not end us between the state and the word about it
@@ -262,6 +260,14 @@ def pretrain(
         run.info.pop("stopped_by", None)
         devices.on_first(run.update, status="finished", step=trainer.step, weights_hash=weights_hash(method))
         console.print(f"[green]done[/] {recipe.name} in {run.folder}")
+
+
+def _meet(trainer: Trainer, console: Console) -> None:
+    """Say what the processes of a run have; UserError when they did not come with the same recipe and weights."""
+    devices.check_same("recipe and weights", (asdict(trainer.recipe), weights_hash(trainer.method)))
+    threads = f"{torch.get_num_threads()} CPU thread(s), as there is no GPU,"
+    each = "a GPU" if trainer.device.type == "cuda" else threads
+    console.print(f"{devices.count()} processes, each with {each} and a part of every batch")
 
 
 def _check_same(run: Run, recipe: Recipe) -> None:

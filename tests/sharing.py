@@ -9,7 +9,6 @@ import psutil
 import torch
 from accelerate.utils import gather_object
 from rich.console import Console
-from timm.layers import BatchNormAct2d
 from torch import nn
 
 from mdebench import catalog, devices, suite, train
@@ -32,6 +31,8 @@ class Critics(BaseMethod):
     feature_dim = 3
 
     def __init__(self):
+        from timm.layers import BatchNormAct2d  # slow to import
+
         super().__init__(None, SIZE)
         # No biases: they move nothing here, and of a gradient that is but rounding Adam makes whole steps.
         self.encoder = nn.Conv2d(3, 3, 1, bias=False)
