@@ -54,9 +54,7 @@ def joined(meeting: Path | None = None) -> Iterator[None]:
         return
     from accelerate import PartialState  # slow to import
 
-    cuda, here = torch.cuda.is_available(), int(os.environ["LOCAL_WORLD_SIZE"])
-    if cuda:
-        check_gpus(here)
+    check_gpus(int(os.environ["LOCAL_WORLD_SIZE"]))
     place: dict[str, Any] = {}
     if meeting is not None:
         loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
@@ -64,7 +62,7 @@ def joined(meeting: Path | None = None) -> Iterator[None]:
         place = {"init_method": f"file://{meeting}", "rank": int(os.environ["RANK"])}
         place |= {"world_size": int(os.environ["WORLD_SIZE"])}
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))  # or Accelerate chooses the threads
-    state = PartialState(cpu=not cuda, **place)
+    state = PartialState(cpu=not torch.cuda.is_available(), **place)
     yield
     state.destroy_process_group()  # not after an error: it would wait for processes that are gone
 
