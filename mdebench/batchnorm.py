@@ -47,22 +47,67 @@ def _batch_norm(
     """As `torch.nn.functional.batch_norm`, over the images of all processes: (N, C, …) → the same shape."""
     if not training:
         return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
-    x, processes = at_least_float32(input), devices.count()
-    var, mean = torch.var_mean(x, [0, *range(2, x.ndim)], correction=0)
+    one = torch.ones(input.shape[1], dtype=at_least_float32(input[:0]).dtype, device=input.device)
+    weight, bias = one if weight is None else weight, torch.zeros_like(one) if bias is None else bias
+    output, mean, var = _Normalised.apply(input, weight, bias, eps)
+    if running_mean is not None and running_var is not None:
+        n = devices.count() * input.numel() // input.shape[1]
+        running_mean.lerp_(mean.to(running_mean), momentum)
+        running_var.lerp_((var * n / max(n - 1, 1)).to(running_var), momentum)  # unbiased, as torch's
+    normalised: Tensor = output
+    return normalised
+
+
+class _Normalised(torch.autograd.Function):
+    """(x − mean) / √(var + eps) · weight + bias, with mean and var (C,) over all processes.
+
+    By torch's own kernels, which are several times as fast as the definition.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        _, mean, inverse = torch.native_batch_norm(x, torch.ones_like(weight), None, None, None, True, 0.0, eps)
+        mean, var = _over_all(mean, (inverse.square().reciprocal() - eps).clamp(min=0))
+        ctx.save_for_backward(x, weight, bias, mean, var)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, var)
+        return F.batch_norm(x, mean, var, weight, bias, eps=eps), mean, var
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, mean, var = ctx.saved_tensors
+        if torch.is_grad_enabled():  # gradients of gradients are left to the definition
+            wanted = [each for each in (x, weight, bias) if each.requires_grad]
+            found = iter(torch.autograd.grad(_by_definition(x, weight, bias, ctx.eps), wanted, dy, create_graph=True))
+            return *(next(found) if each.requires_grad else None for each in (x, weight, bias)), None
+        inverse = (var + ctx.eps).rsqrt()
+        dx, dweight, dbias = torch.ops.aten.native_batch_norm_backward(
+            dy, x, weight, mean, var, mean, inverse, False, ctx.eps, [True, True, True]
+        )
+        # So far with mean and var held fixed; through them dx loses its mean and its part along the normalised x.
+        along, level = devices.mean(torch.stack([dweight, dbias]) * x.shape[1] / x.numel())
+        scale = weight * inverse
+        dx = dx - F.batch_norm(x, mean, var, scale * along, scale * level, eps=ctx.eps)
+        return dx, dweight, dbias, None
+
+
+def _over_all(mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and (biased) variance of equally many numbers in each process → those of all of them, (C,) each."""
     # One message: each process fills in its line of (processes, 2, C), and the sum has all lines.
-    own = torch.stack([mean, var])
+    own, processes = torch.stack([mean, var]), devices.count()
     lines = [own if line == devices.rank() else torch.zeros_like(own) for line in range(processes)]
     means, variances = (processes * devices.mean(torch.stack(lines))).unbind(1)
     mean = means.mean(dim=0)
-    var = (variances + (means - mean).square()).mean(dim=0)
-    if running_mean is not None and running_var is not None:
-        n = processes * x.numel() // x.shape[1]
-        running_mean.lerp_(mean.detach().to(running_mean), momentum)
-        running_var.lerp_((var.detach() * n / max(n - 1, 1)).to(running_var), momentum)  # unbiased, as torch's
-    scale = (var + eps).rsqrt() * (1 if weight is None else weight)
-    shift = (0 if bias is None else bias) - mean * scale
+    return mean, (variances + (means - mean).square()).mean(dim=0)
+
+
+def _by_definition(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    wide = at_least_float32(x)
+    var, mean = torch.var_mean(wide, [0, *range(2, x.ndim)], correction=0)
+    mean, var = _over_all(mean, var)
     shape = (1, -1, *[1] * (x.ndim - 2))
-    return torch.addcmul(shift.view(shape), x, scale.view(shape)).to(input.dtype)
+    scale = (var + eps).rsqrt() * weight
+    return torch.addcmul((bias - mean * scale).view(shape), wide, scale.view(shape)).to(x.dtype)
 
 
 def average_statistics(network: nn.Module) -> None:
