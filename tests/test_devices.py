@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from functools import partial
 
 import pytest
 import torch
 from sharing import NAMES, RUN, after_updates, compare, recipe_of, run, run_killed, run_stopped
+from torch.nn import functional as F
 
-from mdebench import devices, suite
+from mdebench import batchnorm, devices, suite
 from mdebench.cli import cli
 from mdebench.errors import UserError
 from mdebench.launch import launch
@@ -141,6 +143,33 @@ def test_a_recipe_keeps_its_name_unless_batch_norm_is_chosen(pack):
     assert chosen.batch_norm == "local" and "batch_norm=local" in chosen.name
     with pytest.raises(UserError, match="batch_norm 'nearby'"):
         suite.make_recipe("rec", pack, "tiny", 0, {"batch_norm": "nearby"})
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (4, 3, 2, 2)])
+def test_batch_norm_has_the_derivatives_of_its_definition(shape):
+    torch.manual_seed(0)
+    x, weight, bias = (torch.randn(n, dtype=torch.float64, requires_grad=True) for n in (shape, 3, 3))
+    ours = partial(batchnorm._batch_norm, training=True)
+    assert torch.autograd.gradcheck(lambda *p: ours(p[0], None, None, *p[1:]), (x, weight, bias))
+    assert torch.autograd.gradgradcheck(lambda *p: ours(p[0], None, None, *p[1:]), (x, weight, bias))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_norm_of_one_process_is_torch_s(dtype, affine):
+    torch.manual_seed(0)
+    x, slope = torch.randn(2, 8, 6, 5, 5).to(dtype)
+    weight, bias = torch.rand(2, 6) if affine else (None, None)
+    results = []
+    for norm in (batchnorm._batch_norm, F.batch_norm):
+        images, mean, var = x.clone().requires_grad_(), torch.zeros(6), torch.ones(6)
+        output = norm(images, mean, var, weight, bias, True, 0.1, 1e-5)
+        output.backward(slope)
+        assert output.dtype == images.grad.dtype == dtype
+        results.append((output, images.grad, mean, var))
+    tolerance = 1e-5 if dtype == torch.float32 else 0.05
+    for ours, theirs in zip(*results):
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
 def test_alone_means_are_what_they_are_given():
