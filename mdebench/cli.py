@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mdebench.data.pack import Pack
-    from mdebench.runs import Run
+    from mdebench.runs import Recipe, Run
 
 _DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -63,6 +63,9 @@ def main() -> None:
 @click.option("--pack", "pack_name", help="Pack to train on; by default toyfaces at the scale's size.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--updates", help="Number of updates instead of the scale's.")
+@click.option(
+    "--devices", type=click.IntRange(min=1), help="GPUs (processes, without one) that share each batch; by default 1."
+)
 @set_option
 @home_option
 def pretrain(
@@ -72,10 +75,14 @@ def pretrain(
     pack_name: str | None,
     seed: int,
     updates: str | None,
+    devices: int | None,
     sets: tuple[str, ...],
     home: Path,
 ) -> None:
-    """Pretrain METHOD (see `mdebench list`); again: resumes, or says it is finished."""
+    """Pretrain METHOD (see `mdebench list`); again: resumes, or says it is finished.
+
+    Under torchrun, which starts processes on several machines, the processes train one run together.
+    """
     from mdebench.settings import choose
 
     overrides = parse_overrides(sets)
@@ -85,21 +92,46 @@ def pretrain(
     size = choose(scale, SCALES, "scale").size
 
     from mdebench import suite
+    from mdebench.devices import in_turn, joined
     from mdebench.train import Interrupted
 
     suite.method_settings(method, scale, overrides)  # and a wrong setting before any data are drawn
     console = new_console()
-    pack = suite.find_pack(home, pack_name or f"toyfaces{size}", console)
-    recipe = suite.make_recipe(method, pack, scale, seed, overrides)
-    if pack.size != size:
-        console.print(
-            f"[yellow]note[/] {pack.name} has {pack.size} pixels, scale {scale} {size}: the networks take {pack.size}"
-        )
-    try:
+    with joined():
+        pack = in_turn(lambda: suite.find_pack(home, pack_name or f"toyfaces{size}", console))
+        recipe = suite.make_recipe(method, pack, scale, seed, overrides)
+        if pack.size != size:
+            sizes = f"{pack.name} has {pack.size} pixels, scale {scale} {size}"
+            console.print(f"[yellow]note[/] {sizes}: the networks take {pack.size}")
+        try:
+            _train(home, recipe, pack, devices, console)
+        except Interrupted as stop:
+            console.print(f"stopped ({stop}); the same command goes on from there")
+            sys.exit(130)
+
+
+def _train(home: Path, recipe: "Recipe", pack: "Pack", devices: int | None, console: "Console") -> None:
+    """Do a run: in this process (with those that torchrun started), or in several ones of this machine."""
+    from mdebench import suite
+    from mdebench.devices import count, part_of
+
+    if devices in (None, count()):
         suite.train_run(home, recipe, pack, console)
-    except Interrupted as stop:
-        console.print(f"stopped ({stop}); the same command goes on from there")
-        sys.exit(130)
+        return
+    if count() > 1:
+        raise UserError(f"torchrun started {count()} processes, but --devices says {devices}: leave it out")
+    from mdebench.launch import launch
+
+    part_of(recipe.batch, devices)
+    launch(devices, _train_part, home, recipe, pack.path)
+
+
+def _train_part(home: Path, recipe: "Recipe", pack: Path) -> None:
+    """What each of several processes does of a run, on the pack at a path."""
+    from mdebench import suite
+    from mdebench.data.pack import open_pack
+
+    suite.train_run(home, recipe, open_pack(pack), new_console())
 
 
 @cli.command()

@@ -23,8 +23,8 @@ from mdebench.settings import suggest
 class Recipe:
     """All that decides a run's numbers. Two runs with equal recipes on equal machines end in equal bits.
 
-    ``settings`` are the method's, as plain values; ``pack_hash`` is the data's content; ``precision`` is ``fp32`` or
-    ``bf16``; ``overrides`` are what the user changed against the scale (they stand in the folder's name).
+    ``settings`` are the method's, as plain values; ``pack_hash`` is the data's content; ``precision`` is ``fp32``,
+    ``bf16`` or ``fp64``; ``overrides`` are what the user changed against the scale (they stand in the folder's name).
     """
 
     method: str
@@ -39,6 +39,11 @@ class Recipe:
     batch: int
     precision: str
     overrides: dict[str, str]
+
+    @property
+    def batch_norm(self) -> str:
+        """How several processes normalise a batch (see ``batchnorm.py``); among the overrides where it was chosen."""
+        return self.overrides.get("batch_norm", "synchronised")
 
     @property
     def name(self) -> str:

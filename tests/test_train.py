@@ -226,6 +226,14 @@ def test_a_full_disk_while_saving_keeps_the_last_good_state(home, pack, console)
     assert same(weights(run), before) and not list(run.folder.parent.glob("*/.*partial"))
 
 
+def test_fp64_trains_in_double_precision_and_is_measured_like_any_other(home, pack, console):
+    run = train(home, pack, console, precision="fp64", updates=3)
+    assert {v.dtype for v in weights(run).values() if v.is_floating_point()} == {torch.float64}
+    assert run.info["precision"] == "fp64" and "precision=fp64" in run.folder.name
+    subject = suite.load_subject(run)
+    assert subject.features(pack, np.arange(2)).dtype == np.float32
+
+
 def test_batches_are_a_permutation_in_each_epoch(pack):
     train_rows, recipe = pack.indices("train"), recipe_of(pack, batch=7)
     per_epoch = len(train_rows) // 7
