@@ -203,6 +203,13 @@ def tables(out: Path | None, home: Path) -> None:
     type=click.IntRange(min=1),
     help="Tasks at a time, each with its share of the cores; by default one for each core, up to 4, and 1 on a GPU.",
 )
+@click.option(
+    "--on",
+    "where",
+    metavar="ray[:HOST:PORT]",
+    help="Hand the tasks to Ray: one started here, or a cluster this machine is part of, all machines of which must see"
+    " --home. By default a task for each GPU, or for each core.",
+)
 @click.option("--dry-run", is_flag=True, help="Stop after the plan.")
 @click.option(
     "--set",
@@ -218,6 +225,7 @@ def reproduce(
     pack_name: str | None,
     seeds: str,
     jobs: int | None,
+    where: str | None,
     dry_run: bool,
     sets: tuple[str, ...],
     home: Path,
@@ -234,13 +242,14 @@ def reproduce(
         raise UserError(f"--seeds {seeds}: a seed is at least 0")
 
     from mdebench import reproduce as suite_of
-    from mdebench.jobs import default_jobs
+    from mdebench.jobs import workers
     from mdebench.plan import Order
     from mdebench.train import Interrupted
 
     order = Order(home, what, scale, pack_name or f"toyfaces{size}", numbers, parse_overrides(sets))
     try:
-        suite_of.reproduce(order, dry_run, new_console(), jobs or default_jobs())
+        with workers(where, jobs) as those:
+            suite_of.reproduce(order, dry_run, new_console(), those)
     except (Interrupted, KeyboardInterrupt) as stop:
         click.echo(f"stopped ({stop or 'Ctrl-C'}); the same command goes on from there")
         sys.exit(130)

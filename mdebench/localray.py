@@ -1,0 +1,55 @@
+"""A Ray of our own on this machine, which ends with the process that asked for it, however that ends.
+
+A keeper process starts it and waits. Left to themselves two of Ray's processes outlive a killed driver by a minute, and
+its files for ever.
+"""
+
+import multiprocessing
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+STORE = 80 * 2**20  # bytes of Ray's object store, the least it takes: a task's answer is a few lines of text
+# Ray listens on the loopback interface alone where it thinks that its cluster is this machine; the name of the setting
+# is from where it does so by itself.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
+@contextmanager
+def own_ray(cores: int, gpus: int) -> Iterator[str]:
+    """The address of a Ray with so many cores and GPUs, for a while. RuntimeError when it does not start."""
+    os.environ.update(LOOPBACK)  # we find it there only if we look there
+    ours, keepers = multiprocessing.Pipe()
+    fresh = multiprocessing.get_context("spawn")
+    keeper = fresh.Process(target=_keep, args=(keepers, cores, gpus))
+    keeper.start()
+    keepers.close()  # so that its end is noticed
+    try:
+        try:
+            yield ours.recv()
+        except EOFError as error:
+            raise RuntimeError("Ray did not start") from error
+    finally:
+        ours.close()
+        keeper.join()
+
+
+def _keep(pipe: Connection, cores: int, gpus: int) -> None:
+    """Start Ray, tell its address, end it when the other end of the pipe is closed."""
+    os.setsid()  # Ctrl-C in the terminal is for the process that we serve
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # for what Ray starts, however this process was started
+    # The name is short because it leads to sockets, whose paths hold a hundred characters at most.
+    with tempfile.TemporaryDirectory(prefix="mde", ignore_cleanup_errors=True) as folder:
+        import ray
+
+        settings: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
+        settings |= {"num_cpus": cores, "num_gpus": gpus, "object_store_memory": STORE, "_temp_dir": folder}
+        context = ray.init(address="local", **settings)
+        pipe.send(context.address_info["address"])
+        with suppress(EOFError):
+            pipe.recv()
+        ray.shutdown()
