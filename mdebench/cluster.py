@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from rich.console import Console
 
 from mdebench.errors import UserError
 from mdebench.jobs import Outcome, do_unseen, keep_to, work_through
-from mdebench.localray import LOOPBACK, own_ray
+from mdebench.localray import own_ray
 from mdebench.runs import Busy
 from mdebench.train import Interrupted
 from mdebench.work import Task
@@ -39,15 +40,15 @@ def connect(where: str, jobs: int | None) -> Iterator["Cluster"]:
     name, _, address = where.partition(":")
     if name != "ray" or address.startswith("//"):
         raise UserError(f"--on {where}: expected ray, or ray:HOST:PORT on a machine that is part of that cluster")
-    os.environ.update(QUIET if address else QUIET | LOOPBACK)
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError("--on ray needs Ray: pip install 'mdebench[ray]'") from error
+    if find_spec("ray") is None:
+        raise UserError("--on ray needs Ray: pip install 'mdebench[ray]'")
+    os.environ.update(QUIET)
     with ExitStack() as stack:
         try:
             if not address:
                 address = stack.enter_context(own_ray(torch.get_num_threads(), torch.cuda.device_count()))
+            import ray
+
             ray.init(address=address, log_to_driver=False, logging_level="error")
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(f"there is no Ray at {address} that this machine is part of ({error})") from error
@@ -69,8 +70,8 @@ def share(machines: Sequence[Mapping[str, float]], jobs: int | None) -> tuple[in
 
 def places(machines: Sequence[Mapping[str, float]], cores: int, gpus: int) -> int:
     """How many tasks of so many cores and GPUs each the machines can do at a time."""
-    each = ((machine.get("CPU", 0) // cores, machine.get("GPU", 0) // gpus if gpus else cores) for machine in machines)
-    return int(sum(min(by_cores, by_gpus) for by_cores, by_gpus in each))
+    needs = {kind: need for kind, need in (("CPU", cores), ("GPU", gpus)) if need}
+    return sum(int(min(machine.get(kind, 0) // need for kind, need in needs.items())) for machine in machines)
 
 
 class Cluster:
@@ -98,7 +99,7 @@ class Cluster:
         with tempfile.NamedTemporaryFile(dir=home, prefix=".seen-by-all-") as sign:
 
             def submit(task: Task) -> Future[str]:
-                answers.append(do.remote(Path.cwd(), Path(sign.name), self.threads, task))
+                answers.append(do.options(name=task.title).remote(Path.cwd(), Path(sign.name), self.threads, task))
                 return _translated(answers[-1].future())
 
             try:

@@ -6,6 +6,7 @@ its files for ever.
 
 import multiprocessing
 import os
+import secrets
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -14,15 +15,28 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 STORE = 80 * 2**20  # bytes of Ray's object store, the least it takes: a task's answer is a few lines of text
-# Ray listens on the loopback interface alone where it thinks that its cluster is this machine; the name of the setting
-# is from where it does so by itself.
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
+def _private() -> dict[str, str]:
+    """What Ray reads in the environment of all its processes, ours included, to be closed to everybody else.
+
+    It listens on the loopback interface alone where it believes that a cluster is one machine; the setting is named
+    after the systems where it does so by itself. The token keeps out other users of this machine.
+    """
+    return {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }
 
 
 @contextmanager
 def own_ray(cores: int, gpus: int) -> Iterator[str]:
-    """The address of a Ray with so many cores and GPUs, for a while. RuntimeError when it does not start."""
-    os.environ.update(LOOPBACK)  # we find it there only if we look there
+    """The address of a Ray with so many cores and GPUs, for a while; enter it before anything imports ray.
+
+    RuntimeError when it does not start.
+    """
+    os.environ.update(_private())
     ours, keepers = multiprocessing.Pipe()
     fresh = multiprocessing.get_context("spawn")
     keeper = fresh.Process(target=_keep, args=(keepers, cores, gpus))
@@ -32,7 +46,7 @@ def own_ray(cores: int, gpus: int) -> Iterator[str]:
         try:
             yield ours.recv()
         except EOFError as error:
-            raise RuntimeError("Ray did not start") from error
+            raise RuntimeError("it did not start") from error
     finally:
         ours.close()
         keeper.join()
