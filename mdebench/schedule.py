@@ -1,10 +1,15 @@
 """In what order the tasks of a plan are begun, and how long that takes: the same rule for doing and for estimating.
 
-An `Agenda` says what can be begun. `jobs` does it so, `schedule` only imagines it, with any seconds for each task.
+An `Agenda` says what can be begun. `jobs` does it so, `schedule` only imagines it, with any seconds for each task:
+those of the plan, or what `Mishaps` make of them.
 """
 
+import math
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from mdebench.work import Task
 
@@ -75,3 +80,33 @@ def makespan(tasks: Sequence[Task], jobs: int, seconds: Callable[[Task], float] 
     """Seconds until the last of the tasks is done, ``jobs`` at a time; 0 for none."""
     stints = schedule(tasks, jobs, seconds)
     return stints[-1].end if stints else 0.0
+
+
+@dataclass(frozen=True)
+class Mishaps:
+    """What makes tasks longer than planned.
+
+    ``spread``: the standard deviation of the logarithm of a factor on each task's seconds, whose median is 1.
+    ``failures``: per hour of work; after each the task is begun anew ``restart`` seconds later, a training from its
+    last checkpoint, one being written every ``checkpoint`` seconds of work, anything else from its beginning.
+    """
+
+    spread: float = 0.0
+    failures: float = 0.0
+    restart: float = 0.0
+    checkpoint: float = math.inf
+
+    def seconds(self, seed: int) -> Callable[[Task], float]:
+        """The seconds of tasks for `schedule`, drawn from seed and title, so that no other task changes them."""
+
+        def took(task: Task) -> float:
+            draws = np.random.default_rng([seed, zlib.crc32(task.title.encode())])
+            work = task.seconds * math.exp(self.spread * draws.standard_normal())
+            spent = done = 0.0
+            while self.failures and done + (lasts := draws.exponential(3600 / self.failures)) < work:
+                spent += lasts + self.restart
+                done += lasts
+                done -= done % self.checkpoint if task.trains else done
+            return spent + work - done
+
+        return took

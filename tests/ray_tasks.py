@@ -73,4 +73,4 @@ if __name__ == "__main__":
             done, failed = those.carry_out(missing, home, Console(width=200))
     except KeyboardInterrupt:
         sys.exit(130)
-    print(json.dumps({"done": done, "failed": failed}))
+    sys.stdout.write(json.dumps({"done": done, "failed": failed}))
