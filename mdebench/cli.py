@@ -245,7 +245,7 @@ def reproduce(
         with workers(where, jobs) as those:
             suite_of.reproduce(order, dry_run, new_console(), those)
     except (Interrupted, KeyboardInterrupt) as stop:
-        click.echo(f"stopped ({stop or 'Ctrl-C'}); the same command goes on from there")
+        click.echo(f"stopped ({str(stop) or 'Ctrl-C'}); the same command goes on from there")
         sys.exit(130)
 
 

@@ -5,6 +5,7 @@ all machines must see one home folder, and whatever is killed, the same command 
 """
 
 import os
+import re
 import signal
 import socket
 import tempfile
@@ -28,6 +29,7 @@ from mdebench.work import Task
 
 RETRIES = 3  # times that Ray begins a task anew whose worker died or was asked to end
 PATIENCE = 120.0  # seconds for which a run may still be held by a worker that is dying, perhaps on another machine
+ANSWER = 10.0  # seconds for a cluster to answer
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}  # no reports; workers as they are
 
 
@@ -37,21 +39,23 @@ def connect(where: str, jobs: int | None) -> Iterator["Cluster"]:
 
     ``jobs`` as in `Cluster`. UserError when Ray is not installed, or there is no such cluster.
     """
-    name, _, address = where.partition(":")
-    if name != "ray" or address.startswith("//"):
+    if not (form := re.fullmatch(r"ray(?::([^:/]+):(\d+))?", where)):
         raise UserError(f"--on {where}: expected ray, or ray:HOST:PORT on a machine that is part of that cluster")
     if find_spec("ray") is None:
         raise UserError("--on ray needs Ray: pip install 'mdebench[ray]'")
     os.environ.update(QUIET)
     with ExitStack() as stack:
         try:
-            if not address:
+            if host := form[1]:
+                socket.create_connection((host, int(form[2])), ANSWER).close()  # Ray would try for a quarter of an hour
+                address = f"{host}:{form[2]}"
+            else:
                 address = stack.enter_context(own_ray(torch.get_num_threads(), torch.cuda.device_count()))
             import ray
 
             ray.init(address=address, log_to_driver=False, logging_level="error")
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError(f"there is no Ray at {address} that this machine is part of ({error})") from error
+        except (OSError, RuntimeError, ValueError) as error:
+            raise UserError(f"--on {where}: there is no Ray that this machine is part of ({error})") from error
         stack.callback(ray.shutdown)  # ends what is still under way
         yield Cluster(jobs)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,10 @@ import pytest
 from mdebench.cluster import connect, places, share
 from mdebench.errors import UserError
 
+with_ray = pytest.mark.skipif(
+    find_spec("ray") is None or not Path("/proc/self/environ").exists(),
+    reason="Ray is not installed (pip install 'mdebench[ray]'), or there is no /proc in which to look up its processes",
+)
 CPUS, HEAD, GPUS = {"CPU": 2.0}, {"memory": 1.0}, {"CPU": 16.0, "GPU": 4.0}
 
 
@@ -34,7 +39,7 @@ def test_what_a_task_asks_for(machines, jobs, each, room):
     assert share(machines, jobs) == each and places(machines, *each) == room
 
 
-@pytest.mark.parametrize("where", ["slurm", "ray://host:10001", "rays:host:1"])
+@pytest.mark.parametrize("where", ["slurm", "ray://host:10001", "ray:host"])
 def test_a_place_that_is_no_ray_is_told(where):
     with pytest.raises(UserError, match="expected ray, or ray:HOST:PORT"), connect(where, None):
         pass
@@ -46,12 +51,16 @@ def test_without_ray_it_says_what_to_install(monkeypatch):
         pass
 
 
+@with_ray
+def test_a_cluster_that_is_not_there_is_told():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]  # which nobody listens on afterwards
+    with pytest.raises(UserError, match="there is no Ray"), connect(f"ray:127.0.0.1:{port}", None):
+        pass
+
+
 # --- with Ray, in processes of its own that all have a mark in their environment
 
-with_ray = pytest.mark.skipif(
-    find_spec("ray") is None or not Path("/proc/self/environ").exists(),
-    reason="Ray is not installed (pip install 'mdebench[ray]'), or there is no /proc in which to look up its processes",
-)
 MARK = f"MDEBENCH_TEST_RAY={os.getpid()}"
 TASKS = Path(__file__).with_name("ray_tasks.py")
 ENV = {
@@ -111,16 +120,12 @@ def two_machines(tmp_path_factory):
 
 @with_ray
 def test_a_failure_and_a_killed_worker_stop_nothing_else_and_the_rest_is_done_later(two_machines, tmp_path):
-    first = start(TASKS, f"ray:{two_machines}", tmp_path, "short")
-    said, _ = first.communicate(timeout=120)
-    outcome = json.loads(said.splitlines()[-1])
-    assert sorted(outcome["done"]) == [f"rows {name}" for name in ("a", "b", "c", "needs_weak", "weak")], said
-    assert outcome["failed"] == ["rows ill (the loss is not finite)"]
+    said, _ = start(TASKS, f"ray:{two_machines}", tmp_path, "short").communicate(timeout=120)
+    (done, failed), again = json.loads(said.splitlines()[-1])
+    assert sorted(done) == [f"rows {name}" for name in ("a", "b", "c", "needs_weak", "weak")], said
+    assert failed == ["rows ill (the loss is not finite)"]
     assert "made needs_weak" in said and "left out rows needs_ill: it needs rows ill" in said
-    (tmp_path / "healed").touch()
-    second = start(TASKS, f"ray:{two_machines}", tmp_path, "short")
-    outcome = json.loads(second.communicate(timeout=120)[0].splitlines()[-1])
-    assert outcome == {"done": ["rows ill", "rows needs_ill"], "failed": []}
+    assert again == [["rows ill", "rows needs_ill"], []]
     assert not list(tmp_path.glob(".seen*"))
 
 
@@ -128,6 +133,7 @@ def test_a_failure_and_a_killed_worker_stop_nothing_else_and_the_rest_is_done_la
 def test_a_stopped_command_has_its_workers_save_and_leaves_none(two_machines, tmp_path):
     process = start(TASKS, f"ray:{two_machines}", tmp_path, "long")
     assert wait_until((tmp_path / "begun").exists)
+    assert any("lasting" in command for command in marked().values())
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130 and (tmp_path / "saved").exists(), said
