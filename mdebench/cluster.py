@@ -35,7 +35,7 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}  
 
 @contextmanager
 def connect(where: str, jobs: int | None) -> Iterator["Cluster"]:
-    """The workers of ``ray`` (one started here for the purpose) or of ``ray:ADDRESS``, a cluster this machine is in.
+    """The workers of ``ray``, one started here for the purpose, or ``ray:HOST:PORT``, a cluster this machine is in.
 
     ``jobs`` as in `Cluster`. UserError when Ray is not installed, or there is no such cluster.
     """
@@ -142,7 +142,7 @@ def _on_a_machine(folder: Path, sign: Path, threads: int, task: Task) -> str:
 
 
 def _translated(answer: Future[str]) -> Future[str]:
-    """An answer with the task's own UserError for Ray's report of it, and one for a worker that died too often."""
+    """An answer with the task's own UserError for Ray's report of it, and one for workers that ended too often."""
     from ray.exceptions import RayError, RayTaskError
 
     told = Future[str]()
@@ -151,7 +151,10 @@ def _translated(answer: Future[str]) -> Future[str]:
         try:
             told.set_result(answer.result())
         except RayTaskError as error:
-            told.set_exception(error.cause if isinstance(error.cause, UserError | OSError) else error)
+            if isinstance(error.cause, Interrupted):
+                told.set_exception(UserError(f"given up after {RETRIES} retries: {error.cause}"))
+            else:
+                told.set_exception(error.cause if isinstance(error.cause, UserError | OSError) else error)
         except RayError as error:
             told.set_exception(UserError(f"given up after {RETRIES} retries: {type(error).__name__}"))
 

@@ -44,9 +44,10 @@ def own_ray(cores: int, gpus: int) -> Iterator[str]:
     keepers.close()  # so that its end is noticed
     try:
         try:
-            yield ours.recv()
+            address = ours.recv()
         except EOFError as error:
             raise RuntimeError("it did not start") from error
+        yield address
     finally:
         ours.close()
         keeper.join()
@@ -56,8 +57,8 @@ def _keep(pipe: Connection, cores: int, gpus: int) -> None:
     """Start Ray, tell its address, end it when the other end of the pipe is closed."""
     os.setsid()  # Ctrl-C in the terminal is for the process that we serve
     signal.signal(signal.SIGINT, signal.default_int_handler)  # for what Ray starts, however this process was started
-    # The name is short because it leads to sockets, whose paths hold a hundred characters at most.
-    with tempfile.TemporaryDirectory(prefix="mde", ignore_cleanup_errors=True) as folder:
+    # In /tmp, as it leads to sockets, whose paths hold a hundred characters at most.
+    with tempfile.TemporaryDirectory(prefix="mde", dir="/tmp", ignore_cleanup_errors=True) as folder:
         import ray
 
         settings: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from mdebench.errors import UserError
 from mdebench.jobs import workers
+from mdebench.train import Interrupted
 from mdebench.work import Task
 
 
@@ -34,6 +35,13 @@ def die_once(home, console):
         (home / "died").touch()
         os.kill(os.getpid(), signal.SIGKILL)
     leave_mark("weak", home, console)
+
+
+def be_asked_to_end_once(home, console):
+    if not (home / "told").exists():
+        (home / "told").touch()
+        raise Interrupted("SIGTERM at update 3 of 9")
+    leave_mark("asked", home, console)
 
 
 def last(home, console):
@@ -58,6 +66,7 @@ PLANS = {
         task("needs_ill", ["rows ill"]),
         task("weak", do=die_once),
         task("needs_weak", ["rows weak"]),
+        task("asked", do=be_asked_to_end_once),
         task("b", run="r"),
         task("c", run="r"),
     ],

@@ -7,13 +7,17 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from mdebench import cluster
 from mdebench.cluster import connect, places, share
 from mdebench.errors import UserError
+from mdebench.runs import Busy, Run
+from mdebench.work import Task
 
 with_ray = pytest.mark.skipif(
     find_spec("ray") is None or not Path("/proc/self/environ").exists(),
@@ -59,6 +63,37 @@ def test_a_cluster_that_is_not_there_is_told():
         pass
 
 
+@pytest.fixture
+def in_a_worker(monkeypatch, tmp_path):
+    """Calls what Ray calls in a worker, here, and leaves this process as it was."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cluster, "keep_to", lambda threads: None)
+    old = signal.getsignal(signal.SIGINT)
+    yield lambda sign, do: cluster._on_a_machine(tmp_path, sign, 1, Task("run", "r", "missing", "", 1.0, do))
+    signal.signal(signal.SIGINT, old)
+
+
+def test_a_machine_with_another_home_says_so(in_a_worker, tmp_path):
+    with pytest.raises(UserError, match=f"does not see .* and {tmp_path}, which all machines must share"):
+        in_a_worker(tmp_path / "sign", pytest.fail)
+
+
+def test_a_run_that_a_dying_worker_holds_is_waited_for(in_a_worker, tmp_path, monkeypatch):
+    run, held = Run(tmp_path / "r"), ExitStack()
+    held.enter_context(run.lock())
+    monkeypatch.setattr(time, "sleep", lambda seconds: held.close())  # meanwhile the other one has died
+
+    def do(home, console):
+        with Run(home / "r").lock():
+            console.print("mine")
+
+    (tmp_path / "sign").touch()
+    assert in_a_worker(tmp_path / "sign", do) == "mine\n"
+    monkeypatch.setattr(cluster, "PATIENCE", -1.0)
+    with run.lock(), pytest.raises(Busy, match="being trained by another process"):
+        in_a_worker(tmp_path / "sign", do)
+
+
 # --- with Ray, in processes of its own that all have a mark in their environment
 
 MARK = f"MDEBENCH_TEST_RAY={os.getpid()}"
@@ -100,7 +135,7 @@ def marked() -> dict[int, str]:
     return found
 
 
-def wait_until(condition, seconds=60):
+def wait_until(condition, seconds=120):
     for _ in range(10 * seconds):
         if condition():
             return True
@@ -114,15 +149,15 @@ def two_machines(tmp_path_factory):
     short = tmp_path_factory.mktemp("r")
     process = start("-c", TWO_MACHINES, env={**ENV, "RAY_TMPDIR": str(short)})
     yield process.stdout.readline().strip()
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     assert wait_until(lambda: not marked(), 10), marked()
 
 
 @with_ray
 def test_a_failure_and_a_killed_worker_stop_nothing_else_and_the_rest_is_done_later(two_machines, tmp_path):
-    said, _ = start(TASKS, f"ray:{two_machines}", tmp_path, "short").communicate(timeout=120)
+    said, _ = start(TASKS, f"ray:{two_machines}", tmp_path, "short").communicate(timeout=300)
     (done, failed), again = json.loads(said.splitlines()[-1])
-    assert sorted(done) == [f"rows {name}" for name in ("a", "b", "c", "needs_weak", "weak")], said
+    assert sorted(done) == [f"rows {name}" for name in ("a", "asked", "b", "c", "needs_weak", "weak")], said
     assert failed == ["rows ill (the loss is not finite)"]
     assert "made needs_weak" in said and "left out rows needs_ill: it needs rows ill" in said
     assert again == [["rows ill", "rows needs_ill"], []]
@@ -135,7 +170,7 @@ def test_a_stopped_command_has_its_workers_save_and_leaves_none(two_machines, tm
     assert wait_until((tmp_path / "begun").exists)
     assert any("lasting" in command for command in marked().values())
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=120)
     assert process.returncode == 130 and (tmp_path / "saved").exists(), said
     assert wait_until(lambda: not any("lasting" in command for command in marked().values()))
 
