@@ -122,7 +122,7 @@ def speed_from(steps: Sequence[Mapping[str, Any]]) -> Callable[[Recipe], Speed]:
 
     def speed(recipe: Recipe) -> Speed:
         entry = catalog.method(recipe.method)
-        reference = entry.load().Method.REFERENCE  # not trained, and no slower than what is
+        reference = entry.load().Method.REFERENCE  # not trained; counted like the slowest that is
         if not updates or not (reference or entry.module in updates):
             raise NotMeasured("not measured")
         update = max(updates.values()) if reference else updates[entry.module]
