@@ -237,6 +237,13 @@ def tables(out: Path | None, home: Path) -> None:
     type=click.IntRange(min=1),
     help="Tasks at a time, each with its share of the cores; by default one for each core, up to 4, and 1 on a GPU.",
 )
+@click.option(
+    "--on",
+    "where",
+    metavar="ray[:HOST:PORT]",
+    help="Hand the tasks to Ray: one started here, or a cluster this machine is part of, all machines of which must see"
+    " --home. By default a task for each GPU, or for each core.",
+)
 @click.option("--dry-run", is_flag=True, help="Stop after the plan.")
 @click.option(
     "--set",
@@ -252,6 +259,7 @@ def reproduce(
     pack_name: str | None,
     seeds: str,
     jobs: int | None,
+    where: str | None,
     dry_run: bool,
     sets: tuple[str, ...],
     home: Path,
@@ -259,25 +267,52 @@ def reproduce(
     """Do what a table or figure of the paper needs and write it: plans first, resumes, keeps what is done."""
     from mdebench.settings import choose
 
-    size = choose(scale, SCALES, "scale").size
-    try:
-        numbers = tuple(dict.fromkeys(int(seed) for seed in seeds.split(",")))
-    except ValueError as error:
-        raise UserError(f"--seeds {seeds}: expected whole numbers with commas, such as 0,1,2") from error
-    if min(numbers) < 0:
-        raise UserError(f"--seeds {seeds}: a seed is at least 0")
+    size, numbers = choose(scale, SCALES, "scale").size, _seeds(seeds)
 
     from mdebench import reproduce as suite_of
-    from mdebench.jobs import default_jobs
+    from mdebench.jobs import workers
     from mdebench.plan import Order
     from mdebench.train import Interrupted
 
     order = Order(home, what, scale, pack_name or f"toyfaces{size}", numbers, parse_overrides(sets))
     try:
-        suite_of.reproduce(order, dry_run, new_console(), jobs or default_jobs())
+        with workers(where, jobs) as those:
+            suite_of.reproduce(order, dry_run, new_console(), those)
     except (Interrupted, KeyboardInterrupt) as stop:
-        click.echo(f"stopped ({stop or 'Ctrl-C'}); the same command goes on from there")
+        click.echo(f"stopped ({str(stop) or 'Ctrl-C'}); the same command goes on from there")
         sys.exit(130)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(dict.fromkeys(int(seed) for seed in text.split(",")))
+    except ValueError as error:
+        raise UserError(f"--seeds {text}: expected whole numbers with commas, such as 0,1,2") from error
+    if min(numbers) < 0:
+        raise UserError(f"--seeds {text}: a seed is at least 0")
+    return numbers
+
+
+@cli.command()
+@click.argument("what", type=click.Choice(WHAT), default="table1")
+@click.option("--scale", default="paper", show_default=True, help=f"One of {', '.join(SCALES)}.")
+@click.option("--pack", "pack_name", help="Pack to train and measure on; by default toyfaces at the scale's size.")
+@click.option("--seeds", default="0,1,2", show_default=True, help="One run for each.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Default home/results/costs/….md.")
+@home_option
+def costs(what: str, scale: str, pack_name: str | None, seeds: str, out: Path | None, home: Path) -> None:
+    """Say what a table or figure costs on rented machines: a page, from the seconds of `mdebench bench step --save`."""
+    from mdebench.settings import choose
+
+    size, numbers = choose(scale, SCALES, "scale").size, _seeds(seeds)
+
+    from mdebench.costs import write_costs
+    from mdebench.plan import Order
+
+    console = new_console()
+    order = Order(home, what, scale, pack_name or f"toyfaces{size}", numbers)
+    out = out or home / "results" / "costs" / f"{what}-{scale}.md"
+    console.print(str(write_costs(order, out, console)))
 
 
 @cli.command()

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import re
+import socket
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -67,6 +68,10 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise UserError(f"could not write {path}: {error.strerror}; what stood there before is kept") from error
 
 
+class Busy(UserError):
+    """Another process holds the run."""
+
+
 class Run:
     """One run folder. ``info`` is run.json: the recipe, the status, and what was measured while training."""
 
@@ -108,17 +113,23 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for this process; UserError when another one does. The kernel releases it however we end."""
+        """Hold the run for this process; Busy when another one does, UserError where files cannot be locked.
+
+        The kernel releases it however we end; on a shared file system its server does, after a machine's death not at
+        once.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
+                raise Busy(f"run {self.folder.name} is being trained by another process ({_owner(file)})") from error
+            except OSError as error:
                 raise UserError(
-                    f"run {self.folder.name} is being trained by another process ({_owner(file)})"
+                    f"{self.folder} cannot be locked against other processes ({error.strerror}); choose another --home"
                 ) from error
             file.truncate(0)
-            file.write(f"pid {os.getpid()}")
+            file.write(f"pid {os.getpid()} on {socket.gethostname()}")
             file.flush()
             yield
 

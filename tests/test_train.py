@@ -1,5 +1,6 @@
 """The loop and runs: what a kill, a full disk, a second process, a bad number or a stranger's file cannot do."""
 
+import errno
 import json
 import os
 import pickle
@@ -156,6 +157,15 @@ def test_a_second_process_is_refused(home, pack, console):
     run = Run(home / "runs" / recipe.name)
     with run.lock(), pytest.raises(UserError, match=f"another process .pid {os.getpid()}"):
         pretrain(recipe, run, pack, console)
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    def refuse(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(UserError, match=r"cannot be locked .*No locks available.*another --home"), Run(tmp_path).lock():
+        pass
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(home, pack, console, monkeypatch):
