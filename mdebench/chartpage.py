@@ -5,6 +5,7 @@ at least nine points: a phone shows the page legibly. Colours are Okabe and Ito'
 shade, mark and dash differ as well. No global state of matplotlib is touched.
 """
 
+import re
 from collections.abc import Iterable
 from functools import cache
 from typing import Any, NamedTuple
@@ -106,8 +107,13 @@ def fold(text: str, points: float, width: float, bold: bool = False) -> str:
 
 
 def short(name: str, width: float = 2.15) -> str:
-    """A line's name in words, cut where it would take too many inches; the CSV has it whole."""
+    """A line's name in words, its settings by their values alone where that is too wide, and cut where even they are.
+
+    The CSV has it whole.
+    """
     text = spoken(name).replace("losses=", "")
+    if inches(text, SMALL) > width:
+        text = re.sub(r"\w+=", "", text)
     if inches(text, SMALL) <= width:
         return text
     while inches(f"{text}…", SMALL) > width:

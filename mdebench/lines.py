@@ -6,7 +6,7 @@ Two runs share a line when method, settings, losses, perceptual network and upda
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -50,6 +50,8 @@ def with_lines(rows: pd.DataFrame) -> pd.DataFrame:
         variants = part[list(VARIANT)].drop_duplicates()
         facts = [_facts(variant) for variant in variants.to_dict("records")]
         apart = [[name for name in own if any(other.get(name) != own[name] for other in facts)] for own in facts]
+        if _losses_follow(facts):
+            apart = [[name for name in some if name != "losses"] for some in apart]
         unusual = [[name for name in some if own[name] != usual.get(name)] for some, own in zip(apart, facts)]
         told = [_name(base, own, some) for own, some in zip(facts, unusual)]
         if len(set(told)) < len(told):  # a variant that lacks a setting may be told apart by the usual value alone
@@ -69,6 +71,17 @@ def _complete(rows: pd.DataFrame) -> pd.Series:
         for method, settings in zip(rows["method"], rows["settings"])
     ]
     return pd.Series(complete, rows.index)
+
+
+def _losses_follow(facts: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a setting tells the same variants apart as their losses do, so that these need not be told as well."""
+    losses = [own["losses"] for own in facts]
+
+    def follows(name: str) -> bool:
+        pairs = {(repr(own.get(name)), loss) for own, loss in zip(facts, losses)}
+        return len(pairs) == len(set(losses)) == len({value for value, _ in pairs})
+
+    return any(follows(name) for name in {name for own in facts for name in own} - set(RECIPE))
 
 
 def _name(base: str, facts: Mapping[str, Any], told: Iterable[str]) -> str:

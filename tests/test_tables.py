@@ -434,3 +434,11 @@ def test_a_damaged_strip_is_named(tmp_path):
     (tmp_path / "runs" / "a" / "sheets" / "pack-occlusion-mouth.png").write_bytes(b"not a picture")
     with pytest.raises(UserError, match=r"pack-occlusion-mouth\.png is damaged"):
         write_sheets(tmp_path, tmp_path / "out")
+
+
+def test_losses_that_follow_from_a_setting_are_not_told_beside_it(tmp_path):
+    for objective, losses in (("l2", "l2"), ("joint", "l2+adv")):
+        facts = {"settings": {"objective": objective}, "losses": losses, "run": objective, "key": objective}
+        store(tmp_path, "context_encoder", [measured(1.0)], **facts)
+    lines = texts(table(tmp_path, "table1-pack-small").blocks[0])
+    assert {"context_encoder (objective=l2)", "context_encoder (objective=joint)"} <= set(lines)
