@@ -204,7 +204,7 @@ class Method(BaseMethod):
         if player == "discriminator":
             assert self.discriminator is not None
             self._turn = fake, _ = self._predict_batch(batch)
-            judged = self.discriminator(real).float(), self.discriminator(fake.detach()).float()
+            judged = [L.at_least_float32(self.discriminator(images)) for images in (real, fake.detach())]
             adversarial = L.discriminator_adversarial(*judged)
             return Loss(adversarial, {"adv": adversarial})
         # The generator has not moved since the discriminator's turn: the same predictions serve, once.
@@ -214,7 +214,7 @@ class Method(BaseMethod):
             parts["l2"] = (weight * (fake - real).square()).mean()
             total = total + s.l2_weight * parts["l2"]
         if self.discriminator is not None:
-            parts["adv"] = L.generator_adversarial(self.discriminator(fake).float())
+            parts["adv"] = L.generator_adversarial(L.at_least_float32(self.discriminator(fake)))
             total = total + s.adv_weight * parts["adv"]
         return Loss(total, parts)
 
@@ -222,14 +222,14 @@ class Method(BaseMethod):
         """Masks drawn and windows predicted: (N, 3, side, side) in [-1, 1], and the weights of their pixels."""
         seen = self._draw(batch)
         if self.training:  # the mean over all updates up to this one
-            self.colour.lerp_(batch.images.mean((0, 2, 3))[:, None, None], 1 / (batch.step + 1))
+            self.colour.lerp_(batch.mean(batch.images.mean((0, 2, 3)))[:, None, None], 1 / (batch.step + 1))
         weights = pixel_weights(seen, self.settings.overlap, self.settings.overlap_weight)
         return self._predict(self._fill(batch.images, seen)), self._crop(weights)
 
     def _draw(self, batch: Batch) -> Tensor:
         """What is seen in training, (N, 1, H, W) of 1 and 0."""
         if self.settings.mask == "random":
-            return draw_blocks(len(batch.images), self.size, batch.generator).to(batch.images)
+            return batch.own(draw_blocks(batch.count, self.size, batch.generator)).to(batch.images)
         seen = batch.images.new_ones(len(batch.images), 1, self.size, self.size)
         hole = slice(self.inside.start + self.settings.overlap, self.inside.stop - self.settings.overlap)
         seen[..., hole, hole] = 0
@@ -239,7 +239,7 @@ class Method(BaseMethod):
         return images * seen + self.colour * (1 - seen)
 
     def _predict(self, filled: Tensor) -> Tensor:
-        predicted = self.generator(2 * filled - 1).float()
+        predicted = L.at_least_float32(self.generator(2 * filled - 1))
         return predicted if self.settings.backbone == "native" else self._crop(predicted)
 
     def _crop(self, images: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from mdebench.deepfillnets import TwoStage, hole_of, network_input
 from mdebench.errors import UserError
+from mdebench.losses import at_least_float32
 from mdebench.masks import draw_free_form
 from mdebench.method import Batch, Loss, Player
 from mdebench.method import Method as BaseMethod
@@ -139,16 +140,17 @@ class Method(BaseMethod):
             self._turn = self._complete_batch(batch)
             outputs, seen = self._turn
             pair = torch.cat([real, self._composite(real, outputs, seen).detach()])
-            scores = self.critic(pair, hole_of(seen).repeat(2, 1, 1, 1)).float()
+            scores = at_least_float32(self.critic(pair, hole_of(seen).repeat(2, 1, 1, 1)))
             hinge = hinge_discriminator(*scores.chunk(2))
             return Loss(hinge, {"hinge": hinge})
         # The generator has not moved since the critic's turn: the same completions serve, once.
         turn, self._turn = self._turn or self._complete_batch(batch), None
         outputs, seen = turn
         names = ("coarse", "fine")[-len(outputs) :]
-        parts = {name: (output.float() - real).abs().mean() for name, output in zip(names, outputs)}
+        parts = {name: (at_least_float32(output) - real).abs().mean() for name, output in zip(names, outputs)}
         l1 = torch.stack(list(parts.values())).sum()
-        parts["adv"] = hinge_generator(self.critic(self._composite(real, outputs, seen), hole_of(seen)).float())
+        scores = self.critic(self._composite(real, outputs, seen), hole_of(seen))
+        parts["adv"] = hinge_generator(at_least_float32(scores))
         return Loss(l1 + self.settings.adv_weight * parts["adv"], parts)
 
     def _complete_batch(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
@@ -163,11 +165,11 @@ class Method(BaseMethod):
         return [self.generator(network_input(masked, hole_of(seen)))]
 
     def _composite(self, real: Tensor, outputs: list[Tensor], seen: Tensor) -> Tensor:
-        return seen * real + (1 - seen) * outputs[-1].float()
+        return seen * real + (1 - seen) * at_least_float32(outputs[-1])
 
     def draw_seen(self, batch: Batch) -> Tensor:
         """One to three brush strokes and a rectangle are missing: (N, 3, H, W)."""
-        return draw_free_form(len(batch.images), self.size, batch.generator).expand(-1, 3, -1, -1)
+        return batch.own(draw_free_form(batch.count, self.size, batch.generator)).expand(-1, 3, -1, -1)
 
     def encode(self, images: Tensor) -> Tensor:
         """Whole images (N, 3, H, W) in [0, 1] → (N, feature_dim)."""
@@ -188,4 +190,4 @@ class Method(BaseMethod):
 
     def complete(self, images: Tensor, seen: Tensor) -> Tensor:
         """The fine stage's image: images (N, 3, H, W) in [0, 1], seen broadcastable → (N, 3, H, W) in [0, 1]."""
-        return (self._outputs(images, seen.expand_as(images))[-1].float() + 1) / 2
+        return (at_least_float32(self._outputs(images, seen.expand_as(images))[-1]) + 1) / 2

@@ -205,14 +205,17 @@ class Method(BaseMethod):
     def _complete_batch(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Images with their holes completed (N, 3, H, W), what was seen of them (N, 1, H, W), the holes (N, 4)."""
         with torch.no_grad():
-            self.mean_colour += (batch.images.mean((0, 2, 3), keepdim=True) - self.mean_colour) / (batch.step + 1)
-        holes = draw_holes(len(batch.images), batch.generator)
+            colour = batch.mean(batch.images.mean((0, 2, 3), keepdim=True))
+            self.mean_colour += (colour - self.mean_colour) / (batch.step + 1)
+        holes = batch.own(draw_holes(batch.count, batch.generator))
         seen = self._outside(holes).to(batch.images)
         output = self.generator(self._masked(batch.images, seen)).to(batch.images)
         return torch.where(seen > 0, batch.images, output), seen, holes
 
     def _tell_apart(self, batch: Batch, fake: Tensor, holes: Tensor) -> Loss:
-        elsewhere = draw_holes(len(fake), batch.generator)  # a real image has no hole: its window is anywhere
+        elsewhere = batch.own(
+            draw_holes(batch.count, batch.generator)
+        )  # a real image has no hole: its window is anywhere
         # Two passes, so that each kind is normalised by its own batch statistics.
         real_logit = self.discriminator(batch.images, cut_windows(batch.images, elsewhere))
         fake_logit = self.discriminator(fake, cut_windows(fake, holes))
@@ -220,7 +223,7 @@ class Method(BaseMethod):
         return Loss(adversarial, {"adv": adversarial})
 
     def _fill(self, batch: Batch, fake: Tensor, seen: Tensor, holes: Tensor, adversarial: bool) -> Loss:
-        error = L.completion(fake, batch.images, seen) / (3 * (1 - seen).mean(0).sum())
+        error = L.completion(fake, batch.images, seen) / (3 * batch.mean((1 - seen).mean(0).sum()))
         if not adversarial:
             return Loss(error, {"mse": error})
         adv = L.generator_adversarial(self.discriminator(fake, cut_windows(fake, holes)))
@@ -239,7 +242,7 @@ class Method(BaseMethod):
 
     def draw_seen(self, batch: Batch) -> Tensor:
         """A training mask: a rectangle is missing in all channels, (N, 3, H, W)."""
-        return self._outside(draw_holes(len(batch.images), batch.generator)).expand(-1, 3, -1, -1)
+        return self._outside(batch.own(draw_holes(batch.count, batch.generator))).expand(-1, 3, -1, -1)
 
     def encode(self, images: Tensor) -> Tensor:
         """The representation of whole images, the mask empty: (N, 3, H, W) in [0, 1] → (N, feature_dim)."""

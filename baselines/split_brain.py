@@ -24,6 +24,7 @@ from torch.nn.functional import adaptive_avg_pool2d, cross_entropy
 
 from mdebench.colour import AB_BINS, ab_bin, ab_bins, rgb_to_lab
 from mdebench.errors import UserError
+from mdebench.losses import at_least_float32
 from mdebench.method import Batch, Loss, Player
 from mdebench.method import Method as BaseMethod
 from mdebench.nets import Generator
@@ -172,7 +173,8 @@ class Method(BaseMethod):
         light, ab = split(lab)
         measure = self._classification if self.settings.objective == "classification" else self._regression
         pixels = lab[:, :, :: self.to_ab.stride, :: self.to_ab.stride]
-        parts = measure(self.to_light(ab).float(), self.to_ab(light).float(), pixels)
+        guesses = at_least_float32(self.to_light(ab)), at_least_float32(self.to_ab(light))
+        parts = measure(*guesses, pixels)
         return Loss(parts["L"] + parts["ab"], parts)
 
     def _classification(self, light: Tensor, ab: Tensor, lab: Tensor) -> dict[str, Tensor]:

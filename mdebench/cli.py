@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mdebench.data.pack import Pack
-    from mdebench.runs import Run
+    from mdebench.runs import Recipe, Run
 
 _DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -63,6 +63,9 @@ def main() -> None:
 @click.option("--pack", "pack_name", help="Pack to train on; by default toyfaces at the scale's size.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--updates", help="Number of updates instead of the scale's.")
+@click.option(
+    "--devices", type=click.IntRange(min=1), help="GPUs (processes, without one) that share each batch; by default 1."
+)
 @set_option
 @home_option
 def pretrain(
@@ -72,10 +75,14 @@ def pretrain(
     pack_name: str | None,
     seed: int,
     updates: str | None,
+    devices: int | None,
     sets: tuple[str, ...],
     home: Path,
 ) -> None:
-    """Pretrain METHOD (see `mdebench list`); again: resumes, or says it is finished."""
+    """Pretrain METHOD (see `mdebench list`); again: resumes, or says it is finished.
+
+    Under torchrun, which starts processes on several machines, the processes train one run together.
+    """
     from mdebench.settings import choose
 
     overrides = parse_overrides(sets)
@@ -85,21 +92,46 @@ def pretrain(
     size = choose(scale, SCALES, "scale").size
 
     from mdebench import suite
+    from mdebench.devices import in_turn, joined
     from mdebench.train import Interrupted
 
     suite.method_settings(method, scale, overrides)  # and a wrong setting before any data are drawn
     console = new_console()
-    pack = suite.find_pack(home, pack_name or f"toyfaces{size}", console)
-    recipe = suite.make_recipe(method, pack, scale, seed, overrides)
-    if pack.size != size:
-        console.print(
-            f"[yellow]note[/] {pack.name} has {pack.size} pixels, scale {scale} {size}: the networks take {pack.size}"
-        )
-    try:
+    with joined():
+        pack = in_turn(lambda: suite.find_pack(home, pack_name or f"toyfaces{size}", console))
+        recipe = suite.make_recipe(method, pack, scale, seed, overrides)
+        if pack.size != size:
+            sizes = f"{pack.name} has {pack.size} pixels, scale {scale} {size}"
+            console.print(f"[yellow]note[/] {sizes}: the networks take {pack.size}")
+        try:
+            _train(home, recipe, pack, devices, console)
+        except Interrupted as stop:
+            console.print(f"stopped ({stop}); the same command goes on from there")
+            sys.exit(130)
+
+
+def _train(home: Path, recipe: "Recipe", pack: "Pack", devices: int | None, console: "Console") -> None:
+    """Do a run: in this process (with those that torchrun started), or in several ones of this machine."""
+    from mdebench import suite
+    from mdebench.devices import count, part_of
+
+    if devices in (None, count()):
         suite.train_run(home, recipe, pack, console)
-    except Interrupted as stop:
-        console.print(f"stopped ({stop}); the same command goes on from there")
-        sys.exit(130)
+        return
+    if count() > 1:
+        raise UserError(f"torchrun started {count()} processes, but --devices says {devices}: leave it out")
+    from mdebench.launch import launch
+
+    part_of(recipe.batch, devices)
+    launch(devices, _train_part, home, recipe, pack.path)
+
+
+def _train_part(home: Path, recipe: "Recipe", pack: Path) -> None:
+    """What each of several processes does of a run, on the pack at a path."""
+    from mdebench import suite
+    from mdebench.data.pack import open_pack
+
+    suite.train_run(home, recipe, open_pack(pack), new_console())
 
 
 @cli.command()
@@ -205,6 +237,13 @@ def tables(out: Path | None, home: Path) -> None:
     type=click.IntRange(min=1),
     help="Tasks at a time, each with its share of the cores; by default one for each core, up to 4, and 1 on a GPU.",
 )
+@click.option(
+    "--on",
+    "where",
+    metavar="ray[:HOST:PORT]",
+    help="Hand the tasks to Ray: one started here, or a cluster this machine is part of, all machines of which must see"
+    " --home. By default a task for each GPU, or for each core.",
+)
 @click.option("--dry-run", is_flag=True, help="Stop after the plan.")
 @click.option(
     "--set",
@@ -220,6 +259,7 @@ def reproduce(
     pack_name: str | None,
     seeds: str,
     jobs: int | None,
+    where: str | None,
     dry_run: bool,
     sets: tuple[str, ...],
     home: Path,
@@ -227,25 +267,52 @@ def reproduce(
     """Do what a table or figure of the paper needs and write it: plans first, resumes, keeps what is done."""
     from mdebench.settings import choose
 
-    size = choose(scale, SCALES, "scale").size
-    try:
-        numbers = tuple(dict.fromkeys(int(seed) for seed in seeds.split(",")))
-    except ValueError as error:
-        raise UserError(f"--seeds {seeds}: expected whole numbers with commas, such as 0,1,2") from error
-    if min(numbers) < 0:
-        raise UserError(f"--seeds {seeds}: a seed is at least 0")
+    size, numbers = choose(scale, SCALES, "scale").size, _seeds(seeds)
 
     from mdebench import reproduce as suite_of
-    from mdebench.jobs import default_jobs
+    from mdebench.jobs import workers
     from mdebench.plan import Order
     from mdebench.train import Interrupted
 
     order = Order(home, what, scale, pack_name or f"toyfaces{size}", numbers, parse_overrides(sets))
     try:
-        suite_of.reproduce(order, dry_run, new_console(), jobs or default_jobs())
+        with workers(where, jobs) as those:
+            suite_of.reproduce(order, dry_run, new_console(), those)
     except (Interrupted, KeyboardInterrupt) as stop:
-        click.echo(f"stopped ({stop or 'Ctrl-C'}); the same command goes on from there")
+        click.echo(f"stopped ({str(stop) or 'Ctrl-C'}); the same command goes on from there")
         sys.exit(130)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(dict.fromkeys(int(seed) for seed in text.split(",")))
+    except ValueError as error:
+        raise UserError(f"--seeds {text}: expected whole numbers with commas, such as 0,1,2") from error
+    if min(numbers) < 0:
+        raise UserError(f"--seeds {text}: a seed is at least 0")
+    return numbers
+
+
+@cli.command()
+@click.argument("what", type=click.Choice(WHAT), default="table1")
+@click.option("--scale", default="paper", show_default=True, help=f"One of {', '.join(SCALES)}.")
+@click.option("--pack", "pack_name", help="Pack to train and measure on; by default toyfaces at the scale's size.")
+@click.option("--seeds", default="0,1,2", show_default=True, help="One run for each.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Default home/results/costs/….md.")
+@home_option
+def costs(what: str, scale: str, pack_name: str | None, seeds: str, out: Path | None, home: Path) -> None:
+    """Say what a table or figure costs on rented machines: a page, from the seconds of `mdebench bench step --save`."""
+    from mdebench.settings import choose
+
+    size, numbers = choose(scale, SCALES, "scale").size, _seeds(seeds)
+
+    from mdebench.costs import write_costs
+    from mdebench.plan import Order
+
+    console = new_console()
+    order = Order(home, what, scale, pack_name or f"toyfaces{size}", numbers)
+    out = out or home / "results" / "costs" / f"{what}-{scale}.md"
+    console.print(str(write_costs(order, out, console)))
 
 
 @cli.command()

@@ -1,7 +1,7 @@
 """Carry out the tasks of a plan: each as soon as what it needs is done, one at a time here or several in processes.
 
 Nothing is kept in memory between tasks: what is finished stands in files, so a killed worker or a killed parent loses
-only what was under way. A task that fails stops only what needs it.
+only what was under way. A task that fails stops only what needs it. `cluster` does the same on other machines.
 """
 
 import multiprocessing
@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from io import StringIO
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from rich.console import Console
@@ -24,10 +26,31 @@ from threadpoolctl import threadpool_limits
 
 from mdebench.errors import UserError
 from mdebench.report import duration
+from mdebench.schedule import Agenda, makespan
 from mdebench.train import Interrupted, default_device
 from mdebench.work import Task
 
 MOST_JOBS = 4  # by default, on a machine of many cores: each job takes its gigabyte of memory
+
+Outcome = tuple[list[str], list[str]]  # the titles of the tasks done, and a sentence for each that failed
+
+
+class Workers(Protocol):
+    """Who does the tasks: so many ``jobs`` at a time, each with so many ``threads``."""
+
+    @property
+    def jobs(self) -> int:
+        """Tasks at a time, at least 1."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """Threads of each task, at least 1."""
+        ...
+
+    def carry_out(self, tasks: Sequence[Task], home: Path, console: Console) -> Outcome:
+        """Do tasks. Interrupted or KeyboardInterrupt after Ctrl-C, when what was under way was saved or given up."""
+        ...
 
 
 def default_jobs() -> int:
@@ -38,101 +61,83 @@ def default_jobs() -> int:
     return 1 if default_device().type == "cuda" else min(torch.get_num_threads(), MOST_JOBS)
 
 
-def threads_each(jobs: int) -> int:
-    """The threads of each of so many jobs, out of those that torch has here."""
-    return max(1, torch.get_num_threads() // jobs)
-
-
 @contextmanager
-def at_one_of(jobs: int) -> Iterator[None]:
-    """Here, for a while, the threads that one of so many jobs has."""
+def at_threads(threads: int) -> Iterator[None]:
+    """Here, for a while, torch has so many threads."""
     before = torch.get_num_threads()
-    torch.set_num_threads(threads_each(jobs))
+    torch.set_num_threads(threads)
     try:
         yield
     finally:
         torch.set_num_threads(before)
 
 
-class Agenda:
-    """What can be begun: the first task in order whose needs are met and whose run nobody works on."""
-
-    def __init__(self, tasks: Sequence[Task]) -> None:
-        self.waiting = list(tasks)
-        self.open = {task.title for task in tasks}
-        self.busy: set[str] = set()
-
-    def begin(self) -> Task | None:
-        """Take the next task off the list; None when none can be begun now."""
-        for task in self.waiting:
-            if task.run not in self.busy and not self.open.intersection(task.needs):
-                self.waiting.remove(task)
-                self.busy |= {task.run} - {""}
-                return task
-        return None
-
-    def end(self, task: Task) -> None:
-        """A task that was begun is done."""
-        self.open.discard(task.title)
-        self.busy.discard(task.run)
-
-    def fail(self, task: Task) -> list[Task]:
-        """A task that was begun has failed: takes what needs it, however far away, off the list and returns that."""
-        self.busy.discard(task.run)
-        lost, gone = [task], list[Task]()
-        while lost:
-            title = lost.pop().title
-            needy = [waiting for waiting in self.waiting if title in waiting.needs]
-            self.waiting = [waiting for waiting in self.waiting if waiting not in needy]
-            lost, gone = lost + needy, gone + needy
-        return gone
+def keep_to(threads: int) -> None:
+    """From now on this process, a worker, has so many threads."""
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
 
 
-def makespan(tasks: Sequence[Task], jobs: int) -> float:
-    """Seconds that tasks take by their estimates, ``jobs`` at a time, begun as `carry_out` begins them."""
-    agenda, running, now = Agenda(tasks), dict[str, tuple[float, Task]](), 0.0
-    while agenda.waiting or running:
-        while len(running) < jobs and (task := agenda.begin()):
-            running[task.title] = (now + task.seconds, task)
-        now, first = min(running.values(), key=lambda pair: pair[0])
-        del running[first.title]
-        agenda.end(first)
-    return now
+@dataclass(frozen=True)
+class Here:
+    """This machine: one task at a time in this process, or several in processes that share the cores."""
+
+    jobs: int = 1
+
+    @property
+    def threads(self) -> int:
+        """The threads of each job, out of those that torch has here."""
+        return max(1, torch.get_num_threads() // self.jobs)
+
+    def carry_out(self, tasks: Sequence[Task], home: Path, console: Console) -> Outcome:
+        """Do tasks. UserError when a worker died; interrupted, it ends when trainings have saved their state."""
+        if self.jobs == 1:
+            return work_through(tasks, self, console, partial(_here, home, console))
+        fresh = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+        with ProcessPoolExecutor(self.jobs, fresh, _start_worker, (self.threads,)) as pool:
+            try:
+                return work_through(tasks, self, console, lambda task: pool.submit(_in_worker, home, task))
+            except BrokenProcessPool as error:
+                raise UserError(
+                    "a worker process died (was it killed, or is the memory full?); what was finished is kept, and"
+                    " the same command goes on; --jobs 1 needs the least memory"
+                ) from error
+            except KeyboardInterrupt:
+                for worker in multiprocessing.active_children():
+                    worker.terminate()  # a training saves its state first
+                raise
 
 
-def carry_out(tasks: Sequence[Task], home: Path, jobs: int, console: Console) -> tuple[list[str], list[str]]:
-    """Do tasks, ``jobs`` at a time; returns the titles of those done, and a sentence for each that failed.
+ALONE = Here(1)
 
-    Interrupted after Ctrl-C, when whatever was under way has been saved or given up. UserError when a worker died.
+
+@contextmanager
+def workers(where: str | None, jobs: int | None) -> Iterator[Workers]:
+    """Those of ``--on where`` and ``--jobs``; UserError when they cannot be had."""
+    if where is None:
+        yield Here(jobs or default_jobs())
+    else:
+        from mdebench.cluster import connect
+
+        with connect(where, jobs) as cluster:
+            yield cluster
+
+
+def work_through(
+    tasks: Sequence[Task], workers: Workers, console: Console, submit: Callable[[Task], Future[str]]
+) -> Outcome:
+    """Submit each task when it can be begun, as many at a time as workers have jobs, and tell what becomes of it.
+
+    A submitted task ends with what it said, or with a UserError, which stops what needs it; anything else is raised.
     """
-    if jobs == 1:
-        return _carry_out(tasks, 1, console, partial(_here, home, console))
-    fresh = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    with ProcessPoolExecutor(jobs, fresh, _start_worker, (threads_each(jobs),)) as pool:
-        try:
-            return _carry_out(tasks, jobs, console, lambda task: pool.submit(_in_worker, home, task))
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a worker process died (was it killed, or is the memory full?); what was finished is kept, and"
-                " the same command goes on; --jobs 1 needs the least memory"
-            ) from error
-        except KeyboardInterrupt:
-            for worker in multiprocessing.active_children():
-                worker.terminate()  # a training saves its state first
-            raise
-
-
-def _carry_out(
-    tasks: Sequence[Task], jobs: int, console: Console, submit: Callable[[Task], Future[str]]
-) -> tuple[list[str], list[str]]:
     agenda, running = Agenda(tasks), dict[Future[str], Task]()
     done: list[str] = []
     failed: list[str] = []
-    begin, estimate, begun = time.monotonic(), makespan(tasks, jobs), 0
+    begin, estimate, begun = time.monotonic(), makespan(tasks, workers.jobs), 0
     while agenda.waiting or running:
-        while len(running) < jobs and (task := agenda.begin()):
+        while len(running) < workers.jobs and (task := agenda.begin()):
             begun += 1
-            left = makespan([*running.values(), task, *agenda.waiting], jobs)
+            left = makespan([*running.values(), task, *agenda.waiting], workers.jobs)
             pace = (time.monotonic() - begin) / (estimate - left) if done and left < estimate else 1.0
             console.print(f"[bold]{begun}/{len(tasks)}[/] {task.title} (about {duration(left * pace)} left)")
             running[submit(task)] = task
@@ -171,26 +176,29 @@ def _here(home: Path, console: Console, task: Task) -> Future[str]:
 _console = Console(file=StringIO(), width=120)  # a worker's; its text goes to the parent when a task ends
 
 
-def _in_worker(home: Path, task: Task) -> str:
-    """Does a task in a worker; returns what it said."""
+def do_unseen(home: Path, task: Task) -> str:
+    """Does a task in a worker, where nobody looks on; returns what it said."""
     said = _console.file
     assert isinstance(said, StringIO)
     said.seek(0)
     said.truncate()
+    task.do(home, _console)
+    return said.getvalue()
+
+
+def _in_worker(home: Path, task: Task) -> str:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        task.do(home, _console)
+        return do_unseen(home, task)
     except (Interrupted, KeyboardInterrupt):
         os._exit(130)  # the parent got the same Ctrl-C, and would wait for a worker that goes on
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return said.getvalue()
 
 
 def _start_worker(threads: int) -> None:
     """Share the cores, leave Ctrl-C between tasks to the parent, and end when the parent does, however it ends."""
-    torch.set_num_threads(threads)
-    threadpool_limits(threads)
+    keep_to(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

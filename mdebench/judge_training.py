@@ -121,12 +121,12 @@ class Method(BaseMethod):
     def _moved(self, batch: Batch) -> Tensor:
         """Each image shifted, zoomed and, one in two, mirrored. Places are computed in fp32: bf16 has 8 bits."""
         n, device = len(batch.images), batch.images.device
-        draws = torch.rand(4, n, generator=batch.generator) * 2 - 1
+        draws = batch.own(torch.rand(4, batch.count, generator=batch.generator).T).T * 2 - 1
         scale = 1 + self.settings.zoom * draws[0]
         sign = torch.where(draws[1] < 0, -1.0, 1.0) if self.mirror else torch.ones(n)
         across, down = 2 * self.settings.shift * draws[2:]  # the grid's side is 2
         zero = torch.zeros(n)
-        theta = torch.stack([sign * scale, zero, across, zero, scale, down], dim=1).reshape(n, 2, 3).to(device)
+        theta = torch.stack([sign * scale, zero, across, zero, scale, down], dim=1).reshape(n, 2, 3).to(batch.images)
         with torch.autocast(device.type, enabled=False):
             grid = affine_grid(theta, list(batch.images.shape), align_corners=False)
             return grid_sample(batch.images, grid, padding_mode="border", align_corners=False)

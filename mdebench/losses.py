@@ -33,6 +33,11 @@ def parse_losses(text: str) -> frozenset[str]:
     return terms
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """What a network gave, in float32 where it is shorter; float64 stays."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def discriminator_adversarial(real_logit: Tensor, fake_logit: Tensor) -> Tensor:
     """Equation (1): −1/N Σ [log D(Z) + log(1 − D(G(M⊙Z)))], D the sigmoid of the logits (N,)."""
     return (softplus(-real_logit) + softplus(fake_logit)).mean()
@@ -55,7 +60,8 @@ def reconstruction(output: Tensor, image: Tensor, seen: Tensor) -> Tensor:
 
 def perceptual(output: list[Tensor], image: list[Tensor], weights: list[float]) -> Tensor:
     """Equation (5): 1/(N Σλ) Σ_l Σ_i λ_l ‖φ_l(G(M⊙Z)) − φ_l(Z)‖², one (N, C, H, W) activation per layer."""
-    norms = [(a.float() - b.float()).square().sum() for a, b in zip(output, image, strict=True)]
+    pairs = [(at_least_float32(a), at_least_float32(b)) for a, b in zip(output, image, strict=True)]
+    norms = [(a - b).square().sum() for a, b in pairs]
     return torch.stack([w * norm for w, norm in zip(weights, norms)]).sum() / (len(image[0]) * sum(weights))
 
 

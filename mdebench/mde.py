@@ -119,8 +119,8 @@ class Method(BaseMethod):
 
     def _complete_batch(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Masks drawn and images completed: (completions, seen, boxes)."""
-        seen, boxes = draw(self.settings.variant, self.settings.S, len(batch.images), self.size, batch.generator)
-        seen, boxes = seen.to(batch.images), boxes.to(batch.images)
+        drawn = draw(self.settings.variant, self.settings.S, batch.count, self.size, batch.generator)
+        seen, boxes = (batch.own(each).to(batch.images) for each in drawn)
         return self.generator(batch.images * seen), seen, boxes
 
     def _seek(self, batch: Batch, fake: Tensor, boxes: Tensor) -> Loss:
@@ -135,14 +135,14 @@ class Method(BaseMethod):
         return Loss(total, parts)
 
     def _hide(self, batch: Batch, fake: Tensor, seen: Tensor) -> Loss:
-        s, output = self.settings, fake.float()
+        s, output = self.settings, L.at_least_float32(fake)
         parts = {"rec": L.reconstruction(output, batch.images, seen)}
         total = parts["rec"]
         if "compl" in self.terms:
             parts["compl"] = L.completion(output, batch.images, seen)
             total = total + parts["compl"]
         if self._vgg:
-            vgg = self._vgg[0].to(fake.device)
+            vgg = self._vgg[0].to(batch.images)
             with torch.no_grad():
                 target = vgg(batch.images)
             parts["vgg"] = L.perceptual(vgg(fake), target, vgg.weights)
@@ -168,7 +168,7 @@ class Method(BaseMethod):
 
     def draw_seen(self, batch: Batch) -> Tensor:
         """A mask of the run's own variant: (N, 3, H, W)."""
-        return draw(self.settings.variant, self.settings.S, len(batch.images), self.size, batch.generator)[0]
+        return batch.own(draw(self.settings.variant, self.settings.S, batch.count, self.size, batch.generator)[0])
 
     def encode(self, images: Tensor) -> Tensor:
         """The code of whole images (nothing masked): (N, 3, H, W) in [0, 1] → (N, code)."""

@@ -1,8 +1,9 @@
 """The contract of a method: a game. Who plays, in what order, and what each player minimises.
 
 One loop (``train.py``) serves every method: it owns precision, memory format, gradient steps, schedules, logging,
-checkpoints and resuming, and a method owns none of them. What a step draws at random comes from ``batch.generator``
-(or torch's default one), both seeded by (seed, step), so that a resumed run draws what the unbroken one would have.
+checkpoints, resuming and devices, and a method owns none of them. What a step draws at random comes from
+``batch.generator`` (or torch's default one), both seeded by (seed, step), so that a resumed run draws what the unbroken
+one would have. It draws for the whole batch, ``batch.own(draw(batch.count))``, as several processes may share it.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,20 +13,41 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from mdebench import devices
 from mdebench.masks import draw
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One step's images and everything that decides what is drawn for them."""
+    """One step's images and everything that decides what is drawn for them.
 
-    images: Tensor  # (N, 3, H, W) float32 in [0, 1]
+    Where several processes share a batch, ``images`` and ``index`` are this process's part of it. The loop averages
+    losses and gradients over the processes; two things are the method's: it draws for all ``count`` images and keeps
+    its ``own`` draws, and what it averages over images for a purpose other than the loss it hands through ``mean``.
+    """
+
+    images: Tensor  # (N, 3, H, W) float32 in [0, 1]; float64 where the recipe says fp64
     index: Tensor  # (N,) int64, place of each image in the pack
     step: int  # update, from 0
     epoch: int  # pass over the training partition, from 0
     seed: int  # of the run
     generator: torch.Generator  # CPU, seeded by (seed, step)
     updates: int  # of the whole run
+    part: int = 0  # which of ``parts`` equal parts of the batch the images are
+    parts: int = 1
+
+    @property
+    def count(self) -> int:
+        """How many images the whole batch has."""
+        return self.parts * len(self.images)
+
+    def own(self, drawn: Tensor) -> Tensor:
+        """What was drawn for the whole batch, (count, …) → that of the images here, (N, …)."""
+        return drawn.view(self.parts, -1, *drawn.shape[1:])[self.part]
+
+    def mean(self, value: Tensor) -> Tensor:
+        """A mean over the images here (N is the same everywhere) → over those of the whole batch; any shape."""
+        return devices.mean(value) if self.parts > 1 else value
 
     @property
     def progress(self) -> float:
@@ -128,4 +150,4 @@ class Method(nn.Module):
 
     def draw_seen(self, batch: Batch) -> Tensor:
         """A training mask for sample pictures, (N, 3, H, W) of 1 and 0; by default a centred quarter is missing."""
-        return draw("inpainting", 0.25, len(batch.images), self.size, batch.generator)[0]
+        return batch.own(draw("inpainting", 0.25, batch.count, self.size, batch.generator)[0])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import fold, unfold
 
 from mdebench.errors import UserError
+from mdebench.losses import at_least_float32
 from mdebench.method import Batch, Loss, Player
 from mdebench.method import Method as BaseMethod
 from mdebench.nets import Generator
@@ -132,7 +133,7 @@ class Borrowed(nn.Module):
     def forward(self, images: Tensor, visible: Tensor) -> Tensor:
         """Predict all patches: (N, 3, H, W) and (N, L) → (N, L, 3·p²) in (-1, 1)."""
         output = self.generator(images * seen_pixels(visible, self.size).to(images))
-        return patchify(centred(output.float()), self.patch)
+        return patchify(centred(at_least_float32(output)), self.patch)
 
     def encode(self, images: Tensor) -> Tensor:
         """The code of whole images, (N, code)."""
@@ -224,7 +225,7 @@ class PatchMethod(BaseMethod):
 
     def draw_visible(self, batch: Batch) -> Tensor:
         """Exactly ``masked`` patches of each image are masked, each set as likely as any other: `visible` (N, L)."""
-        noise = torch.rand(len(batch.images), self.total, generator=batch.generator)
+        noise = batch.own(torch.rand(batch.count, self.total, generator=batch.generator))
         return (noise.argsort(dim=1) >= self.masked).to(batch.images.device)
 
     def draw_seen(self, batch: Batch) -> Tensor:
@@ -235,7 +236,7 @@ class PatchMethod(BaseMethod):
         """The mean penalty over all values of masked patches; visible ones cost nothing."""
         visible = self.draw_visible(batch)
         target = self.target(patchify(centred(batch.images), self.patch))
-        difference = self.network(batch.images, visible).float() - target
+        difference = at_least_float32(self.network(batch.images, visible)) - target
         error = self.penalty(difference[~visible]).mean()
         return Loss(error, {self.losses: error})
 
@@ -254,5 +255,5 @@ class PatchMethod(BaseMethod):
         """
         visible = seen_patches(seen.expand_as(images), self.patch)
         patches = patchify(images, self.patch)
-        painted = self.paint(self.network(images, visible).float(), centred(patches), visible)
+        painted = self.paint(at_least_float32(self.network(images, visible)), centred(patches), visible)
         return unpatchify(patches.where(visible[..., None], (painted.clamp(-1, 1) + 1) / 2), self.size)

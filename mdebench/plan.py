@@ -6,7 +6,7 @@ short measurement of one update and a few images. Carrying it out does its tasks
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -57,13 +57,16 @@ class Order:
         return {key: value for key, value in self.overrides.items() if "." not in key}
 
 
-def make_plan(order: Order, console: Console) -> Plan:
-    """The plan of an order. UserError for an unknown name, a wrong override, or a pack that cannot be had."""
+def make_plan(order: Order, console: Console, speed: Callable[[Recipe], Speed] = measure_speed) -> Plan:
+    """The plan of an order. UserError for an unknown name, a wrong override, or a pack that cannot be had.
+
+    Times follow from the `speed` of a recipe's method: by default as it is measured here and now.
+    """
     scale = choose(order.scale, SCALES, "scale")
     for key in order.overrides:
         if "." in key:
             catalog.find_protocol(key.partition(".")[0])
-    planner = _Planner(order, console)
+    planner = _Planner(order, console, speed)
     perceptual = order.of_runs.get("perceptual", scale.perceptual)
     for part in parts(order.what, planner.source, scale, perceptual):
         runs = [planner.run(wanted, seed) for wanted in part.runs for seed in order.seeds]
@@ -75,8 +78,8 @@ def make_plan(order: Order, console: Console) -> Plan:
 class _Planner:
     """Collects tasks, each once, in an order in which each finds what it needs."""
 
-    def __init__(self, order: Order, console: Console) -> None:
-        self.order, self.console, self.home = order, console, order.home
+    def __init__(self, order: Order, console: Console, speed: Callable[[Recipe], Speed]) -> None:
+        self.order, self.console, self.home, self.speed = order, console, order.home, speed
         self.drawn = suite.pack_path(order.home, order.pack).exists()
         self.pack, self.per_face = _pack(order, self.drawn)
         self.source = str(self.pack.info["source"])
@@ -207,11 +210,11 @@ class _Planner:
         return total
 
     def _speed(self, recipe: Recipe) -> Speed:
-        """Measured once for each network: variants and ratios cost the same."""
+        """Taken once for each network: variants and ratios cost the same."""
         same = {key: value for key, value in recipe.settings.items() if key not in ("variant", "S")}
         what = json.dumps([catalog.method(recipe.method).module, same, recipe.batch, recipe.precision])
         if what not in self.speeds:
-            self.speeds[what] = measure_speed(recipe)
+            self.speeds[what] = self.speed(recipe)
         return self.speeds[what]
 
 

@@ -15,26 +15,27 @@ from tabulate import tabulate
 from mdebench import catalog
 from mdebench.errors import UserError
 from mdebench.figures import write_figures
-from mdebench.jobs import at_one_of, carry_out, makespan
+from mdebench.jobs import ALONE, Workers, at_threads
 from mdebench.plan import Order, make_plan
 from mdebench.report import duration, write_report
 from mdebench.runs import write_atomically
+from mdebench.schedule import makespan
 from mdebench.tables import paper_dir, write_sheets, write_tables
 from mdebench.work import Plan
 
 
-def reproduce(order: Order, dry_run: bool, console: Console, jobs: int = 1) -> list[str]:
-    """Plan an order and, unless `dry_run`, carry it out, `jobs` tasks at a time, and write tables, figures and report.
+def reproduce(order: Order, dry_run: bool, console: Console, workers: Workers = ALONE) -> list[str]:
+    """Plan an order and, unless `dry_run`, have `workers` carry it out, and write tables, figures and report.
 
     Returns the titles of the tasks that were done. UserError at the end when some of them failed.
     """
-    with at_one_of(jobs):  # so that a job's pace is measured
+    with at_threads(workers.threads):  # so that a job's pace is measured
         plan = make_plan(order, console)
     console.print(f"plan: {order.what} on {plan.tasks[0].name} at scale {order.scale}, {_seeds(order.seeds)}")
-    show(plan, jobs, console)
+    show(plan, workers.jobs, console)
     if dry_run:
         return []
-    done, failed = carry_out(plan.missing, order.home, jobs, console) if plan.missing else ([], [])
+    done, failed = workers.carry_out(plan.missing, order.home, console) if plan.missing else ([], [])
     write(order, console)
     if failed:
         raise UserError(f"not all was done: {'; '.join(failed)}; the same command tries these again")

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import re
+import socket
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,8 +24,8 @@ from mdebench.settings import suggest
 class Recipe:
     """All that decides a run's numbers. Two runs with equal recipes on equal machines end in equal bits.
 
-    ``settings`` are the method's, as plain values; ``pack_hash`` is the data's content; ``precision`` is ``fp32`` or
-    ``bf16``; ``overrides`` are what the user changed against the scale (they stand in the folder's name).
+    ``settings`` are the method's, as plain values; ``pack_hash`` is the data's content; ``precision`` is ``fp32``,
+    ``bf16`` or ``fp64``; ``overrides`` are what the user changed against the scale (they stand in the folder's name).
     """
 
     method: str
@@ -39,6 +40,11 @@ class Recipe:
     batch: int
     precision: str
     overrides: dict[str, str]
+
+    @property
+    def batch_norm(self) -> str:
+        """How several processes normalise a batch (see ``batchnorm.py``); among the overrides where it was chosen."""
+        return self.overrides.get("batch_norm", "synchronised")
 
     @property
     def name(self) -> str:
@@ -60,6 +66,10 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise UserError(f"could not write {path}: {error.strerror}; what stood there before is kept") from error
+
+
+class Busy(UserError):
+    """Another process holds the run."""
 
 
 class Run:
@@ -103,17 +113,23 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for this process; UserError when another one does. The kernel releases it however we end."""
+        """Hold the run for this process; Busy when another one does, UserError where files cannot be locked.
+
+        The kernel releases it however we end; on a shared file system its server does, after a machine's death not at
+        once.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
+                raise Busy(f"run {self.folder.name} is being trained by another process ({_owner(file)})") from error
+            except OSError as error:
                 raise UserError(
-                    f"run {self.folder.name} is being trained by another process ({_owner(file)})"
+                    f"{self.folder} cannot be locked against other processes ({error.strerror}); choose another --home"
                 ) from error
             file.truncate(0)
-            file.write(f"pid {os.getpid()}")
+            file.write(f"pid {os.getpid()} on {socket.gethostname()}")
             file.flush()
             yield
 

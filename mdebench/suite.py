@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mdebench import catalog
+from mdebench.batchnorm import KINDS
 from mdebench.data import prepare
 from mdebench.data.pack import Pack, open_pack
 from mdebench.errors import UserError
@@ -28,7 +29,7 @@ from mdebench.runs import Recipe, Run, list_runs
 from mdebench.settings import SCALES, build, choose
 from mdebench.train import build_method, default_device, default_precision, pretrain, weights_hash
 
-_RECIPE_KEYS = ("updates", "batch", "precision")
+_RECIPE_KEYS = ("updates", "batch", "precision", "batch_norm")
 
 
 def pack_path(home: Path, name: str) -> Path:
@@ -70,8 +71,9 @@ def method_settings(method: str, scale: str, overrides: Mapping[str, str]) -> An
     values = choose(scale, SCALES, "scale")
     for key in ("updates", "batch"):
         _positive(key, overrides, 1)
-    if overrides.get("precision", "fp32") not in ("fp32", "bf16"):
-        raise UserError(f"precision={overrides['precision']} is neither fp32 nor bf16")
+    if overrides.get("precision", "fp32") not in ("fp32", "bf16", "fp64"):
+        raise UserError(f"precision={overrides['precision']} is none of fp32, bf16 and fp64")
+    choose(overrides.get("batch_norm", "synchronised"), KINDS, "batch_norm")
     own = {k: v for k, v in overrides.items() if k not in _RECIPE_KEYS}
     return catalog.method(method).settings(values, own)
 
@@ -79,7 +81,7 @@ def method_settings(method: str, scale: str, overrides: Mapping[str, str]) -> An
 def make_recipe(method: str, pack: Pack, scale: str, seed: int, overrides: Mapping[str, str]) -> Recipe:
     """The full recipe of a method at a scale on a pack.
 
-    ``overrides`` may name ``updates``, ``batch``, ``precision`` and any of the method's settings.
+    ``overrides`` may name ``updates``, ``batch``, ``precision``, ``batch_norm`` and any of the method's settings.
     """
     values, name = SCALES[scale], catalog.method(method).name
     plain = asdict(method_settings(method, scale, overrides))
@@ -148,12 +150,16 @@ def load_subject(run: Run, judge: Judge | None = None) -> Subject:
             f"run {run.folder.name} is not finished ({info.get('status')}); go on with the command that began it"
         )
     method = build_method(info["method"], info["settings"], info["size"], info["seed"])
+    if info["precision"] == "fp64":
+        method.double()
     try:
         method.load_state_dict(run.load_state()["method"])
     except RuntimeError as error:
         raise UserError(f"{run.state_path} does not fit the networks of run.json; train this run again") from error
     if weights_hash(method) != info["weights_hash"]:
         raise UserError(f"{run.state_path} holds other weights than run.json says; train this run again")
+    if info["precision"] == "fp64":  # images are measured in float32
+        method.float()
     method.to(default_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     return Subject(run.folder.name, method, run.folder, info["seed"], info["weights_hash"], judge)
 

@@ -1,7 +1,9 @@
 """The loop: one for every method. Prepare, resume, then in every update each player moves in turn.
 
-It owns precision (bf16 autocast), memory format (channels last), gradient steps, schedules, logging, checkpoints and
-resuming. What a step draws comes from (seed, step) alone, so a killed run that goes on ends in the same bits.
+It owns precision (bf16 autocast, or float64), memory format (channels last), gradient steps, schedules, logging,
+checkpoints, resuming, and the sharing of batches among several processes (``devices.py``), of which the first one has
+the run's files to itself. What a step draws comes from (seed, step) alone, so a killed run that goes on ends in the
+same bits.
 """
 
 import hashlib
@@ -10,9 +12,9 @@ import math
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from inspect import signature
 from io import BytesIO
@@ -28,10 +30,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
-from mdebench import catalog
+from mdebench import catalog, devices
+from mdebench.batchnorm import average_statistics, batch_norms
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
-from mdebench.method import Batch, Completes, Method, Player
+from mdebench.method import Batch, Completes, Loss, Method, Player
 from mdebench.pictures import grid
 from mdebench.results import provenance
 from mdebench.runs import Recipe, Run, write_atomically
@@ -58,9 +61,10 @@ def default_precision(device: torch.device) -> str:
     return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
 
 
-def step_seed(seed: int, step: int) -> int:
-    """The seed of everything that update ``step`` of a run draws."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def step_seed(seed: int, step: int, part: int = 0) -> int:
+    """The seed of everything that update ``step`` of a run draws, or draws for a later part of the batch alone."""
+    entropy = [seed, step, part] if part else [seed, step]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def build_method(name: str, settings: Mapping[str, Any], size: int, seed: int) -> Method:
@@ -94,6 +98,8 @@ class Trainer:
         self.recipe = recipe
         self.device = device
         self.method = method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if recipe.precision == "fp64":
+            self.method.double()
         self.players: dict[str, Player] = dict(method.players())
         self.optimizers = {name: optimizer_of(player, fast=True) for name, player in self.players.items()}
         self.step = 0
@@ -102,21 +108,26 @@ class Trainer:
         """One update: each player in turn computes its loss and moves. UserError when a loss is not finite."""
         parts: dict[str, Tensor] = {}
         self.method.train()
-        torch.manual_seed(step_seed(self.recipe.seed, batch.step))  # for layers that draw by themselves
+        torch.manual_seed(step_seed(self.recipe.seed, batch.step, batch.part))  # for layers that draw by themselves
         for name in self.method.turns(batch.step, batch.updates):
             player, optimizer = self.players[name], self.optimizers[name]
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+            bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
+            with bf16, batch_norms(self.recipe.batch_norm):
                 loss = self.method.loss(name, batch)
-            if not math.isfinite(loss.total.item()):
-                bad = ", ".join(f"{k}={v.item():g}" for k, v in loss.parts.items())
+            told = _of_whole_batch(loss)
+            if not math.isfinite(told.total.item()):
+                bad = ", ".join(f"{k}={v.item():g}" for k, v in told.parts.items())
                 raise UserError(f"the loss of the {name} is not finite at step {batch.step} ({bad})")
             optimizer.zero_grad(set_to_none=True)
             # Only this player's gradients: nothing is computed for, or left behind in, the others' parameters.
             loss.total.backward(inputs=player.parameters)
+            devices.average_gradients(player.parameters)
             for group in optimizer.param_groups:
                 group["lr"] = player.lr * player.schedule(batch.progress)
             optimizer.step()
-            parts |= {f"{name}/{key}": value.detach() for key, value in loss.parts.items()}
+            parts |= {f"{name}/{key}": value.detach() for key, value in told.parts.items()}
+        if self.recipe.batch_norm == "local":
+            average_statistics(self.method)
         self.step = batch.step + 1
         return parts
 
@@ -141,6 +152,15 @@ class Trainer:
         self.step = state["step"]
 
 
+def _of_whole_batch(loss: Loss) -> Loss:
+    """A loss to be looked at: the mean of what the processes found, each for its part of the batch."""
+    if devices.count() == 1:
+        return loss
+    found = torch.stack([value.detach() for value in (loss.total, *loss.parts.values())])
+    total, *parts = devices.mean(found)
+    return Loss(total, dict(zip(loss.parts, parts)))
+
+
 class Operations:
     """What updates cost: floating-point operations of convolutions and matrix products, counted once for each order of
     turns, since updates with the same turns do the same.
@@ -159,18 +179,22 @@ class Operations:
             before, draws = deepcopy(trainer.state()), batch.generator.get_state()
             with FlopCounterMode(display=False) as counter:
                 trainer.update(batch)
-            self.gflop[turns] = counter.get_total_flops() / 1e9
+            self.gflop[turns] = devices.count() * counter.get_total_flops() / 1e9
             trainer.restore(before, "the state before this update")
             batch.generator.set_state(draws)
         return trainer.update(batch), self.gflop[turns]
 
 
 def batch_at(pack: Pack, train: NDArray[np.int64], recipe: Recipe, step: int, device: torch.device) -> Batch:
-    """The batch of update ``step``: an epoch is a permutation drawn from (seed, epoch), less a last partial batch."""
+    """The batch of update ``step``: an epoch is a permutation drawn from (seed, epoch), less a last partial batch.
+
+    With several processes, this one's part of it; UserError when the batch cannot be shared out evenly.
+    """
     epoch, place = divmod(step, len(train) // recipe.batch)
-    order = _order(recipe.seed, epoch, len(train))
+    order, part, parts = _order(recipe.seed, epoch, len(train)), devices.rank(), devices.count()
     index = train[order[place * recipe.batch : (place + 1) * recipe.batch]]
-    return _batch(pack, index, recipe, step, epoch, device)
+    own = index.reshape(parts, devices.part_of(recipe.batch, parts))[part]
+    return replace(_batch(pack, own, recipe, step, epoch, device), part=part, parts=parts)
 
 
 @lru_cache(maxsize=1)
@@ -180,7 +204,8 @@ def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
 
 
 def _batch(pack: Pack, index: NDArray[np.int64], recipe: Recipe, step: int, epoch: int, device: torch.device) -> Batch:
-    images = pack.batch(index).to(device).float().div_(255).contiguous(memory_format=torch.channels_last)
+    dtype = torch.float64 if recipe.precision == "fp64" else torch.float32
+    images = pack.batch(index).to(device).to(dtype).div_(255).contiguous(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(step_seed(recipe.seed, step))
     return Batch(images, torch.from_numpy(index), step, epoch, recipe.seed, generator, recipe.updates)
 
@@ -198,13 +223,16 @@ def pretrain(
     A checkpoint is written every ``save_seconds`` (0: after every update), seldomer where saving is slow. ``method``,
     untrained, takes the place of the one that the recipe names in the catalog.
     UserError when another process trains it, its recipe differs, a loss is not finite, or the disk is full. Interrupted
-    after Ctrl-C or SIGTERM, with the state saved.
+    after Ctrl-C or SIGTERM, with the state saved. Several processes call it together (see ``devices.joined``).
     """
     device = default_device()
-    with run.lock():
-        run = Run(run.folder)  # what another process may have written while we waited
+    devices.part_of(recipe.batch, devices.count())
+    console = console if devices.rank() == 0 else Console(quiet=True)
+    with ExitStack() as held:
+        devices.on_first(held.enter_context, run.lock())
+        run = devices.on_first(Run, run.folder)  # what another process may have written while we waited
         _check_same(run, recipe)
-        if run.finished:
+        if devices.on_first(lambda: run.finished):
             console.print(
                 f"[green]finished[/] {recipe.name}: {recipe.updates} updates; delete {run.folder} to train it again"
             )
@@ -213,26 +241,39 @@ def pretrain(
         for note in method.notes:
             console.print(f"[yellow]note[/] {note}")
         trainer = Trainer(method, recipe, device)
-        if run.state_path.is_file():
-            trainer.restore(run.load_state(), str(run.state_path))
+        state = devices.on_first(lambda: run.load_state() if run.state_path.is_file() else None)
+        if state is not None:
+            trainer.restore(state, str(run.state_path))
             console.print(f"resuming {recipe.name} at update {trainer.step} of {recipe.updates}")
-        run.update(**_record(recipe, method, pack, device), status="running", step=trainer.step)
-        run.cut_log(trainer.step)
+        record = _record(recipe, method, pack, device) | {"stretches": _stretches(run, recipe, trainer.step, console)}
+        if devices.count() > 1:
+            _meet(trainer, console)
+        devices.on_first(run.update, **record, status="running", step=trainer.step)
+        devices.on_first(run.cut_log, trainer.step)
         with _polite_stop() as signals:  # a second signal must not end us between the state and the word about it
             try:
                 _loop(trainer, run, pack, console, save_seconds, signals)
             except (UserError, Interrupted) as stop:
                 status = "interrupted" if isinstance(stop, Interrupted) else "failed"
-                with suppress(UserError):  # on a full disk; the sentence below says so
-                    run.update(status=status, stopped_by=str(stop))
+                if devices.rank() == 0:
+                    with suppress(UserError):  # on a full disk; the sentence below says so
+                        run.update(status=status, stopped_by=str(stop))
                 if isinstance(stop, UserError):
                     saved = run.state_path.is_file()
                     kept = f"the last good state is in {run.state_path}" if saved else "no state was saved"
                     raise UserError(f"{recipe.name} stopped: {stop}; {kept}") from stop
                 raise
         run.info.pop("stopped_by", None)
-        run.update(status="finished", step=run.info["updates"], weights_hash=weights_hash(method))
+        devices.on_first(run.update, status="finished", step=trainer.step, weights_hash=weights_hash(method))
         console.print(f"[green]done[/] {recipe.name} in {run.folder}")
+
+
+def _meet(trainer: Trainer, console: Console) -> None:
+    """Say what the processes of a run have; UserError when they did not come with the same recipe and weights."""
+    devices.check_same("recipe and weights", (asdict(trainer.recipe), weights_hash(trainer.method)))
+    threads = f"{torch.get_num_threads()} CPU thread(s), as there is no GPU,"
+    each = "a GPU" if trainer.device.type == "cuda" else threads
+    console.print(f"{devices.count()} processes, each with {each} and a part of every batch")
 
 
 def _check_same(run: Run, recipe: Recipe) -> None:
@@ -245,9 +286,22 @@ def _check_same(run: Run, recipe: Recipe) -> None:
         )
 
 
+def _stretches(run: Run, recipe: Recipe, step: int, console: Console) -> list[dict[str, int]]:
+    """Which number of processes trained the run from which update on, the one now beginning included."""
+    done = [stretch for stretch in run.info.get("stretches", [{"from": 0, "processes": 1}]) if stretch["from"] < step]
+    now = {"from": step, "processes": devices.count()}
+    before = done[-1]["processes"] if done else now["processes"]
+    if before == now["processes"]:
+        return done or [now]
+    change = "numbers change with it" if recipe.batch_norm == "local" else "the same training, rounded otherwise"
+    console.print(f"[yellow]note[/] processes from update {step} on: {now['processes']}, before: {before}; {change}")
+    return [*done, now]
+
+
 def _record(recipe: Recipe, method: Method, pack: Pack, device: torch.device) -> dict[str, Any]:
     plain = asdict(recipe)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    together = f"{devices.count()} × " if devices.count() > 1 else ""
     return {
         **{key: value for key, value in plain.items() if key != "overrides"},
         "name": recipe.name,
@@ -260,7 +314,8 @@ def _record(recipe: Recipe, method: Method, pack: Pack, device: torch.device) ->
         "feature_dim": method.feature_dim,
         "parameters": sum(p.numel() for p in method.parameters()),
         "notes": method.notes,
-        "device": name,
+        "device": together + name,
+        "batch_norm": recipe.batch_norm,
         **provenance(),
     }
 
@@ -278,13 +333,16 @@ def _loop(
     updates = recipe.updates if trainer.players else 0
     sheet_steps = {updates * i // SAMPLES for i in range(1, SAMPLES + 1)}
 
-    def save() -> None:
-        nonlocal saved, cost
-        begin = time.monotonic()
+    def write(begin: float) -> None:
         run.save_state(trainer.state())
         spent = seconds + begin - started
         speed = (trainer.step - first) * recipe.batch / max(begin - started, 1e-9)
         run.update(step=trainer.step, seconds=round(spent, 1), images_per_second=round(speed, 1), gflop=gflop)
+
+    def save() -> None:
+        nonlocal saved, cost
+        begin = time.monotonic()
+        devices.on_first(write, begin)
         saved = time.monotonic()
         cost = saved - begin
 
@@ -297,14 +355,16 @@ def _loop(
             speed = (trainer.step - first) * recipe.batch / (time.monotonic() - started)
             if trainer.step % LOG_EVERY == 0 or trainer.step == updates:
                 means = sums.take()
-                _log(run, {"step": trainer.step, **means, "images_per_second": round(speed, 1)})
+                devices.on_first(_log, run, {"step": trainer.step, **means, "images_per_second": round(speed, 1)})
                 show(trainer.step, means, speed)
             if trainer.step in sheet_steps and isinstance(trainer.method, Completes):
-                _sample_sheet(trainer, trainer.method, run, pack)
-            if time.monotonic() - saved >= (max(save_seconds, 50 * cost) if save_seconds else 0) or signals:
+                devices.on_first(_sample_sheet, trainer, trainer.method, run, pack)
+            due = time.monotonic() - saved >= (max(save_seconds, 50 * cost) if save_seconds else 0)
+            due, stop = devices.anywhere(due, bool(signals))
+            if due or stop:
                 save()
-            if signals:
-                raise Interrupted(f"{signals[0]} at update {trainer.step} of {updates}")
+            if stop:
+                raise Interrupted(f"{signals[0] if signals else 'a signal'} at update {trainer.step} of {updates}")
         save()
 
 

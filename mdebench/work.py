@@ -43,6 +43,11 @@ class Task:
         """Kind and name, which no two tasks of a plan share."""
         return f"{self.kind} {self.name}"
 
+    @property
+    def trains(self) -> bool:
+        """Whether it writes checkpoints, from which it goes on."""
+        return self.kind in ("run", "judge")
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mdebench.errors import UserError
-from mdebench.jobs import Agenda, at_one_of, carry_out, default_jobs, makespan, threads_each
+from mdebench.jobs import Here, at_threads, default_jobs
 from mdebench.work import Task
 
 # --- tasks that only leave a mark; a worker finds them by this module's name
@@ -35,45 +35,17 @@ def task(name, seconds=1.0, needs=(), run="", do=None):
     return Task("rows", name, "missing", "", seconds, do or partial(leave_mark, name), tuple(needs), run)
 
 
-def test_a_task_waits_for_what_it_needs_and_for_its_run():
-    a, b, c, d = task("a"), task("b", needs=["rows a"]), task("c", run="r"), task("d", run="r")
-    agenda = Agenda([a, b, c, d])
-    assert [agenda.begin(), agenda.begin(), agenda.begin()] == [a, c, None]  # b needs a, d is of c's run
-    agenda.end(c)
-    assert agenda.begin() == d
-    agenda.end(a)
-    assert agenda.begin() == b
-
-
-def test_what_is_needed_and_done_already_does_not_hold_up():
-    assert Agenda([task("b", needs=["run of before"])]).begin() is not None
-
-
-def test_a_failure_takes_along_what_needs_it_however_far():
-    a, b, c, d = task("a"), task("b", needs=["rows a"]), task("c", needs=["rows b"]), task("d")
-    agenda = Agenda([a, b, c, d])
-    agenda.begin()
-    assert agenda.fail(a) == [b, c] and agenda.waiting == [d]
-
-
-def test_makespan_by_hand():
-    # Two at a time: a 0–4, b 0–1, c (needs b) 1–3, d (of a's run) 4–5.
-    tasks = [task("a", 4, run="r"), task("b", 1), task("c", 2, needs=["rows b"]), task("d", 1, run="r")]
-    assert makespan(tasks, 1) == 8 and makespan(tasks, 2) == 5 and makespan(tasks, 9) == 5
-    assert makespan([], 2) == 0
-
-
 def test_cores_are_shared(monkeypatch):
     monkeypatch.setattr("torch.get_num_threads", lambda: 16)
-    assert default_jobs() == 4 and threads_each(4) == 4 and threads_each(3) == 5 and threads_each(99) == 1
+    assert default_jobs() == 4 and [Here(jobs).threads for jobs in (4, 3, 99)] == [4, 5, 1]
 
 
 def test_threads_are_given_back():
     import torch
 
     before = torch.get_num_threads()
-    with at_one_of(64):
-        assert torch.get_num_threads() == 1
+    with at_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
 
 
@@ -81,7 +53,7 @@ def test_workers_do_all_tasks_and_say_what_they_said(tmp_path, console):
     names = [f"mark{i}" for i in range(4)]
     bad = task("bad", do=refuse)
     lost = task("lost", needs=["rows bad"])
-    done, failed = carry_out([*map(task, names), bad, lost], tmp_path, 2, console)
+    done, failed = Here(2).carry_out([*map(task, names), bad, lost], tmp_path, console)
     assert sorted(done) == [f"rows {name}" for name in names]
     assert failed == ["rows bad (the loss is not finite)"]
     assert {path.name for path in tmp_path.iterdir()} == set(names)
@@ -92,7 +64,7 @@ def test_workers_do_all_tasks_and_say_what_they_said(tmp_path, console):
 
 def test_a_dead_worker_is_told(tmp_path, console):
     with pytest.raises(UserError, match=r"a worker process died.*goes on"):
-        carry_out([task("dies", do=die), task("other")], tmp_path, 2, console)
+        Here(2).carry_out([task("dies", do=die), task("other")], tmp_path, console)
 
 
 # --- the command as a whole

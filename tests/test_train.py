@@ -1,5 +1,6 @@
 """The loop and runs: what a kill, a full disk, a second process, a bad number or a stranger's file cannot do."""
 
+import errno
 import json
 import os
 import pickle
@@ -158,6 +159,15 @@ def test_a_second_process_is_refused(home, pack, console):
         pretrain(recipe, run, pack, console)
 
 
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    def refuse(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(UserError, match=r"cannot be locked .*No locks available.*another --home"), Run(tmp_path).lock():
+        pass
+
+
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(home, pack, console, monkeypatch):
     original = Method.loss
 
@@ -224,6 +234,14 @@ def test_a_full_disk_while_saving_keeps_the_last_good_state(home, pack, console)
     error = process.communicate()[1]
     assert process.returncode == 1 and "UserError" in error and "could not save" in error
     assert same(weights(run), before) and not list(run.folder.parent.glob("*/.*partial"))
+
+
+def test_fp64_trains_in_double_precision_and_is_measured_like_any_other(home, pack, console):
+    run = train(home, pack, console, precision="fp64", updates=3)
+    assert {v.dtype for v in weights(run).values() if v.is_floating_point()} == {torch.float64}
+    assert run.info["precision"] == "fp64" and "precision=fp64" in run.folder.name
+    subject = suite.load_subject(run)
+    assert subject.features(pack, np.arange(2)).dtype == np.float32
 
 
 def test_batches_are_a_permutation_in_each_epoch(pack):
