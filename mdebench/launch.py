@@ -78,7 +78,7 @@ def _process(folder: Path, processes: int, threads: int, work: Callable[..., Non
         _say(folder, Interrupted("Ctrl-C"))
     except EXPECTED as end:
         _say(folder, end)
-    except Exception:
+    except Exception:  # our own mistake, whatever its kind: the parent shows the traceback
         _say(folder, RuntimeError("\n" + traceback.format_exc()))
 
 

@@ -12,7 +12,7 @@ from mdebench.bench.metrics import measure_metrics
 from mdebench.bench.peak import measure_peak, peak_jobs
 from mdebench.bench.record import Record, save, speed_rows, speed_table
 from mdebench.bench.sections import sections
-from mdebench.bench.step import bench_step, generated_pack, measure_step, step_case
+from mdebench.bench.step import _Plain, bench_step, generated_pack, measure_step, step_case
 from mdebench.bench.transfer import measure_transfer
 from mdebench.cli import cli
 from mdebench.data.decode import centre_square
@@ -62,6 +62,20 @@ def test_an_update_of_any_method_is_timed_and_counted():
     share = next(m for name, m in small.items() if name.startswith("of the peak of conv bf16"))
     peak = float(share.metric.split("(")[1].split()[0].replace(",", ""))
     assert share.value / 100 * peak == pytest.approx(small[gflop].value / ours.value * 1000, rel=0.02)
+
+
+def test_the_plain_update_is_given_contiguous_images():
+    recipe = step_case("rec", "tiny", {"width": "2", "code": "4", "losses": "compl"}, 32, 2, 10).recipe
+    plain, met = _Plain(build_method(recipe.method, recipe.settings, 32, 0), torch.device("cpu")), []
+    plain.method.generator.register_forward_pre_hook(lambda module, inputs: met.append(inputs[0].is_contiguous()))
+    with generated_pack(10, 32) as pack:
+        plain.update(batch_at(pack, pack.indices("train"), recipe, 0, torch.device("cpu")))
+    assert met == [True]
+
+
+def test_a_precision_that_does_not_exist_is_told():
+    with pytest.raises(UserError, match="precision=half is none of"):
+        step_case("rec", "tiny", {"precision": "half"})
 
 
 def test_all_players_of_a_game_in_phases_are_timed():

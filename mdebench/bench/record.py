@@ -1,7 +1,7 @@
 """What a bench says, and the rows that `--save` keeps of it: `results/speed/<bench>.jsonl`, one JSON line per number.
 
-A row of speed belongs to a machine, not to a run or a data set, so these are kept apart from the rows of protocols. The
-README's table of speed is a view of them (`speed_table`).
+A row of speed belongs to a machine, not to a run or a data set, so these are kept apart from the rows of protocols;
+`speed_table` is a view of them.
 """
 
 import json
@@ -20,8 +20,6 @@ from mdebench.results import provenance
 from mdebench.runs import write_atomically
 from mdebench.train import default_device
 
-TABLE = "speed.md"
-
 
 @dataclass(frozen=True)
 class Record:
@@ -31,10 +29,6 @@ class Record:
     case: str
     settings: Mapping[str, Any]
     measured: Sequence[Measured]
-
-    def value(self, metric: str) -> float:
-        """The number of a metric; KeyError when it was not measured."""
-        return {m.metric: m.value for m in self.measured}[metric]
 
 
 def say(record: Record, console: Console) -> None:

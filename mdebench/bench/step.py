@@ -8,7 +8,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from mdebench import catalog
+from mdebench import catalog, suite
 from mdebench.bench.clock import Measured, Seconds, alternate, over_rounds, peak_memory, seconds
 from mdebench.bench.peak import peak_jobs
 from mdebench.bench.record import Record, say
@@ -68,8 +68,8 @@ def step_case(
     # Its published weights are not always here, and cost nothing different.
     vgg = {"perceptual": "random:0"} if "perceptual" in own and "vgg" in values.losses else {}
     changed = {**vgg, **overrides}
+    settings = asdict(suite.method_settings(method, scale, changed))
     precision = changed.pop("precision", default_precision(default_device()))
-    settings = asdict(entry.settings(values, changed))
     recipe = Recipe(entry.name, method, settings, scale, size, "", "", 0, RUN, batch, precision, changed)
     if batch > images:
         raise UserError(f"a batch of {batch} needs more than {images} images")
@@ -85,6 +85,7 @@ class _Plain:
         self.optimizers = {name: optimizer_of(player, fast=False) for name, player in self.players.items()}
 
     def update(self, batch: Batch) -> None:
+        batch = replace(batch, images=batch.images.float().contiguous())  # `batch_at` gives channels last
         for name in self.method.turns(batch.step, batch.updates):
             loss = self.method.loss(name, batch).total
             self.optimizers[name].zero_grad()
