@@ -4,8 +4,12 @@ Norms are sums over an image's pixels (or a layer's activations), averaged over 
 computed in float32 (or float64 where the inputs are), whatever precision the networks ran in.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
 from mdebench.errors import UserError
@@ -60,9 +64,34 @@ def reconstruction(output: Tensor, image: Tensor, seen: Tensor) -> Tensor:
 
 def perceptual(output: list[Tensor], image: list[Tensor], weights: list[float]) -> Tensor:
     """Equation (5): 1/(N Σλ) Σ_l Σ_i λ_l ‖φ_l(G(M⊙Z)) − φ_l(Z)‖², one (N, C, H, W) activation per layer."""
-    pairs = [(at_least_float32(a), at_least_float32(b)) for a, b in zip(output, image, strict=True)]
-    norms = [(a - b).square().sum() for a, b in pairs]
+    norms = [_SquaredDistance.apply(a, b) for a, b in zip(output, image, strict=True)]
     return torch.stack([w * norm for w, norm in zip(weights, norms)]).sum() / (len(image[0]) * sum(weights))
+
+
+class _SquaredDistance(torch.autograd.Function):
+    """‖a − b‖² of two tensors (N, …), in float32 or wider; b has no gradient.
+
+    On a CPU image by image, so that no wide copy of a whole layer is written to memory and read again: activations are
+    the largest tensors of an update, and this took an eighth of it at paper scale.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return torch.stack([_difference(x, y).square_().sum() for x, y in _pieces(a, b)]).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        a, b = ctx.saved_tensors
+        found = torch.empty_like(a)
+        for x, y, out in _pieces(a, b, found):
+            out.copy_(_difference(x, y).mul_(2 * grad))
+        return found, None
+
+
+def _difference(x: Tensor, y: Tensor) -> Tensor:
+    return at_least_float32(x) - at_least_float32(y)
 
 
 def hide_and_seek(boxes: Tensor, predicted: Tensor) -> Tensor:
@@ -72,3 +101,8 @@ def hide_and_seek(boxes: Tensor, predicted: Tensor) -> Tensor:
     """
     norms: Tensor = torch.linalg.vector_norm(predicted - boxes.to(predicted), dim=2)
     return norms.sum() / len(predicted)
+
+
+def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Tensors (N, …) of one shape cut alike: single images on a CPU, all of them on a GPU, which likes large pieces."""
+    return zip(*(torch.split(each, 1 if each.device.type == "cpu" else len(each)) for each in tensors))

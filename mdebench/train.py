@@ -34,6 +34,7 @@ from mdebench import catalog, devices
 from mdebench.batchnorm import average_statistics, batch_norms
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
+from mdebench.memory import keep_freed_memory
 from mdebench.method import Batch, Completes, Loss, Method, Player
 from mdebench.pictures import grid
 from mdebench.results import provenance
@@ -95,6 +96,7 @@ class Trainer:
     """A method, its optimizers and the next step: all that a checkpoint holds."""
 
     def __init__(self, method: Method, recipe: Recipe, device: torch.device):
+        keep_freed_memory()
         self.recipe = recipe
         self.device = device
         self.method = method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

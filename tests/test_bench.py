@@ -6,13 +6,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from mdebench.bench import floor
 from mdebench.bench.clock import Measured, alternate, over_rounds, peak_memory
 from mdebench.bench.data import decode_alone, generated_archive, measure_data
 from mdebench.bench.metrics import measure_metrics
+from mdebench.bench.noise import generated_pack
 from mdebench.bench.peak import measure_peak, peak_jobs
+from mdebench.bench.plain import Plain, plain_elsewhere
 from mdebench.bench.record import Record, save, speed_rows, speed_table
 from mdebench.bench.sections import sections
-from mdebench.bench.step import _Plain, bench_step, generated_pack, measure_step, step_case
+from mdebench.bench.step import bench_step, measure_step, step_case
 from mdebench.bench.transfer import measure_transfer
 from mdebench.cli import cli
 from mdebench.data.decode import centre_square
@@ -66,7 +69,7 @@ def test_an_update_of_any_method_is_timed_and_counted():
 
 def test_the_plain_update_is_given_contiguous_images():
     recipe = step_case("rec", "tiny", {"width": "2", "code": "4", "losses": "compl"}, 32, 2, 10).recipe
-    plain, met = _Plain(build_method(recipe.method, recipe.settings, 32, 0), torch.device("cpu")), []
+    plain, met = Plain(build_method(recipe.method, recipe.settings, 32, 0), torch.device("cpu")), []
     plain.method.generator.register_forward_pre_hook(lambda module, inputs: met.append(inputs[0].is_contiguous()))
     with generated_pack(10, 32) as pack:
         plain.update(batch_at(pack, pack.indices("train"), recipe, 0, torch.device("cpu")))
@@ -234,3 +237,51 @@ def test_peaks_are_the_best_of_their_kind(monkeypatch):
         "mdebench.bench.peak.alternate", lambda jobs, rounds: {name: torch.ones(3).numpy() for name in jobs}
     )
     assert {m.metric: m.value for m in measure_peak(3)}["conv bf16"] == 4.0
+
+
+# --- the floor of an update, and the plain one's process
+
+
+def test_kernels_are_counted_by_kind_and_timed_alone():
+    x, w = torch.rand(4, 8, 16, 16), torch.rand(8, 8, 3, 3, requires_grad=True)
+
+    def job(times):
+        for _ in range(times):
+            torch.conv2d(x, w).relu().sum().backward()
+
+    with floor._Kernels() as once:
+        job(1)
+    with floor._Kernels() as thrice:
+        job(3)
+    new = {key for key in thrice.calls if key not in once.calls}  # the gradient of w is added to what is there
+    assert all(thrice.calls[key] == 3 * calls for key, calls in once.calls.items())
+    assert new == {key for key in thrice.calls if key[0] == "aten::add_.Tensor" or key[0] == "aten::add.Tensor"}
+    kinds = {floor.kind_of(key[0]) for key in once.calls}
+    assert {"convolutions", "activations and pooling", floor.OTHER} <= kinds and all(t > 0 for t in once.alone.values())
+
+
+def test_a_kernel_that_is_slow_is_slow_in_its_kind():
+    found = floor.kernel_times(lambda: torch.ones(1500, 1500) @ torch.ones(1500, 1500))
+    assert max(found, key=found.get) == "matrix products" and found["convolutions"] == 0
+
+
+def test_what_is_timed_alone_leaves_the_job_as_it_was():
+    x = torch.arange(6.0)
+    floor.kernel_times(lambda: x.add_(1))
+    assert x.tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_kernel_s_arguments_are_laid_out_as_they_were():
+    whole = torch.rand(4, 6, 5)
+    for part in (whole[:, 2:4].transpose(1, 2), whole[:1].expand(4, 6, 5)):
+        copy = floor._copy(part)
+        assert copy.stride() == part.stride() and torch.equal(copy, part)
+        assert copy.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr()
+
+
+def test_a_plain_update_that_ends_is_told(tmp_path, capfd):
+    recipe = step_case("rec", "tiny", {"width": "2", "code": "4", "losses": "compl"}, 32, 2, 10).recipe
+    broken = pytest.raises(UserError, match="plain update did not go through")
+    with broken, plain_elsewhere(recipe, tmp_path) as update:  # no pack there
+        update(range(1))
+    assert "images.npy" in capfd.readouterr().err

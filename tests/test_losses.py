@@ -58,6 +58,23 @@ def test_equation_5_weighs_layers_and_divides_by_their_sum():
     assert L.perceptual(a, b, weights).item() == pytest.approx(total / (2 * sum(weights)), rel=1e-5)
 
 
+def test_equation_5_has_the_gradient_that_numerical_differentiation_finds():
+    g = torch.Generator().manual_seed(2)
+    a = [torch.rand(2, 3, 2, 2, generator=g, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    b = [torch.rand(2, 3, 2, 2, generator=g, dtype=torch.float64) for _ in range(2)]
+    assert torch.autograd.gradcheck(lambda *layers: L.perceptual(list(layers), b, [1.0, 0.5]), a)
+
+
+def test_equation_5_is_computed_in_float32_between_layers_in_bfloat16():
+    a = torch.full((1, 1, 32, 32), 1.0, dtype=torch.bfloat16, requires_grad=True)
+    b = torch.full((1, 1, 32, 32), 1.0 + 2**-7, dtype=torch.bfloat16)
+    found = L.perceptual([a], [b], [1.0])
+    found.backward()
+    # 1024 squares of 2^-14, exactly: sums in bfloat16 stop growing at 256 of them.
+    assert found.dtype == torch.float32 and found.item() == 1024 * 2**-14
+    assert a.grad.dtype == torch.bfloat16 and (a.grad == -(2**-6)).all()
+
+
 def test_equations_7_and_8_take_norms_that_are_not_squared():
     g = torch.Generator().manual_seed(2)
     boxes, predicted = torch.rand(2, 3, 4, generator=g), torch.rand(2, 3, 4, generator=g)

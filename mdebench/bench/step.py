@@ -1,35 +1,34 @@
 """How fast one update is: against the same networks and losses written plainly, and against this machine's peak.
 
-Batches come from a generated pack on disk, as in a run. The plain update has no trick: fp32, contiguous, eager,
-``backward()`` for everything, Adam as it comes.
+Batches come from a generated pack on disk, as in a run; the plain update is that of ``plain.py``.
 """
 
 import math
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from mdebench import catalog, suite
 from mdebench.bench.clock import Measured, Seconds, alternate, over_rounds, peak_memory, seconds
+from mdebench.bench.floor import kernel_times
+from mdebench.bench.noise import generated_pack
 from mdebench.bench.peak import peak_jobs
+from mdebench.bench.plain import plain_elsewhere
 from mdebench.bench.record import Record, say
 from mdebench.bench.sections import LOSSES, sections
-from mdebench.data.pack import ARRAYS, Pack, array_shapes
 from mdebench.errors import UserError
-from mdebench.method import Batch, Method
+from mdebench.method import Batch
 from mdebench.runs import Recipe
 from mdebench.settings import SCALES, choose
-from mdebench.train import Operations, Trainer, batch_at, build_method, default_device, default_precision, optimizer_of
+from mdebench.train import Operations, Trainer, batch_at, build_method, default_device, default_precision
 
 WARM_UP = 3
 MODES = {"eager": None, "compiled": "default", "captured": "reduce-overhead"}  # captured: in CUDA graphs, on a GPU
+PEAKS = ("conv bf16", "matmul bf16")
+TURN_SECONDS, TURN_UPDATES = 1.0, 10  # of each in its turn: as in a training, an update comes after another
 RUN = 10**6  # updates of the run that the timed ones are the last of: in a game of several phases all players move
 
 
@@ -76,68 +75,69 @@ def step_case(
     return Case(recipe, images, mode)
 
 
-class _Plain:
-    """The same game written plainly."""
-
-    def __init__(self, method: Method, device: torch.device):
-        self.method = method.to(device)
-        self.players = method.players()
-        self.optimizers = {name: optimizer_of(player, fast=False) for name, player in self.players.items()}
-
-    def update(self, batch: Batch) -> None:
-        batch = replace(batch, images=batch.images.float().contiguous())  # `batch_at` gives channels last
-        for name in self.method.turns(batch.step, batch.updates):
-            loss = self.method.loss(name, batch).total
-            self.optimizers[name].zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizers[name].step()
-
-
 def measure_step(case: Case, rounds: int) -> list[Measured]:
-    """Updates in alternation, plain and ours, with the machine's peaks; then the operations, and where the time goes.
+    """Updates in alternation, plain and ours, with the machine's peaks; then the operations, where the time goes, and
+    the least time of the kernels.
 
     UserError when the method has nothing to train.
     """
     recipe, device = case.recipe, default_device()
-    with generated_pack(case.images, recipe.size) as pack:
+    with generated_pack(case.images, recipe.size) as pack, plain_elsewhere(recipe, pack.path) as plain:
         draw = partial(batch_at, pack, pack.indices("train"), recipe, device=device)
         ours = Trainer(build_method(recipe.method, recipe.settings, recipe.size, 0), recipe, device)
         if not ours.players:
             raise UserError(f"{recipe.method} has nothing to train, so there is no update to time")
-        gflop = Operations().update(ours, draw(RUN - 1))[1]
+
+        def update(steps: range) -> None:
+            for step in steps:
+                ours.update(draw(step))
+
+        last = range(RUN - 1, RUN)
+        gflop = Operations().update(ours, draw(last[0]))[1]
         parts = [_parts(ours, draw) for _ in range(rounds)]  # before anything is compiled, which hides the seams
+        kernels = kernel_times(lambda: update(last))
         if mode := MODES[case.mode]:
             for network in ours.method.children():
                 network.compile(mode=mode, dynamic=False)
-        start = seconds(lambda: ours.update(draw(RUN - 1)))
-        memory = peak_memory(lambda: [ours.update(draw(step)) for step in range(RUN - WARM_UP, RUN)])
-        plain = _Plain(build_method(recipe.method, recipe.settings, recipe.size, 0), device)
+        start = seconds(lambda: update(last))
+        memory = peak_memory(lambda: update(range(RUN - WARM_UP, RUN)))
+        one = min(seconds(lambda: update(last)) for _ in range(WARM_UP))
+        turn = range(RUN - max(1, min(TURN_UPDATES, round(TURN_SECONDS / one))), RUN)
         peaks = {name: job for name, job in peak_jobs(device).items() if "bf16" in name}
-        first, second = (iter(range(RUN - WARM_UP - rounds, RUN)) for _ in range(2))
-        jobs = {
-            "plain": lambda: plain.update(draw(next(first))),
-            "ours": lambda: ours.update(draw(next(second))),
+        jobs: dict[str, Callable[[], object]] = {
+            "plain": partial(plain, turn),
+            "ours": partial(update, turn),
             **{name: job for name, (_, job) in peaks.items()},
         }
         times = alternate(jobs, rounds, WARM_UP)
+    times |= {name: times[name] / len(turn) for name in ("plain", "ours")}
     rates = [over_rounds(name, "GFLOP/s", peaks[name][0] / times[name]) for name in peaks]
+    floor, by_time = sum(kernels.values()), sorted(kernels, key=lambda kind: -kernels[kind])
     return [
         over_rounds("plain (fp32, contiguous)", "ms", 1e3 * times["plain"]),
         over_rounds("ours", "ms", 1e3 * times["ours"]),
         over_rounds("times as fast", "×", times["plain"] / times["ours"]),
         over_rounds("images", "1/s", recipe.batch / times["ours"]),
-        Measured("operations of an update", "GFLOP", gflop, gflop, gflop, 1),
-        *(_share(kind, rates, gflop / times["ours"]) for kind in ("conv bf16", "matmul bf16")),
+        _once("operations of an update", "GFLOP", gflop),
+        *(_share(f"of the peak of {kind}", kind, rates, gflop / times["ours"]) for kind in PEAKS),
         *(over_rounds(name, "% of an update", [100 * p.get(name, 0.0) for p in parts]) for name in _names(parts)),
-        Measured("the first update", "s", start, start, start, 1),
-        Measured("peak memory", "MB", memory / 1e6, memory / 1e6, memory / 1e6, 1),
+        _once("all kernels, each alone", "ms", 1e3 * floor),
+        *(_once(f"{kind}, each alone", "ms", 1e3 * kernels[kind]) for kind in by_time),
+        _share("kernels alone, of the peak of conv bf16", "conv bf16", rates, np.array([gflop / floor])),
+        _once("the first update", "s", start),
+        _once("peak memory", "MB", memory / 1e6),
     ]
 
 
-def _share(kind: str, rates: Sequence[Measured], ours: Seconds) -> Measured:
-    """The rate of our updates as a share of the best rate of a kind of work, measured between them."""
+def _once(metric: str, unit: str, value: float) -> Measured:
+    """What was measured or counted one time."""
+    return Measured(metric, unit, value, value, value, 1)
+
+
+def _share(metric: str, kind: str, rates: Sequence[Measured], reached: Seconds) -> Measured:
+    """A rate in GFLOP/s as a share of the best rate of a kind of work, measured between the updates."""
     best = max((rate.value for rate in rates if rate.metric.startswith(kind)), default=math.nan)
-    return over_rounds(f"of the peak of {kind} ({best:,.0f} GFLOP/s)", "%", 100 * ours / best)
+    return over_rounds(f"{metric} ({best:,.0f} GFLOP/s)", "%", 100 * reached / best)
 
 
 def _parts(ours: Trainer, draw: Callable[[int], Batch]) -> dict[str, float]:
@@ -155,24 +155,6 @@ def _names(parts: Sequence[Mapping[str, float]]) -> list[str]:
     """The sections of an update, the one that takes longest first."""
     names = dict.fromkeys(name for part in parts for name in part)
     return sorted(names, key=lambda name: -sum(part.get(name, 0.0) for part in parts))
-
-
-@contextmanager
-def generated_pack(count: int, size: int) -> Iterator[Pack]:
-    """A pack of ``count`` training images of noise, memory-mapped from a temporary file."""
-    rng, shape = np.random.default_rng(0), (count, 3, size, size)
-    with tempfile.TemporaryDirectory() as folder:
-        images = np.lib.format.open_memmap(Path(folder) / "images.npy", "w+", np.uint8, shape)
-        for start in range(0, count, 1000):
-            images[start : start + 1000] = rng.integers(0, 256, (min(1000, count - start), *shape[1:]), np.uint8)
-        images.flush()
-        labels = {
-            name: np.full(s, unknown, dtype)
-            for name, (dtype, unknown) in ARRAYS.items()
-            if name != "images"
-            for s in [array_shapes(count, size, 0)[name]]
-        }
-        yield Pack(Path(folder) / "noise", {"hash": "", "attribute_names": ()}, images, **labels)
 
 
 def bench_step(case: Case, rounds: int, console: Console) -> Record:

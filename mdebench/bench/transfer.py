@@ -16,8 +16,8 @@ from torch import Tensor
 
 from mdebench import catalog
 from mdebench.bench.clock import Measured, alternate, over_rounds
+from mdebench.bench.noise import generated_pack
 from mdebench.bench.record import Record, say
-from mdebench.bench.step import generated_pack
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.method import Encodes

@@ -1,0 +1,34 @@
+"""A pack of noise for what is timed: as large as asked for, on disk and read like any other."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from mdebench.data.pack import ARRAYS, Pack, array_shapes
+
+IMAGES = "images.npy"
+
+
+@contextmanager
+def generated_pack(count: int, size: int) -> Iterator[Pack]:
+    """A pack of ``count`` training images of noise, memory-mapped from a temporary file."""
+    rng, shape = np.random.default_rng(0), (count, 3, size, size)
+    with tempfile.TemporaryDirectory() as folder:
+        images = np.lib.format.open_memmap(Path(folder) / IMAGES, "w+", np.uint8, shape)
+        for start in range(0, count, 1000):
+            images[start : start + 1000] = rng.integers(0, 256, (min(1000, count - start), *shape[1:]), np.uint8)
+        images.flush()
+        yield noise_pack(Path(folder))
+
+
+def noise_pack(folder: Path) -> Pack:
+    """The pack whose images `generated_pack` wrote to a folder, without labels."""
+    images = np.load(folder / IMAGES, mmap_mode="r")
+    shapes = array_shapes(len(images), images.shape[-1], 0)
+    labels = {
+        name: np.full(shapes[name], unknown, dtype) for name, (dtype, unknown) in ARRAYS.items() if name != "images"
+    }
+    return Pack(folder, {"hash": "", "attribute_names": ()}, images, **labels)

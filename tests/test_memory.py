@@ -1,0 +1,36 @@
+"""Memory that is freed stays with the process, where the C library lets it."""
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+from mdebench.memory import keep_freed_memory
+
+AGAIN = """
+import resource, torch
+from mdebench.memory import keep_freed_memory
+{keep}
+def faults():
+    begin = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)  # 64 MB: more than the C library keeps by itself
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begin
+torch.ones(2**25)  # freed: there is room for what follows
+print(sum(faults() for _ in range(5)))
+"""
+
+
+def faults(keep):
+    done = subprocess.run([sys.executable, "-c", AGAIN.format(keep=keep)], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")
+def test_memory_that_was_freed_is_not_asked_for_again():
+    assert faults("keep_freed_memory()") < 100 < faults("")
+
+
+def test_nothing_happens_where_the_c_library_has_no_such_choice(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    keep_freed_memory.__wrapped__()
