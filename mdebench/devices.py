@@ -42,6 +42,13 @@ def part_of(batch: int, processes: int) -> int:
     return batch // processes
 
 
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device, without waiting for what a GPU still has to do before it takes it."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 @contextmanager
 def joined(meeting: Path | None = None) -> Iterator[None]:
     """Work together with the other processes that torchrun (or ``launch``) started; alone where it did not.

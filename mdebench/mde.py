@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mdebench import losses as L
+from mdebench.devices import sent
 from mdebench.errors import UserError
 from mdebench.masks import boxes_from_uniform, draw
 from mdebench.method import Batch, Loss, Player, polynomial
@@ -164,7 +165,7 @@ class Method(BaseMethod):
         """The boxes q of equation (8), (N, 3, 4): one per image i and channel c, drawn anew once per epoch."""
         assert self.settings.S is not None
         u = np.stack([np.random.default_rng([batch.seed, batch.epoch, int(i)]).random((3, 3)) for i in batch.index])
-        return boxes_from_uniform(torch.from_numpy(u), self.settings.S)
+        return boxes_from_uniform(sent(torch.from_numpy(u), batch.images.device), self.settings.S)
 
     def draw_seen(self, batch: Batch) -> Tensor:
         """A mask of the run's own variant: (N, 3, H, W)."""

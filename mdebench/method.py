@@ -42,8 +42,8 @@ class Batch:
         return self.parts * len(self.images)
 
     def own(self, drawn: Tensor) -> Tensor:
-        """What was drawn for the whole batch, (count, …) → that of the images here, (N, …)."""
-        return drawn.view(self.parts, -1, *drawn.shape[1:])[self.part]
+        """What was drawn for the whole batch, (count, …) → that of the images here, (N, …), on their device."""
+        return devices.sent(drawn.view(self.parts, -1, *drawn.shape[1:])[self.part], self.images.device)
 
     def mean(self, value: Tensor) -> Tensor:
         """A mean over the images here (N is the same everywhere) → over those of the whole batch; any shape."""

@@ -39,7 +39,7 @@ CHUNK = 64  # images per forward pass, which fits the caches; eval mode makes th
 
 def load(pack: Pack, indices: Indices, device: torch.device) -> torch.Tensor:
     """Images of the given rows on a device: (n, 3, H, W) float32 in [0, 1], channels last as convolutions like them."""
-    return pack.batch(indices).to(device).float().div_(255).contiguous(memory_format=torch.channels_last)
+    return pack.batch(indices, device).float().div_(255).contiguous(memory_format=torch.channels_last)
 
 
 def chunks(indices: Indices, size: int = CHUNK) -> Iterator[Indices]:

@@ -8,7 +8,6 @@ same bits.
 
 import hashlib
 import json
-import math
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -105,9 +104,15 @@ class Trainer:
         self.players: dict[str, Player] = dict(method.players())
         self.optimizers = {name: optimizer_of(player, fast=True) for name, player in self.players.items()}
         self.step = 0
+        self.unread: list[tuple[str, int, Loss]] = []
+        # Reading a loss waits for a GPU to compute it; a CPU has computed it already.
+        self.at_most_unread = 1 if device.type == "cpu" else 20
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One update: each player in turn computes its loss and moves. UserError when a loss is not finite."""
+        """One update: each player in turn computes its loss and moves. UserError when a loss is not finite.
+
+        On a GPU a few more updates may be done before that is seen, but no state of them is saved.
+        """
         parts: dict[str, Tensor] = {}
         self.method.train()
         torch.manual_seed(step_seed(self.recipe.seed, batch.step, batch.part))  # for layers that draw by themselves
@@ -117,9 +122,9 @@ class Trainer:
             with bf16, batch_norms(self.recipe.batch_norm):
                 loss = self.method.loss(name, batch)
             told = _of_whole_batch(loss)
-            if not math.isfinite(told.total.item()):
-                bad = ", ".join(f"{k}={v.item():g}" for k, v in told.parts.items())
-                raise UserError(f"the loss of the {name} is not finite at step {batch.step} ({bad})")
+            self.unread.append((name, batch.step, told))
+            if len(self.unread) >= self.at_most_unread:
+                self.read()
             optimizer.zero_grad(set_to_none=True)
             # Only this player's gradients: nothing is computed for, or left behind in, the others' parameters.
             loss.total.backward(inputs=player.parameters)
@@ -127,14 +132,24 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = player.lr * player.schedule(batch.progress)
             optimizer.step()
-            parts |= {f"{name}/{key}": value.detach() for key, value in told.parts.items()}
+            parts |= {f"{name}/{key}": value for key, value in told.parts.items()}
         if self.recipe.batch_norm == "local":
             average_statistics(self.method)
         self.step = batch.step + 1
         return parts
 
+    def read(self) -> None:
+        """Look at the losses of the updates so far; UserError for the first that is not finite."""
+        unread, self.unread = self.unread, []
+        finite = torch.stack([told.total for _, _, told in unread]).isfinite().tolist() if unread else []
+        for (name, step, told), fine in zip(unread, finite):
+            if not fine:
+                bad = ", ".join(f"{k}={v.item():g}" for k, v in told.parts.items())
+                raise UserError(f"the loss of the {name} is not finite at step {step} ({bad})")
+
     def state(self) -> dict[str, Any]:
-        """What ``restore`` needs to go on to the same bits; UserError when a weight is no longer finite."""
+        """What ``restore`` needs to go on to the same bits; UserError when a loss or a weight is no longer finite."""
+        self.read()
         weights = self.method.state_dict()
         if bad := [name for name, w in weights.items() if w.is_floating_point() and not w.isfinite().all()]:
             raise UserError(f"the weights {bad[0]} (and {len(bad) - 1} more) are not finite after step {self.step - 1}")
@@ -156,10 +171,8 @@ class Trainer:
 
 def _of_whole_batch(loss: Loss) -> Loss:
     """A loss to be looked at: the mean of what the processes found, each for its part of the batch."""
-    if devices.count() == 1:
-        return loss
-    found = torch.stack([value.detach() for value in (loss.total, *loss.parts.values())])
-    total, *parts = devices.mean(found)
+    found = [value.detach() for value in (loss.total, *loss.parts.values())]
+    total, *parts = found if devices.count() == 1 else devices.mean(torch.stack(found))
     return Loss(total, dict(zip(loss.parts, parts)))
 
 
@@ -207,7 +220,7 @@ def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
 
 def _batch(pack: Pack, index: NDArray[np.int64], recipe: Recipe, step: int, epoch: int, device: torch.device) -> Batch:
     dtype = torch.float64 if recipe.precision == "fp64" else torch.float32
-    images = pack.batch(index).to(device).to(dtype).div_(255).contiguous(memory_format=torch.channels_last)
+    images = pack.batch(index, device).to(dtype).div_(255).contiguous(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(step_seed(recipe.seed, step))
     return Batch(images, torch.from_numpy(index), step, epoch, recipe.seed, generator, recipe.updates)
 

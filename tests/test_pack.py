@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mdebench.data import list_packs
 from mdebench.data.pack import ARRAYS, Pack, open_pack, verify_pack
@@ -70,6 +71,20 @@ def test_batch_is_a_tensor_of_its_own(path: Path) -> None:
     np.testing.assert_array_equal(batch.numpy(), IMAGES[[7, 0, 7]])
     batch.zero_()
     np.testing.assert_array_equal(pack.images, IMAGES)
+
+
+def test_a_device_keeps_all_images_where_they_fit_and_gets_batches_where_not(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On torch's "meta" device, which has no memory: what is there has a shape and no numbers."""
+    device, rows = torch.device("meta"), np.array([7, 0, 7])
+    for free, moved in ((2 * IMAGES.nbytes, True), (2 * IMAGES.nbytes - 1, False)):
+        pack = open_pack(path)
+        monkeypatch.setattr("torch.cuda.mem_get_info", lambda device, free=free: (free, 10**12))
+        first, second = pack.batch(rows, device), pack.batch(rows[:1], device)
+        assert first.shape == (3, *IMAGES.shape[1:]) and len(second) == 1 and first.device == device
+        whole = pack._on_device[device]
+        assert (whole is not None) == moved and (not moved or whole.shape == IMAGES.shape)
 
 
 def test_footnote(path: Path) -> None:

@@ -20,7 +20,7 @@ from mdebench.errors import UserError
 from mdebench.mde import Method
 from mdebench.method import Loss, polynomial
 from mdebench.runs import Run, find_run
-from mdebench.train import Interrupted, batch_at, pretrain
+from mdebench.train import Interrupted, Trainer, batch_at, build_method, pretrain
 
 SMALL = {"width": "2", "code": "4", "updates": "30", "batch": "6"}
 
@@ -183,6 +183,27 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(home, pac
     state = Run(run.folder).load_state()
     assert state["step"] == 17 and all(v.isfinite().all() for v in state["method"].values() if v.is_floating_point())
     assert Run(run.folder).info["status"] == "failed"
+
+
+def test_losses_that_are_read_later_still_name_the_step_and_keep_it_from_being_saved(pack, monkeypatch):
+    """As on a GPU, where reading a loss would wait for it."""
+    original, recipe, device = Method.loss, recipe_of(pack), torch.device("cpu")
+
+    def loss(self, player, batch):
+        found = original(self, player, batch)
+        return Loss(found.total * float("nan"), found.parts) if batch.step >= 2 and player == "generator" else found
+
+    monkeypatch.setattr(Method, "loss", loss)
+    trainer = Trainer(build_method("rec", recipe.settings, pack.size, 0), recipe, device)
+    trainer.at_most_unread = 9  # the ninth is the discriminator's at step 4
+    for step in range(4):
+        trainer.update(batch_at(pack, pack.indices("train"), recipe, step, device))
+    assert not any(value.requires_grad for _, _, told in trainer.unread for value in (told.total, *told.parts.values()))
+    with pytest.raises(UserError, match="the generator is not finite at step 2 "):
+        trainer.update(batch_at(pack, pack.indices("train"), recipe, 4, device))
+    trainer.update(batch_at(pack, pack.indices("train"), recipe, 5, device))
+    with pytest.raises(UserError, match="the generator is not finite at step 5 "):
+        trainer.state()
 
 
 def test_weights_that_are_not_finite_are_never_saved(home, pack, console):

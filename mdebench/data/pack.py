@@ -91,11 +91,33 @@ class Pack:
             raise UserError(f"There is no split '{split}': choose one of {', '.join(SPLITS)}.")
         return np.flatnonzero(self.split == SPLITS.index(split)).astype(np.int64)
 
-    def batch(self, idx: NDArray[np.int64]) -> "torch.Tensor":
-        """Images of the given rows as a (n, 3, size, size) uint8 tensor of its own memory."""
+    def batch(self, idx: NDArray[np.int64], device: "torch.device | None" = None) -> "torch.Tensor":
+        """Images of the given rows as a (n, 3, size, size) uint8 tensor of its own memory, on a device (the CPU).
+
+        A GPU that has room for all images keeps them from the first call on.
+        """
         import torch
 
-        return torch.from_numpy(np.take(self.images, idx, axis=0))
+        from mdebench.devices import sent
+
+        if device is None or device.type == "cpu":
+            return torch.from_numpy(np.take(self.images, idx, axis=0))
+        if (whole := self._whole(device)) is not None:
+            return whole[sent(torch.from_numpy(idx), device)]
+        return sent(torch.from_numpy(np.take(self.images, idx, axis=0)), device)
+
+    def _whole(self, device: "torch.device") -> "torch.Tensor | None":
+        """All images on a GPU, moved there once; None where they would take more than half of its free memory."""
+        import torch
+
+        if device not in self._on_device:
+            fits = self.images.nbytes <= torch.cuda.mem_get_info(device)[0] / 2
+            self._on_device[device] = torch.from_numpy(np.array(self.images)).to(device) if fits else None
+        return self._on_device[device]
+
+    @cached_property
+    def _on_device(self) -> "dict[torch.device, torch.Tensor | None]":
+        return {}
 
     def footnote(self) -> str:
         """What every table made from this pack must say about it, in one line."""
