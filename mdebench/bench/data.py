@@ -7,7 +7,7 @@ checked, hashed, ordered or written: what no way of packing can beat.
 import io
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -23,7 +23,7 @@ from rich.console import Console
 from mdebench.bench.clock import Measured, alternate, over_rounds, peak_memory
 from mdebench.bench.record import Record, say
 from mdebench.data import celeba, prepare, toyfaces
-from mdebench.data.decode import BadImage, Crop, centre_square, decode, open_store
+from mdebench.data.decode import BadImage, Crop, centre_square, decode, in_tasks, open_store
 from mdebench.data.pack import open_pack
 from mdebench.data.report import Report
 from mdebench.errors import UserError
@@ -66,13 +66,16 @@ def decode_alone(archive: Path, crop: Crop, size: int) -> int:
     """Decode every picture of an archive, keep none; returns how many there were."""
     store = open_store(archive, Report())
 
-    def one(key: str) -> int:
-        with suppress(BadImage):
-            return len(decode(store.read(key), crop, size)[0][:1])
-        return 0
+    def some(keys: Sequence[str]) -> int:
+        done = 0
+        for key in keys:
+            with suppress(BadImage):
+                decode(store.read(key), crop, size)
+                done += 1
+        return done
 
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        return sum(pool.map(one, store.members))
+        return sum(pool.map(some, in_tasks(list(store.members))))
 
 
 def read_batches(pack_path: Path, rounds: int) -> list[Measured]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mdebench.data.decode import RESIZE, BadImage, Box, Progress, by_name, decode_all, open_store
+from mdebench.data.decode import RESIZE, BadImage, Box, Progress, by_name, decoding, open_store
 from mdebench.data.pack import ANNOTATED, ATTRIBUTES, LANDMARKS, PSEUDO
 from mdebench.data.report import Report
 from mdebench.data.writer import PackWriter
@@ -45,33 +45,34 @@ def write(writer: PackWriter, root: Path, progress: Progress, *, pseudo_landmark
     placed = np.flatnonzero(split != 255)
     keys, split = [keys[row] for row in placed], split[placed]
 
-    attributes = _attributes(_need(root, ATTR), keys, report)
-    identity = _identities(root, keys, report)
-    landmarks, source = _landmarks(root, keys, report, pseudo_landmarks)
-    writer.attribute_names = ATTRIBUTES
-    writer.info |= {
-        "source": "celeba",
-        "options": {"pseudo_landmarks": pseudo_landmarks},
-        "of": len(partition),
-        "crop": "square of side 0.75·W centred at (W/2, 121/218·H)",
-        "resize": RESIZE,
-    }
-    writer.info["notes"].append(f"{len(keys):,} of {len(partition):,} images present in {store.where.name}")
-    if pseudo_landmarks:
-        writer.info["notes"].append(
-            f"pseudo landmarks are predictions of a network, not annotations: {(source == PSEUDO).sum():,} images"
-        )
-    for part in decode_all(store, keys, crop, writer.size, report, progress):
-        rows = part.rows
-        writer.add(
-            part.images,
-            [keys[row] for row in rows],
-            split[rows],
-            attributes=attributes[rows],
-            identity=identity[rows],
-            landmarks=landmarks[rows],
-            landmark_source=source[rows],
-        )
+    with decoding(store, keys, crop, writer.size, report, progress) as parts:  # labels are read beside it
+        attributes = _attributes(_need(root, ATTR), keys, report)
+        identity = _identities(root, keys, report)
+        landmarks, source = _landmarks(root, keys, report, pseudo_landmarks)
+        writer.attribute_names = ATTRIBUTES
+        writer.info |= {
+            "source": "celeba",
+            "options": {"pseudo_landmarks": pseudo_landmarks},
+            "of": len(partition),
+            "crop": "square of side 0.75·W centred at (W/2, 121/218·H)",
+            "resize": RESIZE,
+        }
+        writer.info["notes"].append(f"{len(keys):,} of {len(partition):,} images present in {store.where.name}")
+        if pseudo_landmarks:
+            writer.info["notes"].append(
+                f"pseudo landmarks are predictions of a network, not annotations: {(source == PSEUDO).sum():,} images"
+            )
+        for part in parts:
+            rows = part.rows
+            writer.add(
+                part.images,
+                [keys[row] for row in rows],
+                split[rows],
+                attributes=attributes[rows],
+                identity=identity[rows],
+                landmarks=landmarks[rows],
+                landmark_source=source[rows],
+            )
 
 
 def crop(width: int, height: int) -> Box:

@@ -13,8 +13,9 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -29,7 +30,9 @@ MAX_BYTES = 64 * 2**20  # of one compressed image
 MAX_TAR_BYTES = 4 * 2**30  # a tar has no random access, so its images wait in memory
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 RESIZE = "Pillow bicubic with antialiasing, from a fractional box"
-CHUNK = 512
+CHUNK, CHUNK_BYTES = 512, 2**23  # images of a chunk at most, and their pixels
+TASK = 16  # images that a thread takes at a time
+AHEAD = 6  # chunks: what is decoded while CelebA's labels are read
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the image
 Crop = Callable[[int, int], Box]  # (width, height) → box; may raise BadImage
@@ -227,10 +230,20 @@ class Decoded:
     boxes: NDArray[np.float64]  # (n, 4)
 
 
-def decode_all(
+def in_tasks(keys: Sequence[str]) -> list[Sequence[str]]:
+    """Keys in groups for threads to decode: handing out every image by itself makes threads wait for each other."""
+    return [keys[start : start + TASK] for start in range(0, len(keys), TASK)]
+
+
+@contextmanager
+def decoding(
     store: ImageStore, keys: Sequence[str], crop: Crop, size: int, report: Report, progress: Progress
-) -> Iterator[Decoded]:
-    """The images of `keys` in order, in chunks, decoded in threads; those left out are missing from `rows`."""
+) -> Iterator[Iterator[Decoded]]:
+    """The images of `keys` in order, in chunks, decoded in threads; those left out are missing from `rows`.
+
+    Threads begin when the block is entered and stay a few chunks ahead: labels are read, and images hashed and written,
+    beside them.
+    """
 
     def one(key: str) -> tuple[NDArray[np.uint8], Box, set[str]] | str:
         try:
@@ -238,24 +251,33 @@ def decode_all(
         except BadImage as verdict:
             return str(verdict)
 
-    starts = range(0, len(keys), CHUNK)
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        # One chunk ahead: the threads decode it while the one before is hashed and written.
-        ahead = deque(pool.map(one, keys[start : start + CHUNK]) for start in starts[:1])
-        for start in starts:
-            chunk = keys[start : start + CHUNK]
-            ahead.append(pool.map(one, keys[start + CHUNK : start + 2 * CHUNK]))
+    def submit(start: int) -> Iterator[tuple[NDArray[np.uint8], Box, set[str]] | str]:
+        return chain.from_iterable(
+            pool.map(lambda some: [one(key) for key in some], in_tasks(keys[start : start + chunk]))
+        )
+
+    def decoded() -> Iterator[Decoded]:
+        for start in range(0, len(keys), chunk):
+            ahead.append(submit(start + AHEAD * chunk))
             rows, images, boxes = [], [], []
-            for row, (key, result) in enumerate(zip(chunk, ahead.popleft()), start):
+            for row, result in enumerate(ahead.popleft(), start):
                 if isinstance(result, str):
-                    report.add(result, key)
+                    report.add(result, keys[row])
                     continue
                 pixels, box, kinds = result
                 for kind in sorted(kinds):
-                    report.add(kind, key)
+                    report.add(kind, keys[row])
                 rows.append(row)
                 images.append(pixels)
                 boxes.append(box)
             if rows:
                 yield Decoded(np.array(rows), np.stack(images), np.array(boxes))
-            progress(start + len(chunk), len(keys))
+            progress(min(start + chunk, len(keys)), len(keys))
+
+    chunk = max(1, min(CHUNK, CHUNK_BYTES // (3 * size**2)))
+    pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))
+    ahead = deque(submit(start) for start in range(0, AHEAD * chunk, chunk))
+    try:
+        yield decoded()
+    finally:
+        pool.shutdown(cancel_futures=True)

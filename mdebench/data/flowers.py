@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mdebench.data.decode import RESIZE, Progress, by_name, centre_square, decode_all, open_store
+from mdebench.data.decode import RESIZE, Progress, by_name, centre_square, decoding, open_store
 from mdebench.data.writer import PackWriter
 from mdebench.errors import UserError
 
@@ -48,9 +48,10 @@ def write(writer: PackWriter, root: Path, progress: Progress) -> None:
     writer.info["notes"].append(
         "train is the official train + test lists, test the official validation list, as the paper uses them; no val"
     )
-    for part in decode_all(store, keys, centre_square, writer.size, report, progress):
-        rows = where[part.rows]
-        writer.add(part.images, [keys[row] for row in part.rows], split[rows], label=labels[rows])
+    with decoding(store, keys, centre_square, writer.size, report, progress) as parts:
+        for part in parts:
+            rows = where[part.rows]
+            writer.add(part.images, [keys[row] for row in part.rows], split[rows], label=labels[rows])
 
 
 def _images(root: Path) -> Path:

@@ -23,7 +23,7 @@ from mdebench.data.decode import (
     ImageStore,
     Progress,
     centre_square,
-    decode_all,
+    decoding,
     open_store,
     safe_path,
 )
@@ -60,17 +60,18 @@ def write(writer: PackWriter, root: Path, progress: Progress) -> None:
         "crop": "largest centred square",
         "resize": RESIZE,
     }
-    for part in decode_all(store, keys, centre_square, writer.size, report, progress):
-        corner, side = part.boxes[:, None, :2], part.boxes[:, 2] - part.boxes[:, 0]
-        landmarks = (points[part.rows] - corner) / side[:, None, None]
-        writer.add(
-            part.images,
-            [keys[row] for row in part.rows],
-            split[part.rows],
-            landmarks=landmarks,
-            landmark_source=np.where(np.isfinite(landmarks).any(axis=(1, 2)), ANNOTATED, NO_LANDMARKS),
-            **{name: values[part.rows] for name, values in labels.items()},
-        )
+    with decoding(store, keys, centre_square, writer.size, report, progress) as parts:
+        for part in parts:
+            corner, side = part.boxes[:, None, :2], part.boxes[:, 2] - part.boxes[:, 0]
+            landmarks = (points[part.rows] - corner) / side[:, None, None]
+            writer.add(
+                part.images,
+                [keys[row] for row in part.rows],
+                split[part.rows],
+                landmarks=landmarks,
+                landmark_source=np.where(np.isfinite(landmarks).any(axis=(1, 2)), ANNOTATED, NO_LANDMARKS),
+                **{name: values[part.rows] for name, values in labels.items()},
+            )
 
 
 def _open(root: Path, report: Report) -> tuple[ImageStore, str, str]:
