@@ -32,7 +32,7 @@ bench-gpu: $(INSTALLED)
 	for mode in eager compiled captured; do for precision in bf16 fp32; do \
 	  $(VENV)/bin/mdebench bench step rec --scale paper --mode $$mode --set precision=$$precision --save || exit 1; \
 	done; done
-	$(VENV)/bin/mdebench bench table
+	$(VENV)/bin/mdebench bench table --all
 
 $(INSTALLED): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mdebench needs Python 3.11 or newer: make PYTHON=python3.11")'

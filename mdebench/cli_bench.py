@@ -107,12 +107,14 @@ def metrics(count: int, size: int, rounds: int, save: bool, home: Path) -> None:
 
 
 @bench.command()
+@click.option("--all", "every", is_flag=True, help="Every number instead of a line for each case.")
 @home_option
-def table(home: Path) -> None:
+def table(every: bool, home: Path) -> None:
     """The rows of speed that were kept, by machine, as the README shows them."""
-    from mdebench.bench.record import speed_table
+    from mdebench.bench.record import short_table, speed_table
 
-    click.echo(speed_table(home) or f"no rows of speed in {home / 'results' / 'speed'}: give a bench with --save")
+    told = speed_table(home) if every else short_table(home)
+    click.echo(told or f"no rows of speed in {home / 'results' / 'speed'}: give a bench with --save")
 
 
 def _keep(record: "Record", wanted: bool, home: Path) -> None:

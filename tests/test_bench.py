@@ -1,6 +1,7 @@
 """What the benches report adds up; how fast anything is belongs to the machine and is not tested."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from mdebench.bench.metrics import measure_metrics
 from mdebench.bench.noise import generated_pack
 from mdebench.bench.peak import measure_peak, peak_jobs
 from mdebench.bench.plain import Plain, plain_elsewhere
-from mdebench.bench.record import Record, save, speed_rows, speed_table
+from mdebench.bench.record import Record, save, short_table, speed_rows, speed_table
 from mdebench.bench.sections import sections
 from mdebench.bench.step import bench_step, measure_step, step_case
 from mdebench.bench.transfer import measure_transfer
@@ -21,6 +22,8 @@ from mdebench.cli import cli
 from mdebench.data.decode import centre_square
 from mdebench.errors import UserError
 from mdebench.train import Trainer, batch_at, build_method
+
+ROOT = Path(__file__).parents[1]
 
 
 def by_metric(measured):
@@ -62,9 +65,8 @@ def test_an_update_of_any_method_is_timed_and_counted():
     # Twice the images, twice the operations, but for gradients of weights and windows: those grow alike here.
     gflop = "operations of an update"
     assert twice[gflop].value == pytest.approx(2 * small[gflop].value, rel=0.02)
-    share = next(m for name, m in small.items() if name.startswith("of the peak of conv bf16"))
-    peak = float(share.metric.split("(")[1].split()[0].replace(",", ""))
-    assert share.value / 100 * peak == pytest.approx(small[gflop].value / ours.value * 1000, rel=0.02)
+    share, peak = small["of the peak of conv bf16"], small["peak of conv bf16"]
+    assert share.value / 100 * peak.value == pytest.approx(small[gflop].value / ours.value * 1000, rel=0.02)
 
 
 def test_the_plain_update_is_given_contiguous_images():
@@ -209,6 +211,28 @@ def test_rows_of_speed_are_kept_and_the_newest_is_shown(home):
     assert "2.5 ms" in speed_table(home) and "1 ms" not in speed_table(home)
 
 
+def test_the_short_table_has_a_line_for_each_case_and_leaves_out_what_was_not_measured(home):
+    ours, ratio = Measured("ours", "ms", 174, 170, 175, 5), Measured("times as fast", "×", 2.25, 2, 2.5, 5)
+    save(
+        home,
+        Record("step", "rec at scale small", {}, [ours, ratio, Measured("peak memory", "MB", 1040, 1040, 1040, 1)]),
+    )
+    save(home, Record("step", "rec at scale paper", {}, [ours]))
+    save(home, Record("peak", "peak", {}, [Measured("copy", "GB/s", 20, 20, 20, 1)]))
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in short_table(home).splitlines() if "rec" in line
+    ]
+    assert lines == [
+        ["an update of rec at scale small", "174 ms (170 to 175)", "2.25 × (2 to 2.5) as fast as the plain one", ""],
+        ["an update of rec at scale paper", "174 ms (170 to 175)", "", ""],
+    ]
+    assert "copy" not in short_table(home) and "1,040 MB" in speed_table(home)
+
+
+def test_the_readme_s_table_of_speed_is_that_of_the_rows():
+    assert short_table(ROOT) in (ROOT / "README.md").read_text()
+
+
 def test_a_damaged_row_of_speed_is_a_sentence(home):
     path = save(home, Record("step", "a case", {}, [Measured("ours", "ms", 1, 1, 1, 3)]))
     path.write_text(path.read_text() + "{\n")
@@ -236,7 +260,7 @@ def test_peaks_are_the_best_of_their_kind(monkeypatch):
     monkeypatch.setattr(
         "mdebench.bench.peak.alternate", lambda jobs, rounds: {name: torch.ones(3).numpy() for name in jobs}
     )
-    assert {m.metric: m.value for m in measure_peak(3)}["conv bf16"] == 4.0
+    assert {m.metric: m.value for m in measure_peak(3)}["peak of conv bf16"] == 4.0
 
 
 # --- the floor of an update, and the plain one's process

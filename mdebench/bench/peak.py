@@ -4,14 +4,14 @@ The peak of a kind is the best over a few shapes of the networks here, since lib
 others; it is what an update can at most hope for, and less than what the maker promises.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
 from rich.console import Console
 from torch import Tensor
 
-from mdebench.bench.clock import Measured, alternate, over_rounds
+from mdebench.bench.clock import Measured, Seconds, alternate, over_rounds
 from mdebench.bench.record import Record, say
 from mdebench.train import default_device
 
@@ -40,17 +40,19 @@ def peak_jobs(device: torch.device) -> dict[str, tuple[float, Callable[[], Tenso
 
 
 def measure_peak(rounds: int) -> list[Measured]:
-    """The best rates: "conv bf16", "conv fp32", "matmul bf16", "matmul fp32" in GFLOP/s, "copy" in GB/s."""
+    """The best rates: of convolutions and matrix products in bf16 and fp32 in GFLOP/s, of a copy in GB/s."""
     jobs = peak_jobs(default_device())
     with torch.no_grad():
         times = alternate({name: job for name, (_, job) in jobs.items()}, rounds)
-    rates = [over_rounds(name, "GFLOP/s", jobs[name][0] / taken) for name, taken in times.items()]
-    found = []
-    for kind in ("conv bf16", "conv fp32", "matmul bf16", "matmul fp32", "copy"):
-        best = max((rate for rate in rates if rate.metric.startswith(kind)), key=lambda rate: rate.value)
-        unit = "GB/s" if kind == "copy" else "GFLOP/s"
-        found.append(Measured(kind, unit, best.value, best.low, best.high, best.n))
-    return found
+    rates = {name: jobs[name][0] / taken for name, taken in times.items()}
+    units = dict.fromkeys(("conv bf16", "conv fp32", "matmul bf16", "matmul fp32"), "GFLOP/s") | {"copy": "GB/s"}
+    return [best_rate(kind, unit, rates) for kind, unit in units.items()]
+
+
+def best_rate(kind: str, unit: str, rates: Mapping[str, Seconds]) -> Measured:
+    """The rates, over the rounds, of the job of a kind whose median is best; the jobs' names begin with their kind."""
+    of_kind = [over_rounds(f"peak of {kind}", unit, r) for name, r in rates.items() if name.startswith(kind)]
+    return max(of_kind, key=lambda rate: rate.value)
 
 
 def bench_peak(rounds: int, console: Console) -> Record:

@@ -1,7 +1,7 @@
 """What a bench says, and the rows that `--save` keeps of it: `results/speed/<bench>.jsonl`, one JSON line per number.
 
 A row of speed belongs to a machine, not to a run or a data set, so these are kept apart from the rows of protocols;
-`speed_table` is a view of them.
+`short_table` and `speed_table` are views of them.
 """
 
 import json
@@ -73,8 +73,38 @@ def speed_rows(home: Path) -> list[dict[str, Any]]:
     return list(newest.values())
 
 
+# A bench in the short table: its name there, the metric of what it takes, that of a comparison, with whom, and that of
+# the share of the machine's peak.
+HEADLINES = {
+    "step": ("an update of {}", "ours", "times as fast", "as fast as the plain one", "of the peak of conv bf16"),
+    "transfer": ("{}", "features kept", "times as fast, features kept", "as fast as encoding every batch", ""),
+    "metrics": ("pSNR and SSIM of {}", "pSNR and SSIM, ours", "times as fast", "as fast as torchmetrics", ""),
+    "data": ("packing {}", "packing", "packing, of what decoding alone allows", "of decoding alone", ""),
+}
+
+
+def short_table(home: Path) -> str:
+    """The main rows of speed as a Markdown table, a line for each case, by machine; "" where there are none."""
+    cases: dict[tuple[str, str, str], dict[str, Measured]] = {}
+    for row in speed_rows(home):
+        if row["bench"] in HEADLINES:
+            cases.setdefault((row["machine"], row["bench"], row["case"]), {})[row["metric"]] = _measured(row)
+    headers, parts = ("", "", "compared with", "of the peak of bf16 convolutions"), []
+    for where in dict.fromkeys(machine for machine, _, _ in cases):
+        lines = [_headline(bench, case, found) for (at, bench, case), found in cases.items() if at == where]
+        parts.append(f"{where}:\n\n{_markdown(lines, headers)}")
+    return "\n\n".join(parts)
+
+
+def _headline(bench: str, case: str, found: Mapping[str, Measured]) -> tuple[str, ...]:
+    """A line of the short table; a cell is empty where its metric was not measured."""
+    name, took, ratio, whom, share = HEADLINES[bench]
+    cells = [_told(found[metric]) if metric in found else "" for metric in (took, ratio, share)]
+    return name.format(case), cells[0], f"{cells[1]} {whom}" if cells[1] else "", cells[2]
+
+
 def speed_table(home: Path) -> str:
-    """The rows of speed as a Markdown table, by machine; "" where there are none."""
+    """All rows of speed as a Markdown table, by machine; "" where there are none."""
     parts = []
     rows = speed_rows(home)
     for where in dict.fromkeys(row["machine"] for row in rows):
@@ -84,9 +114,7 @@ def speed_table(home: Path) -> str:
             if row["machine"] == where
         ]
         headers = ("case", "", "median", "quartiles")
-        parts.append(
-            f"{where}:\n\n{tabulate(_told_once(lines), headers=headers, tablefmt='pipe', disable_numparse=True)}"
-        )
+        parts.append(f"{where}:\n\n{_markdown(_told_once(lines), headers)}")
     return "\n\n".join(parts)
 
 
@@ -98,6 +126,15 @@ def _told_once(lines: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 def _measured(row: Mapping[str, Any]) -> Measured:
     return Measured(**{key: row[key] for key in ("metric", "unit", "value", "low", "high", "n")})
+
+
+def _told(m: Measured) -> str:
+    """A number with its unit and quartiles: "174 ms (170 to 175)"."""
+    return f"{_number(m.value)} {m.unit}" + (f" ({_spread(m)})" if m.n > 1 else "")
+
+
+def _markdown(lines: Sequence[tuple[str, ...]], headers: Sequence[str]) -> str:
+    return tabulate(lines, headers=headers, tablefmt="pipe", disable_numparse=True)
 
 
 def _number(value: float) -> str:

@@ -3,7 +3,6 @@
 Batches come from a generated pack on disk, as in a run; the plain update is that of ``plain.py``.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,7 +14,7 @@ from mdebench import catalog, suite
 from mdebench.bench.clock import Measured, Seconds, alternate, over_rounds, peak_memory, seconds
 from mdebench.bench.floor import kernel_times
 from mdebench.bench.noise import generated_pack
-from mdebench.bench.peak import peak_jobs
+from mdebench.bench.peak import best_rate, peak_jobs
 from mdebench.bench.plain import plain_elsewhere
 from mdebench.bench.record import Record, say
 from mdebench.bench.sections import LOSSES, sections
@@ -111,7 +110,8 @@ def measure_step(case: Case, rounds: int) -> list[Measured]:
         }
         times = alternate(jobs, rounds, WARM_UP)
     times |= {name: times[name] / len(turn) for name in ("plain", "ours")}
-    rates = [over_rounds(name, "GFLOP/s", peaks[name][0] / times[name]) for name in peaks]
+    rates = {name: peaks[name][0] / times[name] for name in peaks}
+    best = {kind: best_rate(kind, "GFLOP/s", rates) for kind in PEAKS}
     floor, by_time = sum(kernels.values()), sorted(kernels, key=lambda kind: -kernels[kind])
     return [
         over_rounds("plain (fp32, contiguous)", "ms", 1e3 * times["plain"]),
@@ -119,11 +119,12 @@ def measure_step(case: Case, rounds: int) -> list[Measured]:
         over_rounds("times as fast", "×", times["plain"] / times["ours"]),
         over_rounds("images", "1/s", recipe.batch / times["ours"]),
         _once("operations of an update", "GFLOP", gflop),
-        *(_share(f"of the peak of {kind}", kind, rates, gflop / times["ours"]) for kind in PEAKS),
+        *best.values(),
+        *(_share(f"of the peak of {kind}", gflop / times["ours"], best[kind]) for kind in PEAKS),
         *(over_rounds(name, "% of an update", [100 * p.get(name, 0.0) for p in parts]) for name in _names(parts)),
         _once("all kernels, each alone", "ms", 1e3 * floor),
         *(_once(f"{kind}, each alone", "ms", 1e3 * kernels[kind]) for kind in by_time),
-        _share("kernels alone, of the peak of conv bf16", "conv bf16", rates, np.array([gflop / floor])),
+        _share("all kernels alone, of the peak of conv bf16", np.array([gflop / floor]), best["conv bf16"]),
         _once("the first update", "s", start),
         _once("peak memory", "MB", memory / 1e6),
     ]
@@ -134,10 +135,9 @@ def _once(metric: str, unit: str, value: float) -> Measured:
     return Measured(metric, unit, value, value, value, 1)
 
 
-def _share(metric: str, kind: str, rates: Sequence[Measured], reached: Seconds) -> Measured:
-    """A rate in GFLOP/s as a share of the best rate of a kind of work, measured between the updates."""
-    best = max((rate.value for rate in rates if rate.metric.startswith(kind)), default=math.nan)
-    return over_rounds(f"{metric} ({best:,.0f} GFLOP/s)", "%", 100 * reached / best)
+def _share(metric: str, reached: Seconds, best: Measured) -> Measured:
+    """Rates in GFLOP/s as a share of the best rate of a kind of work, measured between the updates."""
+    return over_rounds(metric, "%", 100 * reached / best.value)
 
 
 def _parts(ours: Trainer, draw: Callable[[int], Batch]) -> dict[str, float]:
