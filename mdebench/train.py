@@ -18,7 +18,7 @@ from functools import lru_cache
 from inspect import signature
 from io import BytesIO
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.module_tracker import ModuleTracker
 
 from mdebench import catalog, devices
 from mdebench.batchnorm import average_statistics, batch_norms
@@ -176,6 +177,18 @@ def _of_whole_batch(loss: Loss) -> Loss:
     return Loss(total, dict(zip(loss.parts, parts)))
 
 
+class _NoModules(ModuleTracker):
+    """In the place of the tracker by which torch's counter tells modules apart: a total has no use for them, and its
+    hooks fail where a loss asks for gradients at a leaf of its graph (PyTorch issue 131753).
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        pass
+
+
 class Operations:
     """What updates cost: floating-point operations of convolutions and matrix products, counted once for each order of
     turns, since updates with the same turns do the same.
@@ -192,7 +205,9 @@ class Operations:
         turns = trainer.method.turns(batch.step, batch.updates)
         if turns not in self.gflop:
             before, draws = deepcopy(trainer.state()), batch.generator.get_state()
-            with FlopCounterMode(display=False) as counter:
+            counter = FlopCounterMode(display=False)
+            counter.mod_tracker = _NoModules()
+            with counter:
                 trainer.update(batch)
             self.gflop[turns] = devices.count() * counter.get_total_flops() / 1e9
             trainer.restore(before, "the state before this update")

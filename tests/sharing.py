@@ -55,8 +55,7 @@ class Critics(BaseMethod):
         if player == "encoder":
             return Loss(-score, {"score": score})
         share = batch.own(torch.rand(batch.count, 1, 1, 1, generator=batch.generator)).to(fake)
-        # By no leaf of the graph: torch's counter of operations cannot follow gradients that are asked for at one.
-        between = (share * batch.images + (1 - share) * fake.detach()).requires_grad_() * 1
+        between = (share * batch.images + (1 - share) * fake.detach()).requires_grad_()
         (slope,) = torch.autograd.grad(self.critic(between).sum(), between, create_graph=True)
         penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
         gap = score - self.critic(batch.images).mean()

@@ -7,13 +7,14 @@ import torch
 from madeup import row
 from torch import nn
 from torch.nn.functional import affine_grid, grid_sample
+from torch.utils.flop_counter import FlopCounterMode
 
 from mdebench import catalog, listing
 from mdebench.listing import list_methods
 from mdebench.method import Batch, Loss, Method, Player
 from mdebench.results import append_rows
 from mdebench.settings import SCALES
-from mdebench.train import Operations, Trainer
+from mdebench.train import Operations, Trainer, build_method
 
 
 class Game(Method):
@@ -58,6 +59,35 @@ def test_each_order_of_turns_is_counted_once():
     costs = [update(step) for step in (0, 1, 2, 3)]
     assert costs == pytest.approx([forward_and_weights(2, 8) * times for times in (1, 1, 2, 2)])
     assert list(counts.gflop) == [("one",), ("one", "one")]
+
+
+class Steep(Game):
+    """It makes its slope small: gradients are asked for at a leaf of the graph, and gradients of those."""
+
+    def loss(self, player, batch):
+        images = batch.images.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(self.conv(images).square().sum(), images, create_graph=True)
+        total = slope.square().mean()
+        return Loss(total, {"slope": total})
+
+
+def test_operations_of_gradients_of_gradients_at_a_leaf_are_counted():
+    """Five products where the plain game has two: images to output and back, then the slope's gradient goes to the
+    output and to the weights, and the output's to the weights.
+    """
+    recipe = listing._recipe("rec", "tiny")
+    once = 5 / 2 * forward_and_weights(recipe.batch, recipe.size)
+    assert listing._gflop(Steep(None, recipe.size), recipe) == pytest.approx(once * (0.1 * 1 + 0.9 * 2))
+
+
+def test_operations_of_the_paper_s_game_are_those_that_torch_counts():
+    recipe, counts = listing._recipe("rec", "tiny"), Operations()
+    trainer = Trainer(build_method("rec", recipe.settings, 32, 0), recipe, torch.device("cpu"))
+    batch = Batch(torch.rand(2, 3, 32, 32), torch.arange(2), 0, 0, 0, torch.Generator(), recipe.updates)
+    counted = counts.update(trainer, batch)[1]
+    with FlopCounterMode(display=False) as counter:
+        trainer.update(batch)
+    assert counted == counter.get_total_flops() / 1e9
 
 
 class Turned(Game):
