@@ -68,7 +68,7 @@ def step(
 @click.option("--celeba", "root", type=click.Path(path_type=Path, exists=True), help="Folder with CelebA's archive.")
 @click.option("--size", type=click.IntRange(min=8), default=64, show_default=True, help="Pixels a side.")
 @click.option("--count", type=click.IntRange(min=24), default=5000, show_default=True, help="Generated pictures.")
-@rounds_option
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Alternations measured.")
 @save_option
 @home_option
 def data(root: Path | None, size: int, count: int, rounds: int, save: bool, home: Path) -> None:
