@@ -65,10 +65,11 @@ def _play_plainly(pipe: Connection, recipe: Recipe, folder: Path, threads: int) 
     """Do the updates that are asked for until nobody listens any more."""
     torch.set_num_threads(threads)
     device, pack = default_device(), noise_pack(folder)
+    train = pack.indices("train")
     plain = Plain(build_method(recipe.method, recipe.settings, recipe.size, 0), device)
     with suppress(EOFError):
         while True:
             for step in pipe.recv():
-                plain.update(batch_at(pack, pack.indices("train"), recipe, step, device))
+                plain.update(batch_at(pack, train, recipe, step, device))
             wait()
             pipe.send(None)
