@@ -21,6 +21,7 @@ def generated_pack(count: int, size: int) -> Iterator[Pack]:
         for start in range(0, count, 1000):
             images[start : start + 1000] = rng.integers(0, 256, (min(1000, count - start), *shape[1:]), np.uint8)
         images.flush()
+        del images  # or its pages would count as memory in use
         yield noise_pack(Path(folder))
 
 
