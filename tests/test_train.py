@@ -202,7 +202,7 @@ def test_losses_that_are_read_later_still_name_the_step_and_keep_it_from_being_s
     with pytest.raises(UserError, match="the generator is not finite at step 2 "):
         trainer.update(batch_at(pack, pack.indices("train"), recipe, 4, device))
     trainer.update(batch_at(pack, pack.indices("train"), recipe, 5, device))
-    with pytest.raises(UserError, match="the generator is not finite at step 5 "):
+    with pytest.raises(UserError, match="the discriminator is not finite at step 5 "):  # by now its pictures are not
         trainer.state()
 
 

@@ -87,9 +87,8 @@ def open_store(where: Path, report: Report, key: Callable[[str], str] = by_path)
             return ImageStore(where, _index(found, report, key), lambda member: _read_file(where / member))
         if where.suffix == ".zip":
             archive = zipfile.ZipFile(where)
-            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
             found = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
-            return ImageStore(where, _index(found, report, key), lambda member: _read_zip(archive, sizes, member))
+            return ImageStore(where, _index(found, report, key), lambda member: _read_zip(archive, member))
         contents = _read_tar(where, report)
         members = _index([name for name, _ in contents], report, key)
         by_member = dict(reversed(contents))  # of a repeated name the first stands
@@ -127,8 +126,8 @@ def _read_file(file: Path) -> bytes:
     return file.read_bytes()
 
 
-def _read_zip(archive: zipfile.ZipFile, sizes: dict[str, int], member: str) -> bytes:
-    if sizes[member] > MAX_BYTES:
+def _read_zip(archive: zipfile.ZipFile, member: str) -> bytes:
+    if archive.getinfo(member).file_size > MAX_BYTES:
         raise BadImage("too_large")
     return archive.read(member)
 
