@@ -19,8 +19,9 @@ from rich.console import Console
 from torch import Tensor
 
 from mdebench import masks
-from mdebench.data.decode import MAX_BYTES, BadImage, centre_square, decode
+from mdebench.data.decode import centre_square, decode
 from mdebench.data.report import KINDS
+from mdebench.data.store import MAX_BYTES, BadImage
 from mdebench.errors import UserError
 from mdebench.metrics import composite
 from mdebench.pictures import Cell, Colour, draw_box, enlarge, grid

@@ -17,8 +17,9 @@ from PIL import Image
 from scipy.io import savemat
 
 from mdebench.data import SOURCES, default_name, open_pack, prepare
-from mdebench.data.decode import MAX_BYTES, BadImage, centre_square, decode, safe_path
+from mdebench.data.decode import centre_square, decode
 from mdebench.data.pack import ATTRIBUTES, LANDMARKS, Pack, verify_pack
+from mdebench.data.store import MAX_BYTES, BadImage, safe_path
 from mdebench.errors import UserError
 
 RNG = np.random.default_rng(0)

@@ -59,19 +59,25 @@ def wait() -> None:
 
 def peak_memory(job: Callable[[], object]) -> int:
     """Bytes at most in use while a job runs: of the GPU where there is one, else of this process, torch included."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        job()
-        return torch.cuda.max_memory_allocated()
+    if not torch.cuda.is_available():
+        return resident_peak(job)
+    torch.cuda.reset_peak_memory_stats()
+    job()
+    return torch.cuda.max_memory_allocated()
+
+
+def resident_peak(job: Callable[[], object]) -> int:
+    """Bytes of memory at most in use by this process while a job runs, torch included."""
     with suppress(OSError):  # without it, it is the peak since the process began, which is never less
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak so far is forgotten
     job()
-    return _resident_peak()
-
-
-def _resident_peak() -> int:
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def children_peak() -> int:
+    """Bytes of memory at most in use by any one process that this one started and that has ended; 0 without any."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024

@@ -1,15 +1,8 @@
-"""How fast packs are made and read: against decoding alone, and how much memory making one takes.
-
-Decoding alone is reading, decoding, cropping and shrinking every picture of an archive in as many threads, with nothing
-checked, hashed, ordered or written: what no way of packing can beat.
-"""
+"""How fast packs are made and read: against decoding alone, and how much memory making one takes."""
 
 import io
-import os
 import zipfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable
 from functools import partial
 from itertools import count as count_from
 from itertools import cycle
@@ -20,12 +13,12 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from mdebench.bench.clock import Measured, alternate, over_rounds, peak_memory
+from mdebench.bench.clock import Measured, alternate, children_peak, over_rounds, resident_peak
+from mdebench.bench.decoding import decode_alone
 from mdebench.bench.record import Record, say
 from mdebench.data import celeba, prepare, toyfaces
-from mdebench.data.decode import BadImage, Crop, centre_square, decode, in_tasks, open_store
+from mdebench.data.decode import centre_square
 from mdebench.data.pack import open_pack
-from mdebench.data.report import Report
 from mdebench.errors import UserError
 from mdebench.settings import SCALES
 
@@ -49,7 +42,7 @@ def measure_data(root: Path | None, size: int, count: int, rounds: int) -> list[
         def pack() -> Path:
             return prepare(*source, size, packs, name=f"pack{next(names)}")
 
-        memory = peak_memory(pack)
+        memory = {"peak memory of packing": resident_peak(pack), "of each process that decodes": children_peak()}
         times = alternate({"decode": partial(decode_alone, archive, crop, size), "pack": pack}, rounds, warm_up=0)
         images = len(open_pack(packs / "pack0").images)
         rates = read_batches(packs / "pack0", rounds)
@@ -57,25 +50,9 @@ def measure_data(root: Path | None, size: int, count: int, rounds: int) -> list[
         over_rounds("decoding alone", "images/s", images / times["decode"]),
         over_rounds("packing", "images/s", images / times["pack"]),
         over_rounds("packing, of what decoding alone allows", "%", 100 * times["decode"] / times["pack"]),
-        Measured("peak memory of packing", "MB", memory / 1e6, memory / 1e6, memory / 1e6, 1),
+        *(Measured(name, "MB", peak / 1e6, peak / 1e6, peak / 1e6, 1) for name, peak in memory.items() if peak),
         *rates,
     ]
-
-
-def decode_alone(archive: Path, crop: Crop, size: int) -> int:
-    """Decode every picture of an archive, keep none; returns how many there were."""
-    store = open_store(archive, Report())
-
-    def some(keys: Sequence[str]) -> int:
-        done = 0
-        for key in keys:
-            with suppress(BadImage):
-                decode(store.read(key), crop, size)
-                done += 1
-        return done
-
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        return sum(pool.map(some, in_tasks(list(store.members))))
 
 
 def read_batches(pack_path: Path, rounds: int) -> list[Measured]:

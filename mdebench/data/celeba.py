@@ -4,16 +4,19 @@ The images may be 178×218 or any other size of that shape: all geometry is rela
 of side 0.75·W centred at (W/2, 121/218·H); landmark coordinates are those of 178×218 images.
 """
 
+import math
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mdebench.data.decode import RESIZE, BadImage, Box, Progress, by_name, decoding, open_store
+from mdebench.data.decode import RESIZE, Box
 from mdebench.data.pack import ANNOTATED, ATTRIBUTES, LANDMARKS, PSEUDO
 from mdebench.data.report import Report
-from mdebench.data.writer import PackWriter
+from mdebench.data.store import BadImage, by_name, open_store
+from mdebench.data.workers import decoding
+from mdebench.data.writer import PackWriter, Progress
 from mdebench.errors import UserError
 
 WIDTH, HEIGHT = 178, 218  # of the official aligned images
@@ -35,11 +38,12 @@ def write(writer: PackWriter, root: Path, progress: Progress, *, pseudo_landmark
     """
     report = writer.report
     store = open_store(images_of(root), report, by_name)
-    partition = dict(_rows(_need(root, PARTITION), 1, report))
+    partition = {name: code for name, (code,) in _rows(_need(root, PARTITION), 1, report)}
     keys = sorted(store.members.keys() & partition.keys())
     for stray in sorted(store.members.keys() - partition.keys()):
         report.add("unlisted", stray)
-    split = _column(partition, keys, {"0": 0, "1": 1, "2": 2}, 255)
+    codes = {"0": 0, "1": 1, "2": 2}
+    split = np.array([codes.get(partition[key], 255) for key in keys], np.uint8)
     for row in np.flatnonzero(split == 255):
         report.add("no_split", keys[row])
     placed = np.flatnonzero(split != 255)
@@ -137,10 +141,6 @@ def _rows(
             met.add(name)
 
 
-def _column(rows: dict[str, list[str]], keys: list[str], codes: dict[str, int], unknown: int) -> NDArray[np.uint8]:
-    return np.array([codes.get(rows[key][0], unknown) for key in keys], np.uint8)
-
-
 def _attributes(file: Path, keys: list[str], report: Report) -> NDArray[np.int8]:
     with file.open(encoding="utf-8", errors="replace") as lines:
         next(lines, "")
@@ -164,10 +164,10 @@ def _attributes(file: Path, keys: list[str], report: Report) -> NDArray[np.int8]
 
 def _identities(root: Path, keys: list[str], report: Report) -> NDArray[np.int32]:
     file = _find(root, IDENTITY)
-    rows = dict(_rows(file, 1, report, set(keys))) if file else {}
+    rows = {name: number for name, (number,) in _rows(file, 1, report, set(keys))} if file else {}
     identity = np.full(len(keys), -1, np.int32)
     for row, key in enumerate(keys):
-        cell = rows.get(key, [""])[0]
+        cell = rows.get(key, "")
         if cell.isdecimal() and int(cell) < 2**31:
             identity[row] = int(cell)
         else:
@@ -210,20 +210,23 @@ def _read_points(
     order: list[int] = []
     with file.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            cells = [cell.strip() for cell in line.strip().split(separator)]
-            if not order and set(columns) <= set(cells):
-                # CelebA's header does not name the first column, a CSV's does
-                shift = 0 if separator else 1
-                order = [cells.index(column) + shift for column in columns]
-            elif order and cells[0] in wanted:
-                try:
-                    values = np.array([float(cells[i]) for i in order]).reshape(5, 2)
-                except (ValueError, IndexError):
-                    values = np.full((5, 2), np.nan)
-                if np.isfinite(values).all():
-                    points[cells[0]] = values
-                else:
-                    report.add("bad_value", f"{cells[0]} (landmarks)")
+            if order and (line.split(separator, 1) or [""])[0].strip() not in wanted:
+                continue
+            cells = [cell.strip() for cell in line.split(separator)]
+            if not order:
+                if set(columns) <= set(cells):
+                    # CelebA's header does not name the first column, a CSV's does
+                    shift = 0 if separator else 1
+                    order = [cells.index(column) + shift for column in columns]
+                continue
+            try:
+                values = [float(cells[i]) for i in order]
+            except (ValueError, IndexError):
+                values = [math.nan]
+            if all(map(math.isfinite, values)):
+                points[cells[0]] = np.array(values).reshape(5, 2)
+            else:
+                report.add("bad_value", f"{cells[0]} (landmarks)")
     if not order:
         raise UserError(f"{file}: no line names the ten columns {', '.join(columns)}.")
     return points

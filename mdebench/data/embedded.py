@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from mdebench.data import toyfaces
-from mdebench.data.decode import Progress
 from mdebench.data.pack import ANNOTATED, ATTRIBUTES
-from mdebench.data.writer import PackWriter
+from mdebench.data.writer import PackWriter, Progress
 from mdebench.errors import UserError
 
 EXPECTS = "nothing"

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mdebench.data.decode import RESIZE, Progress, by_name, centre_square, decoding, open_store
-from mdebench.data.writer import PackWriter
+from mdebench.data.decode import RESIZE, centre_square
+from mdebench.data.store import by_name, open_store
+from mdebench.data.workers import decoding
+from mdebench.data.writer import PackWriter, Progress
 from mdebench.errors import UserError
 
 EXPECTS = "jpg/ or 102flowers.tgz, imagelabels.mat and setid.mat (the official Oxford-102 files)"

@@ -11,52 +11,58 @@ import hashlib
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mdebench.data.decode import (
-    RESIZE,
-    BadImage,
-    ImageStore,
-    Progress,
-    centre_square,
-    decoding,
-    open_store,
-    safe_path,
-)
+from mdebench.data.decode import RESIZE, centre_square
 from mdebench.data.pack import ANNOTATED, LANDMARKS, NO_LANDMARKS
 from mdebench.data.report import Report
-from mdebench.data.writer import PackWriter
+from mdebench.data.store import BadImage, ImageStore, open_store, read_member, safe_path
+from mdebench.data.workers import decoding
+from mdebench.data.writer import PackWriter, Progress
 from mdebench.errors import UserError
 
 EXPECTS = "one CSV with a column 'path', and the images, loose or in one zip"
 SPLIT_WORDS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
 POINTS = tuple(f"{name}_{axis}" for name in LANDMARKS for axis in "xy")
-Rows = dict[str, dict[str, str]]  # path → column → text
+
+
+@dataclass(frozen=True)
+class Table:
+    """The CSV by path: of each row the texts of the other columns, in their order."""
+
+    columns: tuple[str, ...]  # without 'path'
+    rows: dict[str, tuple[str, ...]]
+
+    def column(self, name: str, keys: Sequence[str]) -> list[str]:
+        """The texts of one column for some paths."""
+        place = self.columns.index(name)
+        return [self.rows[key][place] for key in keys]
 
 
 def write(writer: PackWriter, root: Path, progress: Progress) -> None:
     """Read the folder or zip `root` into `writer`."""
     report, notes = writer.report, writer.info["notes"]
     store, file, text = _open(root, report)
-    columns, rows = _read_table(file, text, report)
-    keys = sorted(rows)
-    for stray in sorted(store.members.keys() - rows.keys()):
+    table = _read_table(file, text, report)
+    keys = sorted(table.rows)
+    for stray in sorted(key for key in store.members if key not in table.rows):
         if not stray.endswith((".csv", ".zip")):
             report.add("unlisted", stray)
-    split = _split(columns, rows, keys, report, notes)
+    split = _split(table, keys, report, notes)
     keys, split = [key for key, s in zip(keys, split) if s < 3], split[split < 3]
-    points = _points(columns, rows, keys, report)
-    labels: dict[str, NDArray[Any]] = {"identity": _codes("identity", columns, rows, keys, writer)}
-    labels["label"] = _codes("label" if "label" in columns else "class", columns, rows, keys, writer)
-    writer.attribute_names, labels["attributes"] = _attributes(columns, rows, keys, report, notes)
+    points = _points(table, keys, report)
+    labels: dict[str, NDArray[Any]] = {"identity": _codes("identity", table, keys, writer)}
+    labels["label"] = _codes("label" if "label" in table.columns else "class", table, keys, writer)
+    writer.attribute_names, labels["attributes"] = _attributes(table, keys, report, notes)
     writer.info |= {
         "source": "folder",
         "options": {},
-        "of": len(rows),
+        "of": len(table.rows),
         "crop": "largest centred square",
         "resize": RESIZE,
     }
@@ -74,8 +80,8 @@ def write(writer: PackWriter, root: Path, progress: Progress) -> None:
             )
 
 
-def _open(root: Path, report: Report) -> tuple[ImageStore, str, str]:
-    """The images, and the CSV's name and text: in a folder it lies beside the images, in a zip inside."""
+def _open(root: Path, report: Report) -> tuple[ImageStore, str, bytes]:
+    """The images, and the CSV's name and content: in a folder it lies beside the images, in a zip inside."""
     zips = sorted(root.glob("*.zip")) if root.is_dir() else []
     if len(zips) > 1:
         raise UserError(f"{root} holds {len(zips)} zip files; the source folder needs {EXPECTS}.")
@@ -85,44 +91,49 @@ def _open(root: Path, report: Report) -> tuple[ImageStore, str, str]:
     if len(tables) != 1:
         raise UserError(f"{root} holds {len(tables)} CSV files; the source folder needs {EXPECTS}.")
     try:
-        data = (root / tables[0]).read_bytes() if root.is_dir() else store.read(tables[0])
-        return store, tables[0], data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError, BadImage) as error:
-        raise UserError(f"{root}: {tables[0]} cannot be read as UTF-8 text.") from error
+        beside = root.is_dir()
+        data = (root / tables[0]).read_bytes() if beside else read_member(store.read, store.member(tables[0]))
+        return store, tables[0], data
+    except (OSError, BadImage) as error:
+        raise UserError(f"{root}: {tables[0]} cannot be read.") from error
 
 
-def _read_table(file: str, text: str, report: Report) -> tuple[list[str], Rows]:
+def _read_table(file: str, data: bytes, report: Report) -> Table:
+    rows: dict[str, tuple[str, ...]] = {}
     try:
-        table = csv.DictReader(io.StringIO(text), restval="")
-        columns = [column.strip() for column in table.fieldnames or []]
-        table.fieldnames = columns
+        lines = csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline=""))
+        columns = [column.strip() for column in next(lines, [])]
         if "path" not in columns or len(set(columns)) != len(columns):
             raise UserError(f"{file} needs a column 'path' and no column twice; it has: {', '.join(columns)}.")
-        rows: Rows = {}
-        for row in table:
+        place = columns.index("path")
+        for cells in filter(None, lines):
+            texts = [cell.strip() for cell in cells[: len(columns)]] + [""] * (len(columns) - len(cells))
             try:
-                path = safe_path(row["path"])
+                path = safe_path(texts.pop(place))
             except BadImage as verdict:
-                report.add(str(verdict), row["path"])
+                report.add(str(verdict), cells[place] if place < len(cells) else "")
                 continue
             if path in rows:
                 report.add("duplicate", path)
             else:
-                rows[path] = {column: row[column].strip() for column in columns}
-                if None in row:  # an unquoted comma, most likely
+                rows[path] = tuple(texts)
+                if len(cells) > len(columns):  # an unquoted comma, most likely
                     report.add("bad_value", f"{path} (more cells than columns)")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} cannot be read as UTF-8 text.") from error
     except csv.Error as error:
         raise UserError(f"{file} is not a readable CSV: {error}.") from error
-    return columns, rows
+    return Table(tuple(columns[:place] + columns[place + 1 :]), rows)
 
 
-def _split(columns: list[str], rows: Rows, keys: list[str], report: Report, notes: list[str]) -> NDArray[np.uint8]:
+def _split(table: Table, keys: list[str], report: Report, notes: list[str]) -> NDArray[np.uint8]:
     """(n,) index into SPLITS, 255 for a row that names no known split."""
-    draw = np.array([int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 2**32 for key in keys])
-    if "split" not in columns:
+    draw = np.fromiter((int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 2**32 for key in keys), float)
+    if "split" not in table.columns:
         notes.append("no split column: 80 % train, 10 % val, 10 % test by a hash of the path")
         return np.array(np.digitize(draw, [0.8, 0.9]), np.uint8)
-    split = np.array([SPLIT_WORDS.get(rows[key]["split"].lower(), 255) for key in keys], np.uint8)
+    words = table.column("split", keys)
+    split = np.fromiter((SPLIT_WORDS.get(word.lower(), 255) for word in words), np.uint8)
     for row in np.flatnonzero(split == 255):
         report.add("no_split", keys[row])
     if not (split == 1).any():
@@ -131,14 +142,17 @@ def _split(columns: list[str], rows: Rows, keys: list[str], report: Report, note
     return split
 
 
-def _points(columns: list[str], rows: Rows, keys: list[str], report: Report) -> NDArray[np.float64]:
+def _points(table: Table, keys: list[str], report: Report) -> NDArray[np.float64]:
     """(n, 5, 2) in pixels of the original image, NaN unknown."""
+    given = [(i, name) for i, name in enumerate(POINTS) if name in table.columns]
+    if not given:
+        return np.broadcast_to(np.nan, (len(keys), 5, 2))
     points = np.full((len(keys), len(POINTS)), np.nan)
-    given = [(i, column) for i, column in enumerate(POINTS) if column in columns]
-    for row, key in enumerate(keys) if given else ():
-        for i, column in given:
-            points[row, i] = _number(rows[key][column], f"{key} ({column})", report)
-        if not np.isfinite(points[row]).any():
+    for i, name in given:
+        for row, text in enumerate(table.column(name, keys)):
+            points[row, i] = _number(text, f"{keys[row]} ({name})", report)
+    for key, known in zip(keys, np.isfinite(points).any(axis=1)):
+        if not known:
             report.add("no_landmarks", key)
     return points.reshape(-1, 5, 2)
 
@@ -156,9 +170,11 @@ def _number(text: str, what: str, report: Report) -> float:
     return value
 
 
-def _codes(column: str, columns: list[str], rows: Rows, keys: list[str], writer: PackWriter) -> NDArray[np.int32]:
+def _codes(column: str, table: Table, keys: list[str], writer: PackWriter) -> NDArray[np.int32]:
     """(n,) whole numbers as they are; words numbered in sorted order, kept as info['<column>_names']; -1 unknown."""
-    texts = [rows[key][column] for key in keys] if column in columns else []
+    if column not in table.columns:
+        return np.full(len(keys), -1, np.int32)
+    texts = table.column(column, keys)
     for key in (key for key, text in zip(keys, texts) if not text):
         writer.report.add("no_identity" if column == "identity" else "no_label", key)
     words = sorted({text for text in texts if text})
@@ -167,15 +183,15 @@ def _codes(column: str, columns: list[str], rows: Rows, keys: list[str], writer:
     else:
         numbers = {word: i for i, word in enumerate(words)}
         writer.info[f"{column}_names"] = words
-    return np.array([numbers.get(text, -1) for text in texts] or [-1] * len(keys), np.int32)
+    return np.fromiter((numbers.get(text, -1) for text in texts), np.int32)
 
 
 def _attributes(
-    columns: Sequence[str], rows: Rows, keys: list[str], report: Report, notes: list[str]
+    table: Table, keys: list[str], report: Report, notes: list[str]
 ) -> tuple[tuple[str, ...], NDArray[np.int8]]:
     """The columns of 0 and 1 and their (n, A) table; any other column is named in the notes."""
-    other = {"path", "split", "identity", "label", "class", *POINTS}
-    values = {name: {rows[key][name] for key in keys} for name in columns if name not in other}
+    other = {"split", "identity", "label", "class", *POINTS}
+    values = {name: set(table.column(name, keys)) for name in table.columns if name not in other}
     names = tuple(name for name, seen in values.items() if seen <= {"0", "1", "-1", ""} and seen & {"0", "1", "-1"})
     ignored = [name for name in values if name not in names]
     if ignored:
@@ -185,8 +201,9 @@ def _attributes(
     if "-1" in seen and "0" not in seen:
         codes["-1"] = 0
         notes.append("attributes hold 1 and -1 but no 0: assumed that -1 means 'absent', as in CelebA, not 'unknown'")
-    table = np.array([[codes.get(rows[key][name], -1) for name in names] for key in keys], np.int8)
-    table = table.reshape(len(keys), len(names))
-    for row in np.flatnonzero((table < 0).all(axis=1)) if names else ():
+    marks = np.empty((len(keys), len(names)), np.int8)
+    for place, name in enumerate(names):
+        marks[:, place] = [codes.get(text, -1) for text in table.column(name, keys)]
+    for row in np.flatnonzero((marks < 0).all(axis=1)) if names else ():
         report.add("no_attributes", keys[row])
-    return names, table
+    return names, marks

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mdebench.data.decode import CHUNK, RESIZE, Progress
-from mdebench.data.writer import PackWriter
+from mdebench.data.decode import RESIZE
+from mdebench.data.workers import GROUP
+from mdebench.data.writer import PackWriter, Progress
 from mdebench.errors import UserError
 
 EXPECTS = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte"
@@ -37,8 +38,8 @@ def write(writer: PackWriter, root: Path, progress: Progress) -> None:
             )
         rows = np.arange(len(images))
         split = np.where(rows < TRAIN, 0, 1) if part == "train" else np.full(len(rows), 2)
-        for start in range(0, len(images), CHUNK):
-            piece = slice(start, start + CHUNK)
+        for start in range(0, len(images), GROUP):
+            piece = slice(start, start + GROUP)
             names = [f"{part}-{row:05d}" for row in rows[piece]]
             writer.add(_enlarge(images[piece], writer.size), names, split[piece], label=labels[piece])
             done += len(names)

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +33,8 @@ from mdebench.data.pack import (
 )
 from mdebench.data.report import Report
 from mdebench.errors import UserError
+
+Progress = Callable[[int, int], None]  # (images done, images in all)
 
 PACK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 

@@ -1,0 +1,143 @@
+"""Many images decoded by workers, in order and a little ahead of whoever takes them.
+
+Few images are decoded in threads, many in processes; what comes of it is the same.
+"""
+
+import os
+import signal
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import loky
+import numpy as np
+from numpy.typing import NDArray
+
+from mdebench.data.decode import Crop, decode
+from mdebench.data.report import Report
+from mdebench.data.store import BadImage, ImageStore, Read, read_member
+from mdebench.data.writer import Progress
+from mdebench.errors import UserError
+
+GROUP = 128  # images that a worker takes at a time, at most
+GROUP_BYTES = 2**22  # of their pixels, at most
+AHEAD = 32  # groups under way or waiting: what is decoded while CelebA's labels are read
+MANY = 2_000  # images that are worth the third of a second that processes take to start
+
+Outcome = str | set[str]  # of an image: the kind for which it is left out, or the kinds of what had to be converted
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Some images of a list: their rows in it, ascending, and for each the pixels and the box they were cut from."""
+
+    rows: NDArray[np.int64]  # (n,)
+    images: NDArray[np.uint8]  # (n, 3, size, size)
+    boxes: NDArray[np.float64]  # (n, 4)
+
+
+@contextmanager
+def decoding(
+    store: ImageStore, keys: Sequence[str], crop: Crop, size: int, report: Report, progress: Progress
+) -> Iterator[Iterator[Decoded]]:
+    """The images of `keys` in order, in groups; those left out are missing from `rows`.
+
+    Workers begin when the block is entered and stay some groups ahead: labels are read, and images hashed and written,
+    beside them. UserError when a worker dies.
+    """
+
+    def submit() -> None:
+        for members in islice(groups, 1):
+            under_way.append(pool.submit(decode_group, store.read, members, crop, size))
+
+    def decoded() -> Iterator[Decoded]:
+        done = 0
+        while under_way:
+            outcomes, images, boxes = under_way.popleft().result()
+            submit()
+            rows = []
+            for row, outcome in enumerate(outcomes, done):
+                if isinstance(outcome, str):
+                    report.add(outcome, keys[row])
+                    continue
+                rows.append(row)
+                for kind in sorted(outcome):
+                    report.add(kind, keys[row])
+            if rows:
+                yield Decoded(np.array(rows), images, boxes)
+            done += len(outcomes)
+            progress(done, len(keys))
+
+    groups = in_groups(store, keys, size)
+    under_way: deque[Future[tuple[list[Outcome], NDArray[np.uint8], NDArray[np.float64]]]] = deque()
+    with workers(len(keys)) as pool:
+        try:
+            for _ in range(AHEAD):
+                submit()
+            yield decoded()
+        except BrokenExecutor as error:
+            raise UserError(
+                "A process that decoded images died, for want of memory or of an image that crashes the decoder; "
+                "nothing was made. Free some memory and try again."
+            ) from error
+        finally:
+            for future in under_way:
+                future.cancel()
+
+
+def workers(images: int) -> Executor:
+    """Who decodes so many images: threads, or from `MANY` on processes.
+
+    Decoding a small image leaves Python's lock a few times for some 50 µs each, and handing it over takes as long: two
+    threads were no faster than one, two processes twice as fast.
+    """
+    count = min(16, loky.cpu_count())
+    if images < MANY:
+        return ThreadPoolExecutor(count)
+    executor: Executor = loky.ProcessPoolExecutor(count, initializer=_start_worker, initargs=(os.getpid(),))
+    return executor
+
+
+def _start_worker(parent: int) -> None:
+    """Leave warnings and Ctrl-C to the parent, and end when it does, however it ends."""
+    warnings.simplefilter("ignore")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def in_groups(store: ImageStore, keys: Sequence[str], size: int) -> Iterator[list[Any]]:
+    """The members of `keys` in groups for workers: of `GROUP`, of `GROUP_BYTES` of pixels, or a sixty-fourth of all."""
+    most = max(1, min(GROUP, GROUP_BYTES // (3 * size**2), len(keys) // 64))
+    for start in range(0, len(keys), most):
+        yield [store.member(key) for key in keys[start : start + most]]
+
+
+def decode_group(
+    read: Read, members: Sequence[Any], crop: Crop, size: int
+) -> tuple[list[Outcome], NDArray[np.uint8], NDArray[np.float64]]:
+    """What becomes of each member, and the pixels (n, 3, size, size) and boxes (n, 4) of those that are kept."""
+    outcomes: list[Outcome] = []
+    images, boxes = [], []
+    for member in members:
+        try:
+            pixels, box, kinds = decode(read_member(read, member), crop, size)
+        except BadImage as verdict:
+            outcomes.append(str(verdict))
+        else:
+            outcomes.append(kinds)
+            images.append(pixels)
+            boxes.append(box)
+    return outcomes, np.array(images, np.uint8).reshape(-1, 3, size, size), np.array(boxes).reshape(-1, 4)
