@@ -76,8 +76,3 @@ def resident_peak(job: Callable[[], object]) -> int:
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def children_peak() -> int:
-    """Bytes of memory at most in use by any one process that this one started and that has ended; 0 without any."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from mdebench.bench.clock import Measured, alternate, children_peak, over_rounds, resident_peak
+from mdebench.bench.clock import Measured, alternate, over_rounds, resident_peak
 from mdebench.bench.decoding import decode_alone
 from mdebench.bench.record import Record, say
 from mdebench.data import celeba, prepare, toyfaces
@@ -42,7 +42,7 @@ def measure_data(root: Path | None, size: int, count: int, rounds: int) -> list[
         def pack() -> Path:
             return prepare(*source, size, packs, name=f"pack{next(names)}")
 
-        memory = {"peak memory of packing": resident_peak(pack), "of each process that decodes": children_peak()}
+        memory = resident_peak(pack)
         times = alternate({"decode": partial(decode_alone, archive, crop, size), "pack": pack}, rounds, warm_up=0)
         images = len(open_pack(packs / "pack0").images)
         rates = read_batches(packs / "pack0", rounds)
@@ -50,7 +50,7 @@ def measure_data(root: Path | None, size: int, count: int, rounds: int) -> list[
         over_rounds("decoding alone", "images/s", images / times["decode"]),
         over_rounds("packing", "images/s", images / times["pack"]),
         over_rounds("packing, of what decoding alone allows", "%", 100 * times["decode"] / times["pack"]),
-        *(Measured(name, "MB", peak / 1e6, peak / 1e6, peak / 1e6, 1) for name, peak in memory.items() if peak),
+        Measured("peak memory of packing", "MB", memory / 1e6, memory / 1e6, memory / 1e6, 1),
         *rates,
     ]
 

@@ -29,7 +29,7 @@ from mdebench.errors import UserError
 GROUP = 128  # images that a worker takes at a time, at most
 GROUP_BYTES = 2**22  # of their pixels, at most
 AHEAD = 32  # groups under way or waiting: what is decoded while CelebA's labels are read
-MANY = 2_000  # images that are worth the third of a second that processes take to start
+MANY = 4_000  # images that are worth the half second in which processes start
 
 Outcome = str | set[str]  # of an image: the kind for which it is left out, or the kinds of what had to be converted
 
