@@ -19,6 +19,7 @@ from mdebench.bench.sections import sections
 from mdebench.bench.step import bench_step, measure_step, step_case
 from mdebench.bench.transfer import measure_transfer
 from mdebench.cli import cli
+from mdebench.data import workers
 from mdebench.data.decode import centre_square
 from mdebench.errors import UserError
 from mdebench.train import Trainer, batch_at, build_method
@@ -154,8 +155,10 @@ def test_peaks_count_the_operations_of_the_work_that_is_timed():
     assert counter.get_total_flops() == pytest.approx(jobs["conv fp32 12"][0] * 1e9)
 
 
-def test_every_picture_of_an_archive_is_decoded(tmp_path):
+def test_every_picture_of_an_archive_is_decoded(tmp_path, monkeypatch):
     archive = generated_archive(tmp_path / "pictures", 250)
+    assert decode_alone(archive, centre_square, 16) == 250 == decode_alone(archive, centre_square, 16, in_threads=True)
+    monkeypatch.setattr(workers, "MANY", 1)
     assert decode_alone(archive, centre_square, 16) == 250
 
 

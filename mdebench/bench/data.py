@@ -43,13 +43,21 @@ def measure_data(root: Path | None, size: int, count: int, rounds: int) -> list[
             return prepare(*source, size, packs, name=f"pack{next(names)}")
 
         memory = resident_peak(pack)
-        times = alternate({"decode": partial(decode_alone, archive, crop, size), "pack": pack}, rounds, warm_up=0)
+        alone = partial(decode_alone, archive, crop, size)
+        jobs: dict[str, Callable[[], object]] = {
+            "decode": alone,
+            "threads": partial(alone, in_threads=True),
+            "pack": pack,
+        }
+        times = alternate(jobs, rounds, warm_up=0)
         images = len(open_pack(packs / "pack0").images)
         rates = read_batches(packs / "pack0", rounds)
     return [
         over_rounds("decoding alone", "images/s", images / times["decode"]),
+        over_rounds("decoding alone in threads", "images/s", images / times["threads"]),
         over_rounds("packing", "images/s", images / times["pack"]),
         over_rounds("packing, of what decoding alone allows", "%", 100 * times["decode"] / times["pack"]),
+        over_rounds("packing, of decoding alone in threads", "%", 100 * times["threads"] / times["pack"]),
         Measured("peak memory of packing", "MB", memory / 1e6, memory / 1e6, memory / 1e6, 1),
         *rates,
     ]

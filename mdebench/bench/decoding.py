@@ -17,11 +17,14 @@ from mdebench.data.store import Read, open_store
 from mdebench.data.workers import AHEAD, decode_group, in_groups, workers
 
 
-def decode_alone(archive: Path, crop: Crop, size: int) -> int:
-    """Decode every picture of an archive, keep none; returns how many there were."""
+def decode_alone(archive: Path, crop: Crop, size: int, in_threads: bool = False) -> int:
+    """Decode every picture of an archive, keep none; returns how many there were.
+
+    in_threads: even if there are so many that a pack of them is made with processes.
+    """
     store = open_store(archive, Report())
     keys = list(store.members)
-    with workers(len(keys)) as pool:
+    with workers(0 if in_threads else len(keys)) as pool:
 
         def submit(count: int) -> None:
             for members in islice(groups, count):
