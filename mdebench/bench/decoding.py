@@ -4,39 +4,27 @@ Every picture of an archive is read, decoded, cropped and shrunk by as many work
 is labelled, hashed, written or even handed back. In a file of its own, for its workers load it, and nothing heavy.
 """
 
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mdebench.data.decode import Crop
 from mdebench.data.report import Report
 from mdebench.data.store import Read, open_store
-from mdebench.data.workers import AHEAD, decode_group, in_groups, workers
+from mdebench.data.workers import decode_group, in_order
 
 
 def decode_alone(archive: Path, crop: Crop, size: int, in_threads: bool = False) -> int:
-    """Decode every picture of an archive, keep none; returns how many there were.
+    """Decode every picture of an archive to (3, size, size), keep none; returns how many there were.
 
     in_threads: even if there are so many that a pack of them is made with processes.
     """
     store = open_store(archive, Report())
-    keys = list(store.members)
-    with workers(0 if in_threads else len(keys)) as pool:
-
-        def submit(count: int) -> None:
-            for members in islice(groups, count):
-                under_way.append(pool.submit(_decode_only, store.read, members, crop, size))
-
-        groups, under_way, done = in_groups(store, keys, size), deque[Future[int]](), 0
-        submit(AHEAD)
-        while under_way:
-            done += under_way.popleft().result()
-            submit(1)
-    return done
+    job = partial(_decode_only, store.read, crop, size)
+    with in_order(job, store, list(store.members), size, in_threads) as counts:
+        return sum(counts)
 
 
-def _decode_only(read: Read, members: Sequence[Any], crop: Crop, size: int) -> int:
-    return len(decode_group(read, members, crop, size)[1])
+def _decode_only(read: Read, crop: Crop, size: int, members: Sequence[Any]) -> int:
+    return len(decode_group(read, crop, size, members)[1])

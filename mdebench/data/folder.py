@@ -47,8 +47,8 @@ class Table:
 def write(writer: PackWriter, root: Path, progress: Progress) -> None:
     """Read the folder or zip `root` into `writer`."""
     report, notes = writer.report, writer.info["notes"]
-    store, file, text = _open(root, report)
-    table = _read_table(file, text, report)
+    store, file, data = _open(root, report)
+    table = _read_table(file, data, report)
     keys = sorted(table.rows)
     for stray in sorted(key for key in store.members if key not in table.rows):
         if not stray.endswith((".csv", ".zip")):

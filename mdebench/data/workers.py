@@ -9,12 +9,13 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import loky
 import numpy as np
@@ -31,6 +32,7 @@ GROUP_BYTES = 2**22  # of their pixels, at most
 AHEAD = 32  # groups under way or waiting: what is decoded while CelebA's labels are read
 MANY = 4_000  # images that are worth the half second in which processes start
 
+T = TypeVar("T")
 Outcome = str | set[str]  # of an image: the kind for which it is left out, or the kinds of what had to be converted
 
 
@@ -49,19 +51,13 @@ def decoding(
 ) -> Iterator[Iterator[Decoded]]:
     """The images of `keys` in order, in groups; those left out are missing from `rows`.
 
-    Workers begin when the block is entered and stay some groups ahead: labels are read, and images hashed and written,
-    beside them. UserError when a worker dies.
+    Workers begin when the block is entered: labels are read, and images hashed and written, beside them. UserError when
+    a worker dies.
     """
-
-    def submit() -> None:
-        for members in islice(groups, 1):
-            under_way.append(pool.submit(decode_group, store.read, members, crop, size))
 
     def decoded() -> Iterator[Decoded]:
         done = 0
-        while under_way:
-            outcomes, images, boxes = under_way.popleft().result()
-            submit()
+        for outcomes, images, boxes in groups:
             rows = []
             for row, outcome in enumerate(outcomes, done):
                 if isinstance(outcome, str):
@@ -75,13 +71,34 @@ def decoding(
             done += len(outcomes)
             progress(done, len(keys))
 
+    with in_order(partial(decode_group, store.read, crop, size), store, keys, size) as groups:
+        yield decoded()
+
+
+@contextmanager
+def in_order(
+    job: Callable[[list[Any]], T], store: ImageStore, keys: Sequence[str], size: int, in_threads: bool = False
+) -> Iterator[Iterator[T]]:
+    """What workers make of the members of `keys`, group by group, `AHEAD` of them under way from the first moment on.
+
+    in_threads: even if there are many keys. UserError when a worker dies.
+    """
+
+    def submit(count: int) -> None:
+        under_way.extend(pool.submit(job, members) for members in islice(groups, count))
+
+    def done() -> Iterator[T]:
+        while under_way:
+            result = under_way.popleft().result()
+            submit(1)
+            yield result
+
     groups = in_groups(store, keys, size)
-    under_way: deque[Future[tuple[list[Outcome], NDArray[np.uint8], NDArray[np.float64]]]] = deque()
-    with workers(len(keys)) as pool:
+    under_way: deque[Future[T]] = deque()
+    with workers(0 if in_threads else len(keys)) as pool:
         try:
-            for _ in range(AHEAD):
-                submit()
-            yield decoded()
+            submit(AHEAD)
+            yield done()
         except BrokenExecutor as error:
             raise UserError(
                 "A process that decoded images died, for want of memory or of an image that crashes the decoder; "
@@ -96,7 +113,7 @@ def workers(images: int) -> Executor:
     """Who decodes so many images: threads, or from `MANY` on processes.
 
     Decoding a small image leaves Python's lock a few times for some 50 µs each, and handing it over takes as long: two
-    threads were no faster than one, two processes twice as fast.
+    threads were hardly faster than one, two processes twice as fast.
     """
     count = min(16, loky.cpu_count())
     if images < MANY:
@@ -126,7 +143,7 @@ def in_groups(store: ImageStore, keys: Sequence[str], size: int) -> Iterator[lis
 
 
 def decode_group(
-    read: Read, members: Sequence[Any], crop: Crop, size: int
+    read: Read, crop: Crop, size: int, members: Sequence[Any]
 ) -> tuple[list[Outcome], NDArray[np.uint8], NDArray[np.float64]]:
     """What becomes of each member, and the pixels (n, 3, size, size) and boxes (n, 4) of those that are kept."""
     outcomes: list[Outcome] = []
