@@ -21,7 +21,7 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from mdebench.method import Method as BaseMethod
+from mdebench.methods.contract import Method as BaseMethod
 
 Array = npt.NDArray[np.float64]
 

@@ -25,12 +25,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
-from mdebench import losses as L
+from mdebench.compute import machine
 from mdebench.errors import UserError
-from mdebench.masks import rasterize
-from mdebench.method import Batch, Loss, Player
-from mdebench.method import Method as BaseMethod
-from mdebench.nets import Generator, stage_maps, stages_for
+from mdebench.methods import losses as L
+from mdebench.methods.contract import Batch, Loss, Player
+from mdebench.methods.contract import Method as BaseMethod
+from mdebench.methods.masks import rasterize
+from mdebench.methods.networks import Generator, stage_maps, stages_for
 from mdebench.settings import choose
 
 OBJECTIVES = {"joint": ("l2", "adv"), "l2": ("l2",), "adv": ("adv",)}
@@ -204,7 +205,7 @@ class Method(BaseMethod):
         if player == "discriminator":
             assert self.discriminator is not None
             self._turn = fake, _ = self._predict_batch(batch)
-            judged = [L.at_least_float32(self.discriminator(images)) for images in (real, fake.detach())]
+            judged = [machine.at_least_float32(self.discriminator(images)) for images in (real, fake.detach())]
             adversarial = L.discriminator_adversarial(*judged)
             return Loss(adversarial, {"adv": adversarial})
         # The generator has not moved since the discriminator's turn: the same predictions serve, once.
@@ -214,7 +215,7 @@ class Method(BaseMethod):
             parts["l2"] = (weight * (fake - real).square()).mean()
             total = total + s.l2_weight * parts["l2"]
         if self.discriminator is not None:
-            parts["adv"] = L.generator_adversarial(L.at_least_float32(self.discriminator(fake)))
+            parts["adv"] = L.generator_adversarial(machine.at_least_float32(self.discriminator(fake)))
             total = total + s.adv_weight * parts["adv"]
         return Loss(total, parts)
 
@@ -239,7 +240,7 @@ class Method(BaseMethod):
         return images * seen + self.colour * (1 - seen)
 
     def _predict(self, filled: Tensor) -> Tensor:
-        predicted = L.at_least_float32(self.generator(2 * filled - 1))
+        predicted = machine.at_least_float32(self.generator(2 * filled - 1))
         return predicted if self.settings.backbone == "native" else self._crop(predicted)
 
     def _crop(self, images: Tensor) -> Tensor:

@@ -25,14 +25,15 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, conv2d, leaky_relu, relu
 from torch.nn.utils.parametrizations import spectral_norm
 
-from mdebench.deepfillnets import TwoStage, hole_of, network_input
+from mdebench.compute.machine import at_least_float32
 from mdebench.errors import UserError
-from mdebench.losses import at_least_float32
-from mdebench.masks import draw_free_form
-from mdebench.method import Batch, Loss, Player
-from mdebench.method import Method as BaseMethod
-from mdebench.nets import Generator
+from mdebench.methods.contract import Batch, Loss, Player
+from mdebench.methods.contract import Method as BaseMethod
+from mdebench.methods.masks import draw_free_form
+from mdebench.methods.networks import Generator
 from mdebench.settings import choose
+
+from ._two_stage import TwoStage, hole_of, network_input
 
 BACKBONES = {"native": "the paper's two stages", "mde": "the generator of the Missing Data Encoder, in one stage"}
 CELLS = 4  # per side, of the representation

@@ -25,12 +25,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from mdebench import losses as L
 from mdebench.errors import UserError
-from mdebench.masks import rasterize
-from mdebench.method import Batch, Loss, Player
-from mdebench.method import Method as BaseMethod
-from mdebench.nets import Generator, stage_maps
+from mdebench.methods import losses as L
+from mdebench.methods.contract import Batch, Loss, Player
+from mdebench.methods.contract import Method as BaseMethod
+from mdebench.methods.masks import rasterize
+from mdebench.methods.networks import Generator, stage_maps
 from mdebench.settings import choose
 
 HOLE_SIDES = (3 / 8, 1 / 2)  # of the image's: 96 to 128 of 256 pixels

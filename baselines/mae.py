@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from mdebench.errors import UserError
-from mdebench.patches import PatchMethod, PatchSettings, PatchTransformer, build_vit, centred
+
+from ._patches import PatchMethod, PatchSettings, PatchTransformer, build_vit, centred
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mdebench.method import Method as BaseMethod
+from mdebench.methods.contract import Method as BaseMethod
 
 
 @dataclass(frozen=True)

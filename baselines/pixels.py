@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mdebench.errors import UserError
-from mdebench.method import Method as BaseMethod
+from mdebench.methods.contract import Method as BaseMethod
 
 
 @dataclass(frozen=True)

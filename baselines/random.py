@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mdebench.method import Method as BaseMethod
-from mdebench.nets import Encoder
+from mdebench.methods.contract import Method as BaseMethod
+from mdebench.methods.networks import Encoder
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mdebench.patches import PatchMethod, PatchSettings, PatchTransformer, centred
+from ._patches import PatchMethod, PatchSettings, PatchTransformer, centred
 
 
 @dataclass(frozen=True)

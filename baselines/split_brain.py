@@ -22,13 +22,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy
 
-from mdebench.colour import AB_BINS, ab_bin, ab_bins, rgb_to_lab
+from mdebench.compute.machine import at_least_float32
 from mdebench.errors import UserError
-from mdebench.losses import at_least_float32
-from mdebench.method import Batch, Loss, Player
-from mdebench.method import Method as BaseMethod
-from mdebench.nets import Generator
+from mdebench.methods.contract import Batch, Loss, Player
+from mdebench.methods.contract import Method as BaseMethod
+from mdebench.methods.networks import Generator
 from mdebench.settings import choose
+
+from ._colour import AB_BINS, ab_bin, ab_bins, rgb_to_lab
 
 L_BINS = 100  # of width 1
 OUTPUTS = {"classification": (AB_BINS, L_BINS), "regression": (2, 1)}  # numbers that tell ab, and L

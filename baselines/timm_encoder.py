@@ -15,9 +15,9 @@ from typing import Any
 
 from torch import Tensor
 
-from mdebench.classifiers import Classifier, Look, load_classifier, untrained
 from mdebench.errors import UserError
-from mdebench.method import Method as BaseMethod
+from mdebench.methods.classifiers import Classifier, Look, load_classifier, untrained
+from mdebench.methods.contract import Method as BaseMethod
 
 RANDOM, PUBLISHED = "random", "published"
 

@@ -1,5 +1,5 @@
 """``python -m mdebench``: the command line."""
 
-from mdebench.cli import main
+from mdebench.cli.main import main
 
 main()

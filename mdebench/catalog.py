@@ -43,7 +43,7 @@ class Entry:
 @cache
 def methods() -> dict[str, Entry]:
     """Every method by name: the MDE's variants, then each file of ``baselines/``."""
-    entries = {name: Entry(name, "mdebench.mde", fixed) for name, fixed in VARIANTS.items()}
+    entries = {name: Entry(name, "mdebench.methods.mde", fixed) for name, fixed in VARIANTS.items()}
     return entries | {name: Entry(name, f"mdebench.baselines.{name}", {}) for name in _files("baselines")}
 
 

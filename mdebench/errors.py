@@ -3,3 +3,7 @@
 
 class UserError(Exception):
     """What is wrong, where, and what to do, in words for the person who meets it; never shown as a traceback."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C or a polite kill: the state after the last whole update is on disk."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mdebench.errors import UserError
-from mdebench.settings import suggest
+from mdebench.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -52,20 +52,6 @@ class Recipe:
         parts = [self.pack, self.label.replace(" ", "-S"), self.scale]
         parts += [f"{key}={Path(value).name}" for key, value in sorted(self.overrides.items())]
         return re.sub(r"[^\w.=+-]", "_", "-".join([*parts, f"seed{self.seed}"]))
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside ``path``, sync, rename; UserError on a full disk or the like, and what was there before stays."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"could not write {path}: {error.strerror}; what stood there before is kept") from error
 
 
 class Busy(UserError):
@@ -187,17 +173,3 @@ class Run:
 def _owner(file: IO[str]) -> str:
     file.seek(0)
     return file.read() or "pid unknown"
-
-
-def list_runs(home: Path) -> list[Run]:
-    """Every run under ``home/runs``, by name."""
-    return [Run(path.parent) for path in sorted((home / "runs").glob("*/run.json"))]
-
-
-def find_run(home: Path, name: str) -> Run:
-    """The run called ``name``; UserError with a suggestion when there is none."""
-    run = Run(home / "runs" / Path(name).name)
-    if not run.info:
-        names = [r.folder.name for r in list_runs(home)]
-        raise UserError(f"there is no run {name!r} under {home / 'runs'}.{suggest(name, names)}")
-    return run

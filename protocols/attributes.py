@@ -9,10 +9,10 @@ majority value gives about 20 % on CelebA, ridge regression on raw pixels about 
 """
 
 from mdebench.data.pack import Pack
-from mdebench.probes import Settings, cases, cost, readouts
-from mdebench.protocol import Subject
-from mdebench.results import Measurement
-from mdebench.tasks import Attributes
+from mdebench.evaluation.contract import Subject
+from mdebench.evaluation.readouts import Settings, cases, cost, readouts
+from mdebench.evaluation.tasks import Attributes
+from mdebench.results.rows import Measurement
 
 __all__ = ["FEATURES", "NEEDS", "VERSION", "Settings", "cases", "cost", "evaluate", "requires"]
 

@@ -16,13 +16,14 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import normalize, one_hot
 
-from mdebench import probes
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
-from mdebench.protocol import Cost, Indices, Subject
-from mdebench.results import Measurement
+from mdebench.evaluation import readouts
+from mdebench.evaluation.contract import Cost, Subject
+from mdebench.evaluation.passes import Indices
+from mdebench.evaluation.tasks import Classes, join
+from mdebench.results.rows import Measurement
 from mdebench.settings import suggest
-from mdebench.tasks import Classes, join
 
 VERSION = 1
 NEEDS = "encode"
@@ -65,7 +66,7 @@ def cost(pack: Pack, settings: Settings) -> Cost:
             queries = len(pack.indices("val")) + len(pack.indices("test"))
             one = Cost(seconds=SIMILARITY * queries * len(pack.indices("train")))
         else:
-            one = probes.cost(pack, probes.Settings(SETTINGS[case.setting]))
+            one = readouts.cost(pack, readouts.Settings(SETTINGS[case.setting]))
         total = replace(total, seconds=total.seconds + one.seconds)
     return total
 
@@ -78,12 +79,12 @@ def evaluate(subject: Subject, pack: Pack, settings: Settings) -> list[Measureme
         if case.setting == "knn":
             readout = neighbours(subject, pack, classes)
         else:
-            (readout,) = probes.readouts(subject, pack, classes.task, probes.Settings(SETTINGS[case.setting]))
+            (readout,) = readouts.readouts(subject, pack, classes.task, readouts.Settings(SETTINGS[case.setting]))
         found.append(classes.headline(replace(readout, setting=case.setting)))
     return found
 
 
-def neighbours(subject: Subject, pack: Pack, classes: Classes) -> probes.Readout:
+def neighbours(subject: Subject, pack: Pack, classes: Classes) -> readouts.Readout:
     """The votes of the k nearest training images for each class, with the k that is best on the validation images."""
     task = classes.task
     rows = task.partition
@@ -94,7 +95,7 @@ def neighbours(subject: Subject, pack: Pack, classes: Classes) -> probes.Readout
     best = max(k for k, error in errors.items() if error == min(errors.values()))  # of equals the smoothest
     answers = votes(train, labels, subject.features(pack, task.evaluate), (best,), kinds, subject.device)[best]
     note = f"k = {best} by cosine"
-    return probes.Readout("knn", answers, join(note, rows.note.replace("alpha", "k")))
+    return readouts.Readout("knn", answers, join(note, rows.note.replace("alpha", "k")))
 
 
 def votes(
@@ -104,7 +105,7 @@ def votes(
     ks: tuple[int, ...],
     classes: int,
     device: torch.device,
-) -> dict[int, probes.Predictions]:
+) -> dict[int, readouts.Predictions]:
     """k → the share of the k nearest (by cosine) of `train` (n, d), of `labels` (n,), for each class: (m, classes).
 
     A k above n is n; a vector of zeros is at cosine 0 from all.

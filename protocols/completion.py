@@ -18,15 +18,18 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from mdebench import gallery
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
-from mdebench.judge import Judge, Look, fid, inception_score, kid
-from mdebench.lpips import load_lpips
-from mdebench.metrics import composite, measure_mean, psnr, ssim
-from mdebench.protocol import CHUNK, Cost, Indices, Subject, chunks, load
-from mdebench.results import Measurement
-from mdebench.scenarios import Scenario, parse_all, test_images, test_masks
+from mdebench.evaluation.contract import Cost, Subject
+from mdebench.evaluation.judge import Judge
+from mdebench.evaluation.lpips import load_lpips
+from mdebench.evaluation.metrics import composite, measure_mean, psnr, ssim
+from mdebench.evaluation.passes import CHUNK, Indices, chunks, load
+from mdebench.evaluation.scenarios import Scenario, parse_all, test_images, test_masks
+from mdebench.evaluation.scores import fid, inception_score, kid
+from mdebench.methods.classifiers import Look
+from mdebench.results import galleries
+from mdebench.results.rows import Measurement
 from mdebench.variants import RANDOM_BOX
 
 VERSION = 1
@@ -68,7 +71,7 @@ def cases(settings: Settings) -> list[Settings]:
 def cost(pack: Pack, settings: Settings) -> Cost:
     """Completions of the test images and of the gallery; to measure one takes 6 ms at 64×64, judge included."""
     count = min(settings.images, len(pack.indices("test")))
-    shown = min(gallery.IMAGES, count)
+    shown = min(galleries.IMAGES, count)
     completed = sum(count + shown * _draws(scenario) for scenario in parse_all(settings.scenario))
     return Cost(completed=completed, seconds=1 + 0.006 * completed * (pack.size / 64) ** 2)
 
@@ -101,7 +104,7 @@ def _evaluate_scenario(
                 looks[kind].append(subject.judge.look(completed))
         if distance:
             readings["lpips/raw/image"].append(distance(output, images))
-    _keep_gallery(subject, pack, scenario, chosen[: gallery.IMAGES], settings.mask_seed)
+    _keep_gallery(subject, pack, scenario, chosen[: galleries.IMAGES], settings.mask_seed)
     notes = ["" if subject.judge else "no judge: Inception score, FID and KID left out"]
     found = []
     for metric, values in readings.items():
@@ -162,16 +165,16 @@ def _keep_gallery(subject: Subject, pack: Pack, scenario: Scenario, shown: Indic
     images = load(pack, shown, subject.device)
     completed = [subject.complete(images, seen.to(subject.device).float()) for seen, _ in masks]
     seen, boxes = (torch.stack(parts, dim=1) for parts in zip(*masks))
-    kept = gallery.Gallery(
+    kept = galleries.Gallery(
         scenario.name,
-        gallery.to_pixels(images.cpu().numpy()),
+        galleries.to_pixels(images.cpu().numpy()),
         boxes.numpy().astype(np.float32),
         np.moveaxis(seen.numpy(), -3, -1),
-        gallery.to_pixels(torch.stack(completed, dim=1).cpu().numpy()),
+        galleries.to_pixels(torch.stack(completed, dim=1).cpu().numpy()),
     )
-    gallery.write_gallery(subject.folder, pack.name, kept)
+    galleries.write_gallery(subject.folder, pack.name, kept)
 
 
 def _draws(scenario: Scenario) -> int:
     """How many masks of an image the gallery shows."""
-    return gallery.MASKS if scenario.variant in RANDOM_BOX else 1
+    return galleries.MASKS if scenario.variant in RANDOM_BOX else 1

@@ -23,12 +23,13 @@ from torch.nn.functional import avg_pool2d
 
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
-from mdebench.losses import hide_and_seek
-from mdebench.masks import draw, rasterize
-from mdebench.metrics import Floats, bootstrap, measure_mean
-from mdebench.protocol import CHUNK, Cost, Indices, Subject, chunks, load
-from mdebench.results import Measurement
-from mdebench.scenarios import Scenario, parse_all, test_images, test_masks
+from mdebench.evaluation.contract import Cost, Subject
+from mdebench.evaluation.metrics import Floats, bootstrap, measure_mean
+from mdebench.evaluation.passes import CHUNK, Indices, chunks, load
+from mdebench.evaluation.scenarios import Scenario, parse_all, test_images, test_masks
+from mdebench.methods.losses import hide_and_seek
+from mdebench.methods.masks import draw, rasterize
+from mdebench.results.rows import Measurement
 from mdebench.variants import RANDOM_BOX
 
 VERSION = 1

@@ -15,10 +15,10 @@ from dataclasses import replace
 import numpy as np
 
 from mdebench.data.pack import Pack
-from mdebench.probes import Settings, cases, cost, readouts
-from mdebench.protocol import Subject
-from mdebench.results import Measurement
-from mdebench.tasks import Landmarks
+from mdebench.evaluation.contract import Subject
+from mdebench.evaluation.readouts import Settings, cases, cost, readouts
+from mdebench.evaluation.tasks import Landmarks
+from mdebench.results.rows import Measurement
 
 __all__ = ["FEATURES", "NEEDS", "VERSION", "Settings", "cases", "cost", "evaluate", "requires"]
 

@@ -16,14 +16,15 @@ import numpy.typing as npt
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from mdebench import tasks
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
-from mdebench.method import Stages
-from mdebench.nets import stages_for
-from mdebench.probes import Readout, converged, probe_seconds
-from mdebench.protocol import Cost, Indices, Subject, chunks, frozen, load
-from mdebench.results import Measurement
+from mdebench.evaluation import tasks
+from mdebench.evaluation.contract import Cost, Subject
+from mdebench.evaluation.passes import Indices, chunks, frozen, load
+from mdebench.evaluation.readouts import Readout, converged, probe_seconds
+from mdebench.methods.contract import Stages
+from mdebench.methods.networks import stages_for
+from mdebench.results.rows import Measurement
 
 VERSION = 1
 NEEDS = "stages"

@@ -19,13 +19,14 @@ from torch import Tensor
 
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
-from mdebench.masks import PRESETS, preset
-from mdebench.metrics import composite, mean_ssim, measure_mean, psnr, ssim_map
+from mdebench.evaluation.contract import Cost, Subject
+from mdebench.evaluation.metrics import composite, mean_ssim, measure_mean, psnr, ssim_map
+from mdebench.evaluation.passes import chunks, load
+from mdebench.evaluation.tasks.landmarks import misplaced
+from mdebench.methods.masks import PRESETS, preset
 from mdebench.pictures import grid
-from mdebench.protocol import Cost, Subject, chunks, load
-from mdebench.results import Measurement
+from mdebench.results.rows import Measurement
 from mdebench.settings import suggest
-from mdebench.tasks.landmarks import misplaced
 
 VERSION = 1
 NEEDS = "complete"

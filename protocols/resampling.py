@@ -17,16 +17,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mdebench import gallery
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
-from mdebench.judge import Judge
-from mdebench.metrics import measure_mean, psnr
-from mdebench.probes import LinearProbe, converged
-from mdebench.protocol import CHUNK, Cost, Indices, Subject, chunks, load
-from mdebench.results import Measurement
-from mdebench.scenarios import Scenario, test_images, test_masks
-from mdebench.tasks import Attributes
+from mdebench.evaluation.contract import Cost, Subject
+from mdebench.evaluation.judge import Judge
+from mdebench.evaluation.metrics import measure_mean, psnr
+from mdebench.evaluation.passes import CHUNK, Indices, chunks, load
+from mdebench.evaluation.readouts import LinearProbe, converged
+from mdebench.evaluation.scenarios import Scenario, test_images, test_masks
+from mdebench.evaluation.tasks import Attributes
+from mdebench.results import galleries
+from mdebench.results.rows import Measurement
 
 VERSION = 1
 NEEDS = "complete"
@@ -61,7 +62,7 @@ def cases(settings: Settings) -> list[Settings]:
 def cost(pack: Pack, settings: Settings) -> Cost:
     """A completion and a look of the judge per image and step: 1 ms at 64×64. The predictor serves all runs."""
     count = min(settings.images, len(pack.indices("test")))
-    completed = settings.steps * (count + min(gallery.IMAGES, count))
+    completed = settings.steps * (count + min(galleries.IMAGES, count))
     return Cost(completed=completed, seconds=1 + 0.001 * completed * (pack.size / 64) ** 2)
 
 
@@ -82,7 +83,7 @@ def evaluate(subject: Subject, pack: Pack, settings: Settings) -> list[Measureme
             readings["psnr/raw/image", step].append(psnr(completed, images).cpu())
             for metric, traits in (witness.testify(completed) if witness else {}).items():
                 readings[metric, step].append(agreement(traits, truth[metric]))
-    _keep_gallery(subject, pack, chosen[: gallery.IMAGES], draws)
+    _keep_gallery(subject, pack, chosen[: galleries.IMAGES], draws)
     originals = {metric: torch.cat(parts) for metric, parts in said.items()}
     notes = _notes(witness, pack, chosen, originals)
     found = []
@@ -179,11 +180,11 @@ def _keep_gallery(subject: Subject, pack: Pack, shown: Indices, draws: list[tupl
     images = load(pack, shown, subject.device)
     seen, boxes = (torch.stack([part[: len(shown)] for part in parts], dim=1) for parts in zip(*draws))
     completed = torch.stack(list(_resample(subject, images, seen.unbind(1))), dim=1)
-    kept = gallery.Gallery(
-        gallery.RESAMPLING,
-        gallery.to_pixels(images.cpu().numpy()),
+    kept = galleries.Gallery(
+        galleries.RESAMPLING,
+        galleries.to_pixels(images.cpu().numpy()),
         boxes.numpy().astype(np.float32),
         np.moveaxis(seen.numpy(), -3, -1),
-        gallery.to_pixels(completed.cpu().numpy()),
+        galleries.to_pixels(completed.cpu().numpy()),
     )
-    gallery.write_gallery(subject.folder, pack.name, kept)
+    galleries.write_gallery(subject.folder, pack.name, kept)

@@ -13,13 +13,14 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from mdebench import tasks
 from mdebench.data.pack import Pack
-from mdebench.masks import PRESETS, preset
-from mdebench.probes import Readout, converged, probe_seconds
-from mdebench.protocol import Cost, Subject, chunks, encode, frozen, load
-from mdebench.results import Measurement
-from mdebench.tasks.landmarks import misplaced
+from mdebench.evaluation import tasks
+from mdebench.evaluation.contract import Cost, Subject
+from mdebench.evaluation.passes import chunks, encode, frozen, load
+from mdebench.evaluation.readouts import Readout, converged, probe_seconds
+from mdebench.evaluation.tasks.landmarks import misplaced
+from mdebench.methods.masks import PRESETS, preset
+from mdebench.results.rows import Measurement
 
 VERSION = 1
 NEEDS = "encode"

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from mdebench.data.pack import Pack
-from mdebench.judge import Look
-from mdebench.method import Method
-from mdebench.protocol import Subject
+from mdebench.evaluation.contract import Subject
+from mdebench.methods.classifiers import Look
+from mdebench.methods.contract import Method
 
 SIZE, TRAIN, TEST = 16, 60, 40
 COUNT = TRAIN + TEST

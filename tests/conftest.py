@@ -9,6 +9,7 @@ from rich.console import Console
 
 from mdebench.data import prepare
 from mdebench.data.pack import open_pack
+from mdebench.home import Home
 
 torch.set_num_threads(1)
 
@@ -16,21 +17,21 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory):
     """A home with the pack toyfaces16: 300 faces of 16×16 pixels, for which the networks have two stages."""
-    home = tmp_path_factory.mktemp("home")
-    prepare("toyfaces", root=None, size=16, packs_dir=home / "packs", count=300)
+    home = Home(tmp_path_factory.mktemp("home"))
+    prepare("toyfaces", root=None, size=16, packs_dir=home.packs, count=300)
     return home
 
 
 @pytest.fixture
 def home(faces, tmp_path):
     """A fresh home that shares the small pack."""
-    (tmp_path / "packs").symlink_to(faces / "packs")
-    return tmp_path
+    (tmp_path / "packs").symlink_to(faces.packs)
+    return Home(tmp_path)
 
 
 @pytest.fixture
 def pack(home):
-    return open_pack(home / "packs" / "toyfaces16")
+    return open_pack(home.packs / "toyfaces16")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from mdebench.results import Measurement, Row, append_rows
+from mdebench.results.rows import Measurement, Row, append_rows
 
 FACTS = {
     "protocol": "landmarks",

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from mdebench.data.pack import Pack
-from mdebench.method import Method
-from mdebench.protocol import Subject
+from mdebench.evaluation.contract import Subject
+from mdebench.methods.contract import Method
 
 SPLIT = np.repeat(np.arange(3, dtype=np.uint8), [60, 20, 20])
 COUNT = len(SPLIT)

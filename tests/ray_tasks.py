@@ -9,49 +9,48 @@ import signal
 import sys
 import time
 from functools import partial
-from pathlib import Path
 
 from rich.console import Console
 
-from mdebench.errors import UserError
-from mdebench.jobs import workers
-from mdebench.train import Interrupted
-from mdebench.work import Task
+from mdebench.errors import Interrupted, UserError
+from mdebench.home import Home
+from mdebench.suite.places import workers
+from mdebench.suite.tasks import Task
 
 
 def leave_mark(name, home, console):
-    (home / name).write_text(str(os.getpid()))
+    (home.folder / name).write_text(str(os.getpid()))
     console.print(f"made {name}")
 
 
 def refuse_until_healed(home, console):
-    if not (home / "healed").exists():
+    if not (home.folder / "healed").exists():
         raise UserError("the loss is not finite")
     leave_mark("ill", home, console)
 
 
 def die_once(home, console):
-    if not (home / "died").exists():
-        (home / "died").touch()
+    if not (home.folder / "died").exists():
+        (home.folder / "died").touch()
         os.kill(os.getpid(), signal.SIGKILL)
     leave_mark("weak", home, console)
 
 
 def be_asked_to_end_once(home, console):
-    if not (home / "told").exists():
-        (home / "told").touch()
+    if not (home.folder / "told").exists():
+        (home.folder / "told").touch()
         raise Interrupted("SIGTERM at update 3 of 9")
     leave_mark("asked", home, console)
 
 
 def last(home, console):
     """Goes on until it is stopped, and saves when it is asked to stop."""
-    (home / "begun").touch()
+    (home.folder / "begun").touch()
     try:
         for _ in range(6000):  # Ray's way to interrupt does not end a single long sleep
             time.sleep(0.1)
     except KeyboardInterrupt:
-        (home / "saved").touch()
+        (home.folder / "saved").touch()
         raise
 
 
@@ -74,15 +73,15 @@ PLANS = {
 }
 
 if __name__ == "__main__":
-    where, home, plan = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+    where, home, plan = sys.argv[1], Home(sys.argv[2]), sys.argv[3]
     signal.signal(signal.SIGINT, signal.default_int_handler)  # to which what a shell starts in the background is deaf
     outcomes = []
     try:
         with workers(where, None) as those:
             for _ in range(2):
-                missing = [task for task in PLANS[plan] if not (home / task.name).exists()]
+                missing = [task for task in PLANS[plan] if not (home.folder / task.name).exists()]
                 outcomes.append(those.carry_out(missing, home, Console(width=200)))
-                (home / "healed").touch()
+                (home.folder / "healed").touch()
     except KeyboardInterrupt:
         sys.exit(130)
     sys.stdout.write(json.dumps(outcomes))

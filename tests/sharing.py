@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import psutil
 import torch
@@ -11,13 +12,15 @@ from accelerate.utils import gather_object
 from rich.console import Console
 from torch import nn
 
-from mdebench import catalog, devices, suite, train
+from mdebench import catalog
+from mdebench.compute import devices
 from mdebench.data.pack import open_pack
 from mdebench.errors import UserError
-from mdebench.method import Batch, Loss, Player
-from mdebench.method import Method as BaseMethod
-from mdebench.runs import Recipe, Run
+from mdebench.methods.contract import Batch, Loss, Player
+from mdebench.methods.contract import Method as BaseMethod
+from mdebench.runs import Recipe
 from mdebench.settings import Scale
+from mdebench.training import loop, operations, recipes, trainer
 
 SIZE, IMAGES, UPDATES = 32, 4, 10
 SCALE = Scale(SIZE, 4, 8, "compl+adv+hns_coord", "none", IMAGES, UPDATES)
@@ -68,16 +71,16 @@ def after_updates(name, **overrides):
     recipe = Recipe(name, name, settings, "test", SIZE, "pack", "", 0, UPDATES, IMAGES, "fp64", overrides)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        method = Critics() if name == "critics" else train.build_method(name, settings, SIZE, 0)
-    trainer, counts, parts = train.Trainer(method, recipe, torch.device("cpu")), train.Operations(), {}
+        method = Critics() if name == "critics" else trainer.build_method(name, settings, SIZE, 0)
+    made, counts, parts = trainer.Trainer(method, recipe, torch.device("cpu")), operations.Operations(), {}
     for step in (0, 5, 9):
         draws = torch.Generator().manual_seed(step)
         images = torch.rand(IMAGES, 3, SIZE, SIZE, generator=draws, dtype=torch.float64)
         n, part = IMAGES // devices.count(), devices.rank()
         own = slice(n * part, n * (part + 1))
         batch = Batch(images[own], torch.arange(IMAGES)[own], step, 0, 0, draws, UPDATES, part, devices.count())
-        parts, gflop = counts.update(trainer, batch)
-    return {"state": trainer.method.state_dict(), "parts": parts, "gflop": gflop, "hash": train.weights_hash(method)}
+        parts, gflop = counts.update(made, batch)
+    return {"state": made.method.state_dict(), "parts": parts, "gflop": gflop, "hash": trainer.weights_hash(method)}
 
 
 def words(work):
@@ -93,7 +96,7 @@ def not_finite():
     recipe = Recipe("critics", "critics", {}, "test", SIZE, "pack", "", 0, UPDATES, IMAGES, "fp64", {})
     images = torch.full((2, 3, SIZE, SIZE), float("nan") if devices.rank() else 0.5, dtype=torch.float64)
     batch = Batch(images, torch.arange(2), 0, 0, 0, torch.Generator(), UPDATES, devices.rank(), 2)
-    train.Trainer(Critics(), recipe, torch.device("cpu")).update(batch)
+    trainer.Trainer(Critics(), recipe, torch.device("cpu")).update(batch)
 
 
 def full_disk():
@@ -111,18 +114,18 @@ def compare(folder, home):
     told = {"listening": listening, "stopped": stopped, **{name: each["hash"] for name, each in found.items()}}
     told = gather_object([told])
     if devices.rank() == 0:
-        torch.save({"found": found, "told": told}, folder / "compared.pt")
+        torch.save({"found": found, "told": told}, Path(folder) / "compared.pt")
 
 
 def recipe_of(pack):
-    return suite.make_recipe("rec", pack, "tiny", 0, RUN)
+    return recipes.make_recipe("rec", pack, "tiny", 0, RUN)
 
 
 def run(home, console=None):
     """A run of forty updates, saved after each."""
-    pack = open_pack(home / "packs" / "toyfaces16")
+    pack = open_pack(home.packs / "toyfaces16")
     recipe = recipe_of(pack)
-    train.pretrain(recipe, Run(home / "runs" / recipe.name), pack, console or Console(quiet=True), save_seconds=0)
+    loop.pretrain(recipe, home.run(recipe.name), pack, console or Console(quiet=True), save_seconds=0)
 
 
 def run_killed(home, step):
@@ -143,11 +146,11 @@ def run_stopped(home, step):
 
 
 def _before(step, act):
-    original = train.batch_at
+    original = loop.batch_at
 
     def batch_at(pack, rows, recipe, at, device):
         if at == step and devices.rank() == 1:
             act()
         return original(pack, rows, recipe, at, device)
 
-    train.batch_at = batch_at
+    loop.batch_at = batch_at

@@ -18,11 +18,12 @@ from mdebench.bench.record import Record, save, short_table, speed_rows, speed_t
 from mdebench.bench.sections import sections
 from mdebench.bench.step import bench_step, measure_step, step_case
 from mdebench.bench.transfer import measure_transfer
-from mdebench.cli import cli
+from mdebench.cli.main import cli
 from mdebench.data import workers
 from mdebench.data.decode import centre_square
 from mdebench.errors import UserError
-from mdebench.train import Trainer, batch_at, build_method
+from mdebench.home import Home
+from mdebench.training.trainer import Trainer, batch_at, build_method
 
 ROOT = Path(__file__).parents[1]
 
@@ -207,7 +208,7 @@ def test_what_is_said_names_the_case_and_every_number(console):
 def test_rows_of_speed_are_kept_and_the_newest_is_shown(home):
     for value in (1.0, 2.5):
         save(home, Record("step", "a case", {"batch": 2}, [Measured("ours", "ms", value, value, value, 3)]))
-    lines = (home / "results" / "speed" / "step.jsonl").read_text().splitlines()
+    lines = (home.speed / "step.jsonl").read_text().splitlines()
     assert [json.loads(line)["value"] for line in lines] == [1.0, 2.5]
     assert {"git", "dirty", "packages", "machine", "time"} < set(json.loads(lines[0]))
     assert [row["value"] for row in speed_rows(home)] == [2.5]
@@ -233,7 +234,7 @@ def test_the_short_table_has_a_line_for_each_case_and_leaves_out_what_was_not_me
 
 
 def test_the_readme_s_table_of_speed_is_that_of_the_rows():
-    assert short_table(ROOT) in (ROOT / "README.md").read_text()
+    assert short_table(Home(ROOT)) in (ROOT / "README.md").read_text()
 
 
 def test_a_damaged_row_of_speed_is_a_sentence(home):

@@ -11,8 +11,8 @@ from timm.data import create_transform, resolve_data_config
 from torch.nn.functional import interpolate
 from torchvision.transforms.functional import normalize
 
-from mdebench.classifiers import IMAGENET_MEAN, IMAGENET_STD, load_classifier
 from mdebench.errors import UserError
+from mdebench.methods.classifiers import IMAGENET_MEAN, IMAGENET_STD, load_classifier
 
 WAYS = r"judge ARCH:FILE.*judge own.*judge none"
 

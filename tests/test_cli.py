@@ -7,10 +7,9 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from mdebench.cli import cli
+from mdebench.cli.main import cli
 from mdebench.errors import UserError
-from mdebench.results import read_rows
-from mdebench.runs import list_runs
+from mdebench.results.rows import read_rows
 
 SMALL = ["--scale", "tiny", "--pack", "toyfaces16", "--updates", "4", "--set", "width=2", "--set", "code=4"]
 
@@ -33,7 +32,7 @@ def test_the_whole_path(home):
     invoke(home, "occlusion", "--preset", "both_eyes")
     written = invoke(home, "tables")
     for name in ("table1-toyfaces16-tiny.md", "table1-toyfaces16-tiny.csv", "table3-toyfaces16-tiny.tex"):
-        assert (home / "results" / "tables" / name).is_file() and name in written
+        assert (home.tables / name).is_file() and name in written
     rows = read_rows(home)
     assert set(rows["protocol"]) == {"attributes", "landmarks", "occlusion"}
     assert {"rec 0.1", "random", "pixels", "constant"} <= set(rows["label"])
@@ -44,7 +43,7 @@ def test_the_whole_path(home):
 
 def test_finetuning_leaves_the_run_alone(home):
     invoke(home, "pretrain", "ri", *SMALL)
-    (run,) = list_runs(home)
+    (run,) = home.list_runs()
     before = run.state_path.read_bytes()
     invoke(home, "transfer", "landmarks", run.folder.name, "--setting", "finetune", "--set", "updates=3")
     assert run.state_path.read_bytes() == before
@@ -80,13 +79,13 @@ def test_a_mistake_is_one_sentence(home, words, message):
 
 def test_occlusion_of_a_random_encoder_is_refused(home):
     invoke(home, "pretrain", "random", "--scale", "tiny", "--pack", "toyfaces16", "--set", "width=2", "--set", "code=4")
-    (run,) = list_runs(home)
+    (run,) = home.list_runs()
     with pytest.raises(UserError, match="random cannot complete"):
         invoke(home, "occlusion", run.folder.name)
 
 
 def test_a_corrupted_pack_is_one_sentence(home, pack):
-    copy = home / "runs.pack"
+    copy = home.folder / "runs.pack"
     copy.mkdir()
     for file in pack.path.iterdir():
         data = file.read_bytes()
@@ -111,7 +110,7 @@ def test_lists(home):
     assert re.search(r"^rec +Dapogny.* transfers, stages, completes", listed, re.MULTILINE)
     assert "occlusion" in CliRunner().invoke(cli, ["protocols"]).output
     assert "toyfaces16" in invoke(home, "data", "list") and "is whole" in invoke(home, "data", "verify", "toyfaces16")
-    sheet = home / "sheet.png"
+    sheet = home.folder / "sheet.png"
     assert (
         "contact sheet" in invoke(home, "data", "show", "toyfaces16", "--out", str(sheet)) and sheet.stat().st_size > 0
     )

@@ -6,8 +6,8 @@ import torch
 from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
-from mdebench import suite
-from mdebench.complete import (
+from mdebench.errors import UserError
+from mdebench.evaluation.complete import (
     CELL,
     COLOURS,
     SHARED,
@@ -17,7 +17,7 @@ from mdebench.complete import (
     parse_boxes,
     read_mask,
 )
-from mdebench.errors import UserError
+from mdebench.training import recipes
 
 RUN = "toyfaces16-mean_colour-tiny-seed0"
 ZOOM = CELL // 16
@@ -28,10 +28,10 @@ GAP, TITLE = 4, 20  # of pictures.grid
 def home_with_runs(home, pack, console):
     """A home with a finished run that completes, one that cannot, and one that was stopped."""
     for method in ("mean_colour", "pixels"):
-        suite.train_run(home, suite.make_recipe(method, pack, "tiny", 0, {}), pack, console)
-    stopped = home / "runs" / "stopped"
+        recipes.train_run(home, recipes.make_recipe(method, pack, "tiny", 0, {}), pack, console)
+    stopped = home.runs / "stopped"
     stopped.mkdir()
-    (stopped / "run.json").write_text((home / "runs" / RUN / "run.json").read_text().replace("finished", "training"))
+    (stopped / "run.json").write_text((home.runs / RUN / "run.json").read_text().replace("finished", "training"))
     return home
 
 

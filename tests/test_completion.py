@@ -9,10 +9,11 @@ from completing import SIZE, TEST, MockJudge, Painter, colours, grey, make_pack,
 from scipy import stats
 
 from mdebench.errors import UserError
-from mdebench.gallery import list_galleries, open_gallery
-from mdebench.judge import fid, inception_score, kid
+from mdebench.evaluation.scenarios import parse, test_masks
+from mdebench.evaluation.scores import fid, inception_score, kid
+from mdebench.home import Home
 from mdebench.protocols import completion
-from mdebench.scenarios import parse, test_masks
+from mdebench.results.galleries import list_galleries, open_gallery
 
 test_masks.__test__ = False
 REC = "rec 0.1"
@@ -140,7 +141,7 @@ def test_the_gallery_shows_the_first_images_under_their_test_masks(tmp_path):
     folder = tmp_path / "runs" / "mock-run"
     rule = lambda images, seen: own_colour(images, seen) + 0.2  # noqa: E731
     measured(completion, Painter(rule), pack, folder, scenario=",".join(scenarios))
-    found = {f.scenario: open_gallery(f.path) for f in list_galleries(tmp_path)}
+    found = {f.scenario: open_gallery(f.path) for f in list_galleries(Home(tmp_path))}
     assert {name: g.completed.shape[:2] for name, g in found.items()} == {"rec 0.1": (8, 5), "colorization1": (8, 1)}
     colour = np.rint(colours()[-TEST:][:8] * 255)
     for name, shown in found.items():

@@ -9,10 +9,10 @@ from torch import nn
 
 from mdebench.baselines.context_encoder import Method, Settings, draw_blocks, pixel_weights
 from mdebench.errors import UserError
-from mdebench.method import Batch
-from mdebench.nets import Generator
+from mdebench.methods.contract import Batch
+from mdebench.methods.networks import Generator
 from mdebench.runs import Recipe
-from mdebench.train import Trainer
+from mdebench.training.trainer import Trainer
 
 SMALL = {"width": 4, "code": 8, "overlap": 1}  # at 16 pixels: a square of 8, its hole of 6
 

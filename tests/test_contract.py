@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from mdebench import catalog
-from mdebench.method import Batch, Completes, Encodes, Stages
+from mdebench.methods.contract import Batch, Completes, Encodes, Stages
 from mdebench.runs import Recipe
 from mdebench.settings import Scale
-from mdebench.train import Operations, Trainer, build_method, step_seed
+from mdebench.training.operations import Operations
+from mdebench.training.trainer import Trainer, build_method, step_seed
 
 SIZE = 32
 SCALE = Scale(SIZE, 4, 8, "compl+adv+hns_coord", "none", 4, 10)

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import mdebench.baselines
-from mdebench import catalog, suite
+from mdebench import catalog
+from mdebench.evaluation import measuring
+from mdebench.training import recipes
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -14,9 +16,9 @@ def test_the_example_is_a_method(home, pack, console, tmp_path, monkeypatch):
     monkeypatch.setattr(mdebench.baselines, "__path__", [*mdebench.baselines.__path__, str(tmp_path)])
     catalog.methods.cache_clear()
     try:
-        recipe = suite.make_recipe("mymethod", pack, "tiny", 0, {"updates": "3", "code": "6"})
-        run = suite.train_run(home, recipe, pack, console)
+        recipe = recipes.make_recipe("mymethod", pack, "tiny", 0, {"updates": "3", "code": "6"})
+        run = recipes.train_run(home, recipe, pack, console)
         assert run.finished and run.info["feature_dim"] == 6
-        assert suite.measure(home, "landmarks", [run], pack, {"updates": "5"}, console) > 0
+        assert measuring.measure(home, "landmarks", [run], pack, {"updates": "5"}, console) > 0
     finally:
         catalog.methods.cache_clear()

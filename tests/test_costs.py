@@ -5,14 +5,14 @@ from dataclasses import asdict
 
 import pytest
 
-from mdebench import costs
 from mdebench.bench.clock import Measured
 from mdebench.bench.record import Record
 from mdebench.bench.record import save as save_record
 from mdebench.bench.step import step_case
-from mdebench.plan import Order
-from mdebench.schedule import Mishaps
-from mdebench.work import Task
+from mdebench.suite import costs
+from mdebench.suite.plan import Order
+from mdebench.suite.schedule import Mishaps
+from mdebench.suite.tasks import Task
 
 SURE = Mishaps()
 
@@ -45,7 +45,7 @@ def test_mishaps_cost():
 def save(home, ours_ms, device="cpu", machine="a processor", **settings):
     """A row as `mdebench bench step --save` keeps it."""
     settings = {"method": "rec", "scale": "tiny", "size": 64, "batch": 24, **settings}
-    path = home / "results" / "speed" / "step.jsonl"
+    path = home.speed / "step.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     facts = {"bench": "step", "case": str(settings), "machine": machine, "device": device, "settings": settings}
     with path.open("a") as file:

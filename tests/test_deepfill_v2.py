@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn.functional import conv2d, elu
 
+from mdebench.baselines._two_stage import Gated, attend, contextual_attention, fuse, hole_of
 from mdebench.baselines.deepfill_v2 import Critic, Method, Settings, hinge_discriminator, hinge_generator
-from mdebench.deepfillnets import Gated, attend, contextual_attention, fuse, hole_of
 from mdebench.errors import UserError
-from mdebench.method import Batch
+from mdebench.methods.contract import Batch
 
 
 def method(size=32, seed=0, **values):

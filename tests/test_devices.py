@@ -9,23 +9,24 @@ import torch
 from sharing import NAMES, RUN, after_updates, compare, recipe_of, run, run_killed, run_stopped
 from torch.nn import functional as F
 
-from mdebench import batchnorm, devices, suite
-from mdebench.cli import cli
-from mdebench.errors import UserError
-from mdebench.launch import launch
-from mdebench.train import Interrupted
+from mdebench.cli.main import cli
+from mdebench.compute import batchnorm, devices
+from mdebench.compute.launch import launch
+from mdebench.errors import Interrupted, UserError
+from mdebench.home import Home
+from mdebench.training import recipes
 
 EXACT = {"rtol": 0, "atol": 1e-9}  # float64: what the order of additions does, and nothing else
 
 
 def only_run(home):
-    (found,) = suite.list_runs(home)
+    (found,) = home.list_runs()
     return found
 
 
 def home_in(tmp_path_factory, faces):
-    home = tmp_path_factory.mktemp("home")
-    (home / "packs").symlink_to(faces / "packs")
+    home = Home(tmp_path_factory.mktemp("home"))
+    (home.packs).symlink_to(faces.packs)
     return home
 
 
@@ -39,7 +40,7 @@ def unbroken(tmp_path_factory, faces):
 
 @pytest.fixture(scope="module")
 def together(unbroken):
-    return torch.load(unbroken / "compared.pt")
+    return torch.load(unbroken.folder / "compared.pt")
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,7 @@ def test_a_batch_that_cannot_be_shared_out_evenly(home, pack):
     words = ["pretrain", "rec", "--set", "batch=6", "--scale", "tiny", "--pack", "toyfaces16", "--home", str(home)]
     with pytest.raises(UserError, match="batch of 6 images cannot be divided evenly among 4 processes"):
         cli.main([*words, "--devices", "4"], standalone_mode=False)
-    assert not (home / "runs").exists()
+    assert not (home.runs).exists()
 
 
 def test_more_gpus_than_there_are(monkeypatch):
@@ -139,10 +140,10 @@ def test_more_gpus_than_there_are(monkeypatch):
 
 def test_a_recipe_keeps_its_name_unless_batch_norm_is_chosen(pack):
     assert "batch_norm" not in json.dumps(recipe_of(pack).__dict__)
-    chosen = suite.make_recipe("rec", pack, "tiny", 0, {"batch_norm": "local"})
+    chosen = recipes.make_recipe("rec", pack, "tiny", 0, {"batch_norm": "local"})
     assert chosen.batch_norm == "local" and "batch_norm=local" in chosen.name
     with pytest.raises(UserError, match="batch_norm 'nearby'"):
-        suite.make_recipe("rec", pack, "tiny", 0, {"batch_norm": "nearby"})
+        recipes.make_recipe("rec", pack, "tiny", 0, {"batch_norm": "nearby"})
 
 
 @pytest.mark.parametrize("shape", [(6, 3), (4, 3, 2, 2)])

@@ -17,12 +17,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
 
-from mdebench import chartrows, charts, mosaics, strips
-from mdebench.chartdata import loss_order, parts, usual
 from mdebench.errors import UserError
-from mdebench.figures import CHARTS, ORDER, list_figures, write_figures
-from mdebench.gallery import RESAMPLING, Gallery, write_gallery
-from mdebench.mosaics import Grid, Strip, Tile
+from mdebench.figures.chart import loss_order, parts, usual
+from mdebench.figures.image_grids import Grid, Strip, Tile
+from mdebench.figures.write import CHARTS, ORDER, bars, chart_rows, curves, image_grids, list_figures, write_figures
+from mdebench.home import Home
+from mdebench.results.galleries import RESAMPLING, Gallery, write_gallery
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Home(tmp_path)
+
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPER = ROOT / "results" / "paper"
@@ -40,7 +46,7 @@ def add_run(home, label="rec 0.1", losses="compl+adv", pack="toys", seed=0, **ch
     name = f"{pack}-{label.replace(' ', '-S')}-{losses}-seed{seed}"
     record = {**RUN, "name": name, "method": method, "label": label, "settings": settings, "losses": losses}
     record |= {"pack": pack, "pack_note": f"{pack}: 300 images", "seed": seed, "batch": 24, "precision": "fp32"}
-    folder = home / "runs" / name
+    folder = home.runs / name
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps(record | changes))
     return folder
@@ -58,8 +64,8 @@ def add_gallery(folder, scenario="rec 0.1", pack="toys", k=2, n=3, size=16, shad
 
 
 def add_pack(home, source, name="toys"):
-    (home / "packs" / name).mkdir(parents=True)
-    (home / "packs" / name / "pack.json").write_text(json.dumps({"source": source}))
+    (home.packs / name).mkdir(parents=True)
+    (home.packs / name / "pack.json").write_text(json.dumps({"source": source}))
 
 
 def add_rows(home):
@@ -96,7 +102,7 @@ def add_log(folder):
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
     """A home with something for every figure, and its figures."""
-    home = tmp_path_factory.mktemp("full")
+    home = Home(tmp_path_factory.mktemp("full"))
     add_pack(home, "toyfaces")
     add_rows(home)
     for losses in ("compl", "compl+adv"):
@@ -114,7 +120,7 @@ def quiet():
 
 
 def table(home, stem, folder="figures"):
-    return pd.read_csv(home / "results" / folder / f"{stem}.csv", dtype=str, keep_default_na=False)
+    return pd.read_csv(home.results / folder / f"{stem}.csv", dtype=str, keep_default_na=False)
 
 
 def chart_of(home, name):
@@ -128,9 +134,9 @@ def test_every_figure_is_written_as_picture_and_data(full):
     stems = {path.stem for path in paths}
     assert {path.name for path in paths} == {f"{stem}{ending}" for stem in stems for ending in (".png", ".csv")}
     assert {name for name in ORDER if any(stem.startswith(f"{name}-") for stem in stems)} == set(ORDER)
-    assert all(path.parent == home / "results" / "figures" and path.stat().st_size <= 400_000 for path in paths)
+    assert all(path.parent == home.figures and path.stat().st_size <= 400_000 for path in paths)
     found = list_figures(home)
-    assert [figure.path for figure in found] == [home / "results" / "figures" / f"{f.path.stem}.png" for f in found]
+    assert [figure.path for figure in found] == [home.figures / f"{f.path.stem}.png" for f in found]
     assert {figure.kind for figure in found if figure.path.stem.startswith(("figure1-", "figure5", "figure6"))} == {
         "images"
     }
@@ -161,34 +167,34 @@ def test_the_data_is_what_the_rows_say(full):
     assert row["keys"] == "completion-inpainting 0.25-compl+adv"
 
 
-def test_the_same_data_gives_the_same_bytes_and_is_not_drawn_again(full, tmp_path, monkeypatch):
+def test_the_same_data_gives_the_same_bytes_and_is_not_drawn_again(full, home, monkeypatch):
     home, paths = full
-    again = tmp_path / "again"
+    again = home.folder / "again"
     shutil.copytree(home, again, ignore=shutil.ignore_patterns("figures"))
     few = {"rank", "figure6"}
     for path in write_figures(again, NOW, quiet(), only=few):
-        assert path.read_bytes() == (home / "results" / "figures" / path.name).read_bytes(), path.name
+        assert path.read_bytes() == (home.figures / path.name).read_bytes(), path.name
     before = {path: path.stat().st_mtime_ns for path in paths}
-    monkeypatch.setattr(strips.Page, "__init__", None)  # whatever draws, fails
-    monkeypatch.setattr(mosaics, "render", None)
+    monkeypatch.setattr(bars.Page, "__init__", None)  # whatever draws, fails
+    monkeypatch.setattr(image_grids, "render", None)
     assert write_figures(home, NOW, quiet()) == paths
     assert {path: path.stat().st_mtime_ns for path in paths} == before
 
 
-def test_a_figure_is_drawn_again_when_a_row_is_new(tmp_path):
-    store(tmp_path, "rec 0.1", [measured(1.25)], dataset="toys")
-    (png, data) = write_figures(tmp_path, NOW, quiet())
+def test_a_figure_is_drawn_again_when_a_row_is_new(home):
+    store(home, "rec 0.1", [measured(1.25)], dataset="toys")
+    (png, data) = write_figures(home, NOW, quiet())
     old = png.read_bytes()
-    store(tmp_path, "rec 0.3", [measured(1.5)], dataset="toys")
-    write_figures(tmp_path, NOW, quiet())
+    store(home, "rec 0.3", [measured(1.5)], dataset="toys")
+    write_figures(home, NOW, quiet())
     assert png.read_bytes() != old and "rec 0.3" in data.read_text()
 
 
-def test_seeds_stand_together_with_their_range(tmp_path):
+def test_seeds_stand_together_with_their_range(home):
     for seed, value in ((0, 1.0), (1, 1.2), (2, 1.7)):
-        store(tmp_path, "rec 0.1", [measured(value)], dataset="toys", seed=seed)
-    write_figures(tmp_path, NOW, quiet())
-    (row,) = table(tmp_path, "rank-toys-small").query("source == 'rows'").to_dict("records")
+        store(home, "rec 0.1", [measured(value)], dataset="toys", seed=seed)
+    write_figures(home, NOW, quiet())
+    (row,) = table(home, "rank-toys-small").query("source == 'rows'").to_dict("records")
     assert [float(row[x]) for x in ("value", "low", "high")] == pytest.approx([1.3, 0.9, 1.8])
     assert row["seeds"] == "0 1 2" and len(row["runs"].split(" rec")) == 3
 
@@ -215,14 +221,14 @@ def test_nothing_leaves_the_page_and_no_text_is_small(full, name):
     assert min(text.get_fontsize() for text in figure.findobj(Text)) >= 9
 
 
-def test_a_heat_map_frames_the_training_scenario_and_prints_the_best_bold(tmp_path):
+def test_a_heat_map_frames_the_training_scenario_and_prints_the_best_bold(home):
     values = {("inpainting 0.25", "inpainting 0.25"): 25, ("inpainting 0.25", "rec 0.1"): 15}
     values |= {("rec 0.1", "inpainting 0.25"): 21, ("rec 0.1", "rec 0.1"): 19}
     for label in SCENARIOS:
         found = [measured(value, "psnr/raw/image", s) for (line, s), value in values.items() if line == label]
-        store(tmp_path, label, found, protocol="completion", dataset="toys")
-    chart = chart_of(tmp_path, "figure8")
-    figure = charts.heat(chart)
+        store(home, label, found, protocol="completion", dataset="toys")
+    chart = chart_of(home, "figure8")
+    figure = curves.heat(chart)
     (axes,) = figure.axes
     assert [line.name for line in chart.lines] == list(SCENARIOS) == list(chart.settings)
     frames = {(round(p.get_x() + p.get_width() / 2), round(p.get_y() + p.get_height() / 2)) for p in axes.patches}
@@ -236,7 +242,7 @@ def test_a_heat_map_frames_the_training_scenario_and_prints_the_best_bold(tmp_pa
 
 
 def test_ranks_go_from_best_to_worst(full):
-    figure = strips.ranks(chart_of(full[0], "rank"))
+    figure = bars.ranks(chart_of(full[0], "rank"))
     heights = {text.get_text(): text.xy[1] for text in figure.axes[0].texts}
     order = ["Raw pixels (ridge, 21×21)", "inpainting 0.25", "Random weights", "Majority value / mean shape"]
     assert [heights[name] for name in order] == sorted(heights[name] for name in order)
@@ -261,22 +267,22 @@ def test_loss_sets_are_for_figure_9_and_the_others_say_what_they_leave_out(full)
     assert "rec 0.1 (losses=compl)" in eight.caption
 
 
-def test_what_two_judges_say_has_two_panels(tmp_path):
+def test_what_two_judges_say_has_two_panels(home):
     """Figure 9 compares loss sets under one judge: seed 0, seen with one loss set alone, is left out of it."""
 
     def add(losses, seed, judge, value):
         found = [measured(value, "inception_score/raw", "rec 0.1"), measured(10 * value, "psnr/raw/image", "rec 0.1")]
         facts = {"protocol": "completion", "losses": losses, "seed": seed, "judge": judge, "run": f"{losses}-{seed}"}
-        store(tmp_path, "rec 0.1", found, settings={"losses": losses}, key=f"{losses}-{seed}", **facts)
+        store(home, "rec 0.1", found, settings={"losses": losses}, key=f"{losses}-{seed}", **facts)
 
     one, other = (f"{JUDGE}, weights {digest}" for digest in ("a1b2c3d4", "0badcafe"))
     add("compl+adv", 0, one, 1.0)
     add("compl", 1, other, 2.0)
     add("compl+adv", 1, other, 3.0)
-    panels = chart_of(tmp_path, "figure8").panels
+    panels = chart_of(home, "figure8").panels
     assert [panel.metric for panel in panels] == ["psnr/raw/image", *["inception_score/raw"] * 2]
     assert [panel.title[-15:] for panel in panels[1:]] == ["judge 0badcafe)", "judge a1b2c3d4)"]
-    score, psnr = chart_of(tmp_path, "figure9").panels
+    score, psnr = chart_of(home, "figure9").panels
     assert {name: cell.value for (name, _), cell in score.cells.items()} == {"compl": 2.0, "compl+adv": 3.0}
     assert {name: cell.value for (name, _), cell in psnr.cells.items()} == {"compl": 20.0, "compl+adv": 30.0}
 
@@ -302,42 +308,42 @@ def test_loss_sets_go_from_completion_alone_to_the_full_loss():
     assert sorted(set(paper), key=loss_order) == paper
 
 
-def test_captions_say_what_a_reader_must_know(tmp_path):
-    store(tmp_path, "rec 0.1", [measured(1.25, n=77)], dataset="toys", perceptual="imagenet", judge=JUDGE)
-    chart = chart_of(tmp_path, "rank")
+def test_captions_say_what_a_reader_must_know(home):
+    store(home, "rec 0.1", [measured(1.25, n=77)], dataset="toys", perceptual="imagenet", judge=JUDGE)
+    chart = chart_of(home, "rank")
     for words in ("77 images measured", "pack: 1,000 images", "seed 0", "perceptual network imagenet", JUDGE, "95 %"):
         assert words in chart.caption
     assert "STALE" not in chart.caption
-    (part,) = parts(tmp_path, {"landmarks": 2})
-    assert "STALE, measured by an older version of the protocol: rec 0.1" in chartrows.ranking(part).caption
+    (part,) = parts(home, {"landmarks": 2})
+    assert "STALE, measured by an older version of the protocol: rec 0.1" in chart_rows.ranking(part).caption
 
 
-def test_only_what_is_asked_for(tmp_path, console):
-    store(tmp_path, "rec 0.1", [measured(1.25)], dataset="toys")
+def test_only_what_is_asked_for(home, console):
+    store(home, "rec 0.1", [measured(1.25)], dataset="toys")
     with pytest.raises(UserError, match=r"no figure 'figur9'.*Did you mean 'figure9'"):
-        write_figures(tmp_path, NOW, console, only={"figur9"})
+        write_figures(home, NOW, console, only={"figur9"})
     with pytest.raises(
         UserError, match=r"figure9: there are no rows of completion .* give `mdebench reproduce figure9`"
     ):
-        write_figures(tmp_path, NOW, console, only={"figure9"})
-    assert [p.name for p in write_figures(tmp_path, NOW, console, only={"rank", "layers"})] == [
+        write_figures(home, NOW, console, only={"figure9"})
+    assert [p.name for p in write_figures(home, NOW, console, only={"rank", "layers"})] == [
         "rank-toys-small.png",
         "rank-toys-small.csv",
     ]
     assert "layers: there are no rows of layers" in console.file.getvalue()
 
 
-def test_an_empty_home_has_no_figures(tmp_path, console):
-    assert write_figures(tmp_path, NOW, console) == [] == list_figures(tmp_path)
+def test_an_empty_home_has_no_figures(home, console):
+    assert write_figures(home, NOW, console) == [] == list_figures(home)
     assert console.file.getvalue() == ""
 
 
 @pytest.mark.parametrize(("source", "folder"), [("toyfaces", "figures"), ("celeba", "sheets"), (None, "sheets")])
-def test_pictures_that_may_show_people_stay_out_of_the_repository(tmp_path, console, source, folder):
+def test_pictures_that_may_show_people_stay_out_of_the_repository(home, console, source, folder):
     if source:
-        add_pack(tmp_path, source)
-    add_gallery(add_run(tmp_path))
-    paths = write_figures(tmp_path, NOW, console)
+        add_pack(home, source)
+    add_gallery(add_run(home))
+    paths = write_figures(home, NOW, console)
     assert {path.parent.name for path in paths} == {folder}
     assert ("may show people" in console.file.getvalue()) == (folder == "sheets")
 
@@ -345,45 +351,45 @@ def test_pictures_that_may_show_people_stay_out_of_the_repository(tmp_path, cons
 def test_boxes_are_drawn_where_they_are_in_their_colours():
     image = np.full((20, 20, 3), 128, np.uint8)
     boxes = np.float32([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1], [0, 0, 0, 0]])  # of blue nothing is seen
-    painted = np.asarray(mosaics.paint(Tile(image, boxes), zoom=2))
-    red, green, blue = mosaics.CHANNELS
+    painted = np.asarray(image_grids.paint(Tile(image, boxes), zoom=2))
+    red, green, blue = image_grids.CHANNELS
     assert painted.shape == (40, 40, 3)
     assert tuple(painted[0, 0]) == tuple(painted[19, 10]) == tuple(painted[10, 19]) == red
     assert tuple(painted[20, 20]) == tuple(painted[39, 30]) == green
     inside = (painted == 128).all(axis=-1)
     assert inside[1:19, 1:19].all() and inside[21:39, 21:39].all() and not (painted == blue).all(axis=-1).any()
-    same = np.asarray(mosaics.paint(Tile(image, np.tile(boxes[:1], (3, 1))), zoom=1))
-    assert tuple(same[0, 0]) == mosaics.TOGETHER and (same[0, :10] == mosaics.TOGETHER).all()
-    twice = np.asarray(mosaics.paint(Tile(image, boxes[[0, 0, 1]]), zoom=2))
+    same = np.asarray(image_grids.paint(Tile(image, np.tile(boxes[:1], (3, 1))), zoom=1))
+    assert tuple(same[0, 0]) == image_grids.TOGETHER and (same[0, :10] == image_grids.TOGETHER).all()
+    twice = np.asarray(image_grids.paint(Tile(image, boxes[[0, 0, 1]]), zoom=2))
     assert tuple(twice[0, 0]) == red and tuple(twice[1, 1]) == green  # the second inside the first
 
 
-def test_grids_hold_the_gallerys_pixels(tmp_path):
-    add_pack(tmp_path, "mnist")
-    add_gallery(add_run(tmp_path), shade=(200, 40, 120), k=3, n=2)
-    png, _ = write_figures(tmp_path, NOW, quiet(), only={"figure6"})
+def test_grids_hold_the_gallerys_pixels(home):
+    add_pack(home, "mnist")
+    add_gallery(add_run(home), shade=(200, 40, 120), k=3, n=2)
+    png, _ = write_figures(home, NOW, quiet(), only={"figure6"})
     with Image.open(png) as picture:
         pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
     completed, original = (int((pixels == shade).all(axis=1).sum()) for shade in ((100, 20, 60), (200, 40, 120)))
-    side = 16 * round(mosaics.TARGET / 4 / (16 + 4))  # an original and three completions in a row
+    side = 16 * round(image_grids.TARGET / 4 / (16 + 4))  # an original and three completions in a row
     assert completed == 2 * 3 * side**2  # completions, untouched
     assert original >= 2 * side**2  # originals
-    rows = table(tmp_path, "figure6-toys-tiny").to_dict("records")
+    rows = table(home, "figure6-toys-tiny").to_dict("records")
     assert [row["n"] for row in rows] == ["4"] * 4 and rows[0]["setting"] == "rec 0.1"
     assert rows[0]["source"] == "runs/toys-rec-S0.1-compl+adv-seed0/gallery/toys/rec-S0.1.npz"
 
 
 def test_a_file_too_large_shows_fewer_images(monkeypatch, rng):
-    monkeypatch.setattr(mosaics, "LIMIT", 40_000)
-    monkeypatch.setattr(mosaics, "TARGET", 300)
+    monkeypatch.setattr(image_grids, "LIMIT", 40_000)
+    monkeypatch.setattr(image_grids, "TARGET", 300)
     noise = rng.integers(0, 256, (6, 8, 32, 32, 3), np.uint8)
 
     def build(n):
         return {"": [Strip("", [Tile(image) for image in row[:n]], "", "", 0, "") for row in noise]}
 
     grid = Grid("figure5", "figure5-x", "x", "Title", "caption", "alt", (), (), build)
-    data, groups = mosaics.png(grid, "stamp")
-    assert len(data) <= mosaics.LIMIT and 1 <= len(groups[""][0].tiles) < 8
+    data, groups = image_grids.png(grid, "stamp")
+    assert len(data) <= image_grids.LIMIT and 1 <= len(groups[""][0].tiles) < 8
 
 
 def test_many_strips_make_no_tower(rng):
@@ -395,48 +401,48 @@ def test_many_strips_make_no_tower(rng):
 
     grid = Grid("figure5", "figure5-x", "x", "Title", "caption", "alt", (), (), build)
     for n in (8, 3, 1):
-        picture = mosaics.render(grid, build(n))
-        assert picture.width * picture.height < 1.2 * mosaics.MOST_PIXELS + 20_000 * n, n
+        picture = image_grids.render(grid, build(n))
+        assert picture.width * picture.height < 1.2 * image_grids.MOST_PIXELS + 20_000 * n, n
 
 
-def test_learning_curves_are_the_log(tmp_path):
-    folder = add_run(tmp_path)
+def test_learning_curves_are_the_log(home):
+    folder = add_run(home)
     add_log(folder)
-    write_figures(tmp_path, NOW, quiet(), only={"learning"})
-    found = table(tmp_path, f"learning-{folder.name}")
+    write_figures(home, NOW, quiet(), only={"learning"})
+    found = table(home, f"learning-{folder.name}")
     assert list(found["panel"].unique()) == ["generator/rec", "discriminator/adv"]
     part = found[found["panel"] == "generator/rec"]
     assert [float(x) for x in part["value"]] == pytest.approx([1000 / step for step in range(10, 1210, 10)])
     assert list(part["setting"]) == [str(step) for step in range(10, 1210, 10)]
 
 
-def test_a_long_log_is_averaged_in_equal_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr(chartrows, "BINS", 2)
-    folder = add_run(tmp_path)
+def test_a_long_log_is_averaged_in_equal_parts(home, monkeypatch):
+    monkeypatch.setattr(chart_rows, "BINS", 2)
+    folder = add_run(home)
     (folder / "log.jsonl").write_text(
         "".join(f'{{"step": {s}, "a/b": {v}}}\n' for s, v in ((1, 1), (2, 3), (3, 8), (4, 6)))
     )
-    write_figures(tmp_path, NOW, quiet(), only={"learning"})
-    found = table(tmp_path, f"learning-{folder.name}")[["setting", "value", "low", "high", "n"]].to_numpy().tolist()
+    write_figures(home, NOW, quiet(), only={"learning"})
+    found = table(home, f"learning-{folder.name}")[["setting", "value", "low", "high", "n"]].to_numpy().tolist()
     assert found == [["2", "2.0", "1.0", "3.0", "2"], ["4", "7.0", "6.0", "8.0", "2"]]
 
 
-def test_damaged_files_are_named(tmp_path):
-    folder = add_run(tmp_path)
+def test_damaged_files_are_named(home):
+    folder = add_run(home)
     (folder / "log.jsonl").write_text("{no json\n")
     with pytest.raises(UserError, match=r"log\.jsonl is damaged"):
-        write_figures(tmp_path, NOW, quiet(), only={"learning"})
-    (tmp_path / "results" / "figures").mkdir(parents=True)
-    (tmp_path / "results" / "figures" / "rank-a-b.png").write_bytes(b"no picture")
+        write_figures(home, NOW, quiet(), only={"learning"})
+    (home.figures).mkdir(parents=True)
+    (home.figures / "rank-a-b.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"rank-a-b\.png is damaged"):
-        list_figures(tmp_path)
+        list_figures(home)
 
 
-def test_contact_sheets_are_figures_too(tmp_path):
-    path = tmp_path / "results" / "sheets" / "toys-both_eyes.png"
+def test_contact_sheets_are_figures_too(home):
+    path = home.sheets / "toys-both_eyes.png"
     path.parent.mkdir(parents=True)
     Image.new("RGB", (9, 9)).save(path)
-    (sheet,) = list_figures(tmp_path)
+    (sheet,) = list_figures(home)
     assert (sheet.kind, sheet.title, sheet.csv) == ("images", "toys: both eyes", None)
     assert "both eyes" in sheet.alt
 
@@ -444,24 +450,24 @@ def test_contact_sheets_are_figures_too(tmp_path):
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 12])
 def test_names_lie_apart_and_in_order(count, rng):
     for spread, room in ((1, 0.08), (0.1, 0.08), (0, 0.01)):
-        places = charts.apart(sorted(rng.random(count) * spread), room)
+        places = curves.apart(sorted(rng.random(count) * spread), room)
         assert len(places) == count
         assert all(after - before >= room - 1e-6 for before, after in pairwise(places))
         assert all(-1e-6 <= place <= 1 + 1e-6 for place in places)
 
 
 def test_names_that_have_room_are_not_moved():
-    assert charts.apart([0.1, 0.5, 0.9], 0.1) == pytest.approx([0.1, 0.5, 0.9])
-    assert charts.apart([0.5, 0.5], 0.1) == pytest.approx([0.45, 0.55])
+    assert curves.apart([0.1, 0.5, 0.9], 0.1) == pytest.approx([0.1, 0.5, 0.9])
+    assert curves.apart([0.5, 0.5], 0.1) == pytest.approx([0.45, 0.55])
 
 
 def test_the_smooth_curve_is_a_running_mean(rng):
     values = rng.random(200)
-    smooth = charts.smooth(values)
+    smooth = curves.smooth(values)
     assert smooth[10:-10] == pytest.approx(np.convolve(values, np.ones(11) / 11, "same")[10:-10])
-    assert smooth[0] == pytest.approx(values[0]) and charts.smooth(np.ones(3)) == pytest.approx(np.ones(3))
+    assert smooth[0] == pytest.approx(values[0]) and curves.smooth(np.ones(3)) == pytest.approx(np.ones(3))
 
 
 def test_figures_load_neither_torch_nor_pyplot():
-    code = "import sys, mdebench.figures; sys.exit(bool({'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
+    code = "import sys, mdebench.figures.write; sys.exit(bool({'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

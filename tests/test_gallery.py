@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mdebench.errors import UserError
-from mdebench.gallery import RESAMPLING, Gallery, list_galleries, open_gallery, to_pixels, write_gallery
+from mdebench.home import Home
+from mdebench.results.galleries import RESAMPLING, Gallery, list_galleries, open_gallery, to_pixels, write_gallery
 
 
 def made_up(rng, scenario="rec 0.1", n=3, k=2, size=6):
@@ -25,7 +26,7 @@ def test_what_is_written_is_read_and_listed(rng, tmp_path):
     written = [made_up(rng, scenario) for scenario in ("rec 0.1", "colorization1", RESAMPLING)]
     for gallery in written:
         write_gallery(tmp_path / "runs" / "some-run", "pack64", gallery)
-    found = list_galleries(tmp_path)
+    found = list_galleries(Home(tmp_path))
     assert [tuple(f)[:3] for f in found] == [
         ("some-run", "pack64", scenario) for scenario in ("colorization1", "rec 0.1", RESAMPLING)
     ]
@@ -93,5 +94,5 @@ def test_pixels_are_rounded_and_channels_last():
 
 
 def test_reading_takes_no_torch():
-    code = "import sys, mdebench.gallery; sys.exit('torch' in sys.modules)"
+    code = "import sys, mdebench.results.galleries; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

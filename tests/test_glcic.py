@@ -9,10 +9,10 @@ from torch import nn
 
 from mdebench.baselines.glcic import Method, Settings, cut_windows, draw_holes, window_side
 from mdebench.errors import UserError
-from mdebench.method import Batch
+from mdebench.methods.contract import Batch
 from mdebench.runs import Recipe
 from mdebench.settings import build
-from mdebench.train import Trainer
+from mdebench.training.trainer import Trainer
 
 SIZE, COUNT = 32, 4
 

@@ -11,8 +11,8 @@ from scipy.optimize import minimize
 from mdebench.data import prepare
 from mdebench.data.pack import open_pack
 from mdebench.errors import UserError
-from mdebench.masks import draw
-from mdebench.protocol import Subject
+from mdebench.evaluation.contract import Subject
+from mdebench.methods.masks import draw
 from mdebench.protocols import hide_and_seek as protocol
 
 SEEK, BLIND, SHARE = "seek_error", "blind_error", "seek_share"

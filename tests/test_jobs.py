@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 
 from mdebench.errors import UserError
-from mdebench.jobs import Here, at_threads, default_jobs
-from mdebench.work import Task
+from mdebench.home import Home
+from mdebench.suite.tasks import Task
+from mdebench.suite.workers import Here, at_threads, default_jobs
 
 # --- tasks that only leave a mark; a worker finds them by this module's name
 
 
 def leave_mark(name, home, console):
-    (home / name).write_text(str(os.getpid()))
+    (home.folder / name).write_text(str(os.getpid()))
     console.print(f"made {name}")
 
 
@@ -53,7 +54,7 @@ def test_workers_do_all_tasks_and_say_what_they_said(tmp_path, console):
     names = [f"mark{i}" for i in range(4)]
     bad = task("bad", do=refuse)
     lost = task("lost", needs=["rows bad"])
-    done, failed = Here(2).carry_out([*map(task, names), bad, lost], tmp_path, console)
+    done, failed = Here(2).carry_out([*map(task, names), bad, lost], Home(tmp_path), console)
     assert sorted(done) == [f"rows {name}" for name in names]
     assert failed == ["rows bad (the loss is not finite)"]
     assert {path.name for path in tmp_path.iterdir()} == set(names)
@@ -64,7 +65,7 @@ def test_workers_do_all_tasks_and_say_what_they_said(tmp_path, console):
 
 def test_a_dead_worker_is_told(tmp_path, console):
     with pytest.raises(UserError, match=r"a worker process died.*goes on"):
-        Here(2).carry_out([task("dies", do=die), task("other")], tmp_path, console)
+        Here(2).carry_out([task("dies", do=die), task("other")], Home(tmp_path), console)
 
 
 # --- the command as a whole
@@ -90,7 +91,7 @@ def gone(pids: list[int]) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks up children in Linux's /proc")
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_no_worker_outlives_the_command_and_the_next_one_goes_on(faces, tmp_path, how, code):
-    (tmp_path / "packs").symlink_to(faces / "packs")
+    (tmp_path / "packs").symlink_to(faces.packs)
     command = [*COMMAND, "--set", "updates=100000", "--home", str(tmp_path)]
     process = subprocess.Popen(
         command,

@@ -9,25 +9,17 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from mdebench import judge_training
-from mdebench.classifiers import load_classifier
 from mdebench.data.pack import SPLITS
-from mdebench.errors import UserError
-from mdebench.judge import (
-    Settings,
-    describe,
-    find_judge,
-    judge_id,
-    judge_seconds,
-    judge_state,
-    run_judge,
-    train_judge,
-)
-from mdebench.judge_training import Method, judge_run, make_lesson
-from mdebench.protocol import load
+from mdebench.errors import Interrupted, UserError
+from mdebench.evaluation import own_judge
+from mdebench.evaluation.judge import describe
+from mdebench.evaluation.judges import find_judge, judge_id, run_judge
+from mdebench.evaluation.own_judge import Method, OwnJudge, Settings, make_lesson
+from mdebench.evaluation.passes import load
+from mdebench.evaluation.scores import inception_score
+from mdebench.home import Home
+from mdebench.methods.classifiers import load_classifier
 from mdebench.runs import Run
-from mdebench.scores import inception_score
-from mdebench.train import Interrupted
 
 QUICK = Settings(width=8, updates=80)
 NONE = np.int32(-1)
@@ -67,7 +59,7 @@ def test_identities_take_part_where_there_are_enough_images(pack, monkeypatch):
     identity, train = pack.identity.copy(), pack.indices("train")
     identity[train[:12]], identity[train[12:24]] = 7000, 8000  # two with many: only these
     assert list(make_lesson(replace(pack, identity=identity)).classes) == [7000, 8000]
-    monkeypatch.setattr(judge_training, "MOST_CLASSES", 30)
+    monkeypatch.setattr(own_judge, "MOST_CLASSES", 30)
     assert len(make_lesson(pack).classes) == 30
 
 
@@ -76,17 +68,17 @@ def test_without_classes_there_is_no_judge_and_that_is_said(home, pack, console)
     assert make_lesson(strangers) is None and find_judge(home, strangers, "own", console) is None
     said = console.file.getvalue()
     assert "neither classes nor identities" in said and "judge ARCH:FILE" in said
-    assert find_judge(home, pack, "none", console) is None and not (home / "judges").exists()
+    assert find_judge(home, pack, "none", console) is None and not (home.judges).exists()
     assert judge_id(home, strangers, "own") == judge_id(home, pack, "none") == ""
     run_judge(home, strangers, "own", console)
     with pytest.raises(UserError, match="neither classes nor identities"):
-        train_judge(home, strangers, console)
+        OwnJudge(home, strangers).trained(console)
 
 
 def test_it_learns_its_classes_and_tells_how_well(home, bright, console):
-    assert judge_state(home, bright.name) == "missing" and judge_id(home, bright, "own") is None
-    assert judge_seconds(home, bright) > 0
-    judge = train_judge(home, bright, console, QUICK)
+    assert not OwnJudge(home, bright).run.info and judge_id(home, bright, "own") is None
+    assert OwnJudge(home, bright).seconds_left > 0
+    judge = OwnJudge(home, bright).trained(console, QUICK)
     lesson = make_lesson(bright)
     held_out, learned = lesson.view.indices("val"), lesson.view.indices("train")
     logits = judge.look(load(bright, held_out, torch.device("cpu"))).logits.numpy()
@@ -102,16 +94,16 @@ def test_it_learns_its_classes_and_tells_how_well(home, bright, console):
     sharp = softmax(judge.look_at(bright, learned).logits.numpy(), axis=1).max(axis=1).mean()
     assert 1.5 < score <= 4 and sharp > 0.5
     # Finished: found, not trained again, whatever the defaults are.
-    before, state = console.file.getvalue(), judge_run(home, bright.name).state_path
+    before, state = console.file.getvalue(), home.judge(bright.name).state_path
     written = state.stat().st_mtime_ns
     again = find_judge(home, bright, "own", console)
     assert (again.name, again.id) == (judge.name, judge.id) and console.file.getvalue() == before
-    assert judge_state(home, bright.name) == "finished" and judge_id(home, bright, "own") == judge.id
-    assert judge_seconds(home, bright) == 0 and state.stat().st_mtime_ns == written
+    assert OwnJudge(home, bright).run.finished and judge_id(home, bright, "own") == judge.id
+    assert OwnJudge(home, bright).seconds_left == 0 and state.stat().st_mtime_ns == written
 
 
 def test_it_looks_at_each_image_by_itself_and_changes_nothing(home, bright, console):
-    judge = train_judge(home, bright, console, replace(QUICK, updates=3))
+    judge = OwnJudge(home, bright).trained(console, replace(QUICK, updates=3))
     images = load(bright, np.arange(70), torch.device("cpu"))
     look = judge.look(images)
     assert look.features.shape == (70, judge.dim) and look.logits.shape == (70, judge.classes)
@@ -123,7 +115,7 @@ def test_it_looks_at_each_image_by_itself_and_changes_nothing(home, bright, cons
 
 def test_interrupted_it_goes_on_to_the_same_bits(home, bright, console, monkeypatch, tmp_path):
     short = replace(QUICK, updates=8)
-    unbroken = train_judge(tmp_path / "unbroken", bright, console, short)
+    unbroken = OwnJudge(Home(tmp_path / "unbroken"), bright).trained(console, short)
     original, calls = Method.loss, []
 
     def loss(self, player, batch):
@@ -134,9 +126,9 @@ def test_interrupted_it_goes_on_to_the_same_bits(home, bright, console, monkeypa
 
     monkeypatch.setattr(Method, "loss", loss)
     with pytest.raises(Interrupted):
-        train_judge(home, bright, console, short)
-    assert judge_state(home, bright.name) == "partial" and judge_id(home, bright, "own") is None
-    assert 0 < judge_seconds(home, bright) < judge_seconds(tmp_path / "empty", bright)
+        OwnJudge(home, bright).trained(console, short)
+    assert OwnJudge(home, bright).run.info["step"] > 0 and judge_id(home, bright, "own") is None
+    assert 0 < OwnJudge(home, bright).seconds_left < OwnJudge(Home(tmp_path / "empty"), bright).seconds_left
     resumed = find_judge(home, bright, "own", console)  # with the settings it was begun with
     assert sorted(set(calls)) == list(range(8)) and calls.count(3) == 1  # done before the stop, and not again
     assert resumed.id == unbroken.id and resumed.accuracy == unbroken.accuracy
@@ -149,8 +141,8 @@ def test_digits_are_never_mirrored(pack):
 
     def moved(source):
         lesson = make_lesson(replace(pack, info={**pack.info, "source": source}))
-        batch = judge_training.Batch(images, torch.arange(6), 0, 0, 0, torch.Generator().manual_seed(0), 10)
-        return judge_training.build_judge(still, lesson)._moved(batch)
+        batch = own_judge.Batch(images, torch.arange(6), 0, 0, 0, torch.Generator().manual_seed(0), 10)
+        return own_judge.build_judge(still, lesson)._moved(batch)
 
     torch.testing.assert_close(moved("mnist"), images, atol=1e-5, rtol=0)
     mirrored = (moved("toyfaces") - images.flip(3)).abs().amax(dim=(1, 2, 3)) < 1e-4
@@ -159,12 +151,12 @@ def test_digits_are_never_mirrored(pack):
 
 
 def test_a_judge_of_another_pack_or_with_altered_weights_is_refused(home, bright, console):
-    train_judge(home, bright, console, replace(QUICK, updates=2))
+    OwnJudge(home, bright).trained(console, replace(QUICK, updates=2))
     other = replace(bright, info={**bright.info, "hash": "ef" * 32})
     assert judge_id(home, other, "own") is None
     with pytest.raises(UserError, match=r"another version of toyfaces16; delete it"):
         find_judge(home, other, "own", console)
-    run = judge_run(home, bright.name)
+    run = home.judge(bright.name)
     state = run.load_state()
     state["method"]["classifier.network.fc.bias"] += 1
     Run(run.folder).save_state(state)
@@ -173,7 +165,7 @@ def test_a_judge_of_another_pack_or_with_altered_weights_is_refused(home, bright
 
 
 def test_run_judge_prints_the_yardstick(home, bright, console):
-    train_judge(home, bright, console, replace(QUICK, updates=2))
+    OwnJudge(home, bright).trained(console, replace(QUICK, updates=2))
     run_judge(home, bright, "own", console)
     said = console.file.getvalue()
     for words in (
@@ -198,4 +190,4 @@ def test_a_network_of_others_judges_in_its_place(home, bright, console, tmp_path
     torch.testing.assert_close(judge.look(images).logits, classifier(images).logits)
     assert judge.id == name == judge_id(home, bright, spec) and str(tmp_path) not in judge.id + judge.name
     assert judge.classes == 3 and judge.accuracy is None and "not known" in describe(judge)[-1]
-    assert not (home / "judges").exists()
+    assert not (home.judges).exists()

@@ -7,8 +7,8 @@ from mocks import COUNT, Oracle, make_pack, measured, numbered
 from torch import nn
 
 from mdebench.errors import UserError
-from mdebench.method import Stages
-from mdebench.protocol import Subject
+from mdebench.evaluation.contract import Subject
+from mdebench.methods.contract import Stages
 from mdebench.protocols import attributes, layers
 
 LABELS = np.random.default_rng(5).random((COUNT, 2)) < 0.5

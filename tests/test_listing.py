@@ -9,12 +9,15 @@ from torch import nn
 from torch.nn.functional import affine_grid, grid_sample
 from torch.utils.flop_counter import FlopCounterMode
 
-from mdebench import catalog, listing
-from mdebench.listing import list_methods
-from mdebench.method import Batch, Loss, Method, Player
-from mdebench.results import append_rows
+from mdebench import catalog
+from mdebench.home import Home
+from mdebench.methods.contract import Batch, Loss, Method, Player
+from mdebench.results.rows import append_rows
 from mdebench.settings import SCALES
-from mdebench.train import Operations, Trainer, build_method
+from mdebench.suite import listing
+from mdebench.suite.listing import list_methods
+from mdebench.training.operations import Operations
+from mdebench.training.trainer import Trainer, build_method
 
 
 class Game(Method):
@@ -121,8 +124,8 @@ def test_counting_changes_no_bit():
 def test_every_method_is_listed_with_what_it_can_do_and_where_it_was_tried(tmp_path, console, monkeypatch):
     few = {name: entry for name, entry in catalog.methods().items() if name in ("rec", "colorization1", "pixels")}
     monkeypatch.setattr(catalog, "methods", lambda: few)
-    append_rows(tmp_path, [row(dataset="celeba64")])
-    listed = {each.name: each for each in list_methods(tmp_path, "tiny", console)}
+    append_rows(Home(tmp_path), [row(dataset="celeba64")])
+    listed = {each.name: each for each in list_methods(Home(tmp_path), "tiny", console)}
     assert list(listed) == list(few)
     assert listed["rec"].abilities == ("transfers", "stages", "completes") and listed["pixels"].abilities == (
         "transfers",

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from mdebench import losses as L
 from mdebench.errors import UserError
+from mdebench.methods import losses as L
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import torch
 
 from mdebench.baselines.mae import Method, Settings
 from mdebench.errors import UserError
-from mdebench.method import Batch
+from mdebench.methods.contract import Batch
 from mdebench.runs import Recipe
-from mdebench.train import Trainer
+from mdebench.training.trainer import Trainer
 
 SMALL = {"width": 4, "depth": 2, "decoder_depth": 1}
 

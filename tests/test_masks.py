@@ -7,7 +7,7 @@ import torch
 from mdebench.data import toyfaces
 from mdebench.data.pack import LANDMARKS
 from mdebench.errors import UserError
-from mdebench.masks import PRESETS, _near, draw, draw_boxes, draw_free_form, preset, preset_box, rasterize
+from mdebench.methods.masks import PRESETS, _near, draw, draw_boxes, draw_free_form, preset, preset_box, rasterize
 
 
 def seeded(seed=0):

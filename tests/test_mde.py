@@ -6,10 +6,10 @@ from safetensors.torch import save_file
 from torchvision.models.vgg import cfgs, make_layers
 
 from mdebench.errors import UserError
-from mdebench.losses import hide_and_seek
-from mdebench.mde import Method, Settings
-from mdebench.method import Batch
-from mdebench.perceptual import load_perceptual
+from mdebench.methods.contract import Batch
+from mdebench.methods.losses import hide_and_seek
+from mdebench.methods.mde import Method, Settings
+from mdebench.methods.perceptual import load_perceptual
 
 SMALL = {"width": 4, "code": 8, "perceptual": "none", "losses": "compl+adv+hns_coord"}
 

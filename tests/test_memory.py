@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from mdebench.memory import keep_freed_memory
+from mdebench.compute.memory import keep_freed_memory
 
 AGAIN = """
 import resource, torch
-from mdebench.memory import keep_freed_memory
+from mdebench.compute.memory import keep_freed_memory
 {keep}
 def faults():
     begin = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

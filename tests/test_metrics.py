@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from mdebench import metrics
+from mdebench.evaluation import metrics
 
 
 def pair(height=40, width=33, n=3):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mdebench.errors import UserError
-from mdebench.nets import Discriminator, Encoder, Generator, stages_for
+from mdebench.methods.networks import Discriminator, Encoder, Generator, stages_for
 
 
 @pytest.mark.parametrize(("size", "stages", "side"), [(96, 5, 3), (64, 4, 4), (128, 5, 4), (48, 4, 3), (32, 3, 4)])

@@ -11,12 +11,12 @@ import torch
 
 from mdebench import catalog
 from mdebench.data import toyfaces
-from mdebench.method import Batch, Completes
-from mdebench.metrics import psnr
-from mdebench.protocol import frozen
+from mdebench.evaluation.metrics import psnr
+from mdebench.evaluation.passes import frozen
+from mdebench.methods.contract import Batch, Completes
 from mdebench.runs import Recipe
 from mdebench.settings import SCALES
-from mdebench.train import Trainer, build_method, step_seed
+from mdebench.training.trainer import Trainer, build_method, step_seed
 
 PICTURES, ENOUGH, MASKS = 16, 25.0, 4
 # Method → pixels, updates, settings

@@ -6,9 +6,7 @@ import pytest
 import torch
 
 from mdebench import catalog
-from mdebench.errors import UserError
-from mdebench.method import Batch
-from mdebench.patches import (
+from mdebench.baselines._patches import (
     MatrixDecay,
     build_vit,
     heads,
@@ -18,8 +16,10 @@ from mdebench.patches import (
     unpatchify,
     warm_up_cosine,
 )
+from mdebench.errors import UserError
+from mdebench.methods.contract import Batch
 from mdebench.settings import build
-from mdebench.train import optimizer_of
+from mdebench.training.trainer import optimizer_of
 
 BOTH = pytest.mark.parametrize("name", ["mae", "simmim"])
 SMALL = {"width": 4, "depth": 2, "code": 8}

@@ -15,7 +15,7 @@ from mdebench import catalog
 from mdebench.data.pack import open_pack
 from mdebench.runs import Recipe
 from mdebench.settings import Scale
-from mdebench.train import Trainer, batch_at, build_method
+from mdebench.training.trainer import Trainer, batch_at, build_method
 
 UPDATES = 10
 SCALE = Scale(16, 4, 16, "compl+adv+hns_coord", "none", 8, UPDATES)
@@ -103,7 +103,7 @@ def beyond(bounds, course, true):
 
 @pytest.fixture(scope="module")
 def faces16(faces):
-    return open_pack(faces / "packs" / "toyfaces16")
+    return open_pack(faces.packs / "toyfaces16")
 
 
 @pytest.fixture(scope="module")

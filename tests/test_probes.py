@@ -10,11 +10,12 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from mdebench import probes
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
-from mdebench.method import Method
-from mdebench.protocol import Subject, encode, frozen
+from mdebench.evaluation import readouts
+from mdebench.evaluation.contract import Subject
+from mdebench.evaluation.passes import encode, frozen
+from mdebench.methods.contract import Method
 
 CPU = torch.device("cpu")
 
@@ -68,8 +69,8 @@ def subject(tmp_path):
 
 def task_of(pack):
     targets = pack.attributes.astype(np.float32)
-    rows = probes.partition(pack, np.ones(len(targets), bool))
-    return probes.Task(targets, rows, pack.indices("test"), lambda p, t: float(((p > 0.5) != t).mean()))
+    rows = readouts.partition(pack, np.ones(len(targets), bool))
+    return readouts.Task(targets, rows, pack.indices("test"), lambda p, t: float(((p > 0.5) != t).mean()))
 
 
 # --- ridge
@@ -88,7 +89,7 @@ def test_ridge_is_scikit_learns_on_standardised_features(alpha):
     x, y = problem()
     scaler = StandardScaler().fit(x.astype(np.float64))
     reference = Ridge(alpha=alpha * len(x)).fit(scaler.transform(x.astype(np.float64)), y)
-    (ours,) = probes.ridge(x, y, [alpha], CPU)
+    (ours,) = readouts.ridge(x, y, [alpha], CPU)
     np.testing.assert_allclose(ours(x), reference.predict(scaler.transform(x.astype(np.float64))), atol=1e-4)
     assert (ours.weight[4] == 0).all()
 
@@ -97,16 +98,16 @@ def test_unknown_targets_are_as_if_their_images_were_not_there():
     x, y = problem()
     holes = y.copy()
     holes[:60, 1] = np.nan
-    (whole,) = probes.ridge(x, y, [0.1], CPU)
-    (part,) = probes.ridge(x[60:], y[60:], [0.1], CPU)
-    (ours,) = probes.ridge(x, holes, [0.1], CPU)
+    (whole,) = readouts.ridge(x, y, [0.1], CPU)
+    (part,) = readouts.ridge(x[60:], y[60:], [0.1], CPU)
+    (ours,) = readouts.ridge(x, holes, [0.1], CPU)
     np.testing.assert_allclose(ours(x)[:, [0, 2]], whole(x)[:, [0, 2]], rtol=1e-6)
     np.testing.assert_allclose(ours(x)[:, 1], part(x)[:, 1], rtol=1e-6)
 
 
 def test_a_constant_feature_predicts_the_mean():
     _, y = problem()
-    for ours in probes.ridge(np.ones((200, 1), np.float32), y, probes.ALPHAS, CPU):
+    for ours in readouts.ridge(np.ones((200, 1), np.float32), y, readouts.ALPHAS, CPU):
         np.testing.assert_allclose(
             ours(np.ones((5, 1), np.float32)), np.tile(y.astype(float).mean(0), (5, 1)), rtol=1e-6
         )
@@ -114,7 +115,7 @@ def test_a_constant_feature_predicts_the_mean():
 
 def test_more_features_than_images_still_have_a_solution():
     x = np.random.default_rng(0).normal(size=(10, 50)).astype(np.float32)
-    weak, strong = probes.ridge(x, x[:, :1], [1e-6, 10.0], CPU)
+    weak, strong = readouts.ridge(x, x[:, :1], [1e-6, 10.0], CPU)
     np.testing.assert_allclose(weak(x), x[:, :1], atol=1e-3)
     assert np.abs(strong.weight).sum() < np.abs(weak.weight).sum()
 
@@ -125,14 +126,14 @@ def test_more_features_than_images_still_have_a_solution():
 def test_validation_is_used_where_there_is_one(pack):
     usable = np.ones(90, bool)
     usable[[0, 31]] = False
-    rows = probes.partition(pack, usable)
+    rows = readouts.partition(pack, usable)
     assert rows.train.tolist() == list(range(1, 30))
     assert rows.val.tolist() == [30, *range(32, 60)]
     assert rows.note == ""
 
 
 def test_without_validation_a_tenth_of_train_is_held_out_and_said(pack):
-    rows = probes.partition(pack, pack.split != 1)
+    rows = readouts.partition(pack, pack.split != 1)
     assert rows.val.tolist() == [0, 10, 20]
     assert sorted([*rows.train, *rows.val]) == list(range(30))
     assert "alpha chosen on 3 held-out training images" in rows.note
@@ -140,7 +141,7 @@ def test_without_validation_a_tenth_of_train_is_held_out_and_said(pack):
 
 def test_nothing_to_train_on_is_refused(pack):
     with pytest.raises(UserError, match="too few training images with known targets: 1"):
-        probes.partition(pack, np.arange(90) == 5)
+        readouts.partition(pack, np.arange(90) == 5)
 
 
 # --- the head
@@ -151,8 +152,8 @@ def test_the_first_update_is_adams_on_the_summed_squared_error():
     codes, targets = (torch.tensor(rng.random(shape), dtype=torch.float32) for shape in ((4, 3), (4, 2)))
     targets[1, 0] = torch.nan
     start, one = (
-        probes.train_head(
-            lambda rows: codes[rows], 3, targets, probes.Settings(updates=1, batch_size=4, learning_rate=rate), 0
+        readouts.train_head(
+            lambda rows: codes[rows], 3, targets, readouts.Settings(updates=1, batch_size=4, learning_rate=rate), 0
         )
         for rate in (1e-12, 1e-3)
     )
@@ -165,9 +166,9 @@ def test_the_first_update_is_adams_on_the_summed_squared_error():
 
 def test_a_head_depends_on_its_seed_alone_and_leaves_the_random_state():
     codes, targets = torch.rand(50, 4), torch.rand(50, 2)
-    settings = probes.Settings(updates=20)
+    settings = readouts.Settings(updates=20)
     state = torch.get_rng_state()
-    heads = [probes.train_head(lambda rows: codes[rows], 4, targets, settings, seed)[0].weight for seed in (1, 1, 2)]
+    heads = [readouts.train_head(lambda rows: codes[rows], 4, targets, settings, seed)[0].weight for seed in (1, 1, 2)]
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
@@ -175,15 +176,15 @@ def test_a_head_depends_on_its_seed_alone_and_leaves_the_random_state():
 
 def test_a_head_learns_what_is_plainly_there():
     truth = (torch.arange(64) % 2).float()[:, None]
-    settings = probes.Settings(updates=300, learning_rate=0.05)
-    head = probes.train_head(lambda rows: truth[rows], 1, truth, settings, 0)
+    settings = readouts.Settings(updates=300, learning_rate=0.05)
+    head = readouts.train_head(lambda rows: truth[rows], 1, truth, settings, 0)
     assert ((head(truth) > 0.5) == (truth > 0.5)).all()
 
 
 @pytest.mark.parametrize("values", [{"setting": "thawed"}, {"updates": 0}, {"learning_rate": -1.0}])
 def test_settings_that_make_no_sense_are_refused(values):
     with pytest.raises(UserError):
-        probes.Settings(**values)
+        readouts.Settings(**values)
 
 
 # --- the subject
@@ -196,7 +197,7 @@ def snapshot(method):
 @pytest.mark.parametrize("setting", ["frozen", "finetune"])
 def test_the_subject_is_bit_identical_after_a_transfer(pack, subject, setting):
     before, modes = snapshot(subject.method), [m.training for m in subject.method.modules()]
-    probes.readouts(subject, pack, task_of(pack), probes.Settings(setting=setting, updates=5))
+    readouts.readouts(subject, pack, task_of(pack), readouts.Settings(setting=setting, updates=5))
     after = subject.method.state_dict()
     assert any("running_mean" in name for name in after)
     assert all(torch.equal(before[name], after[name]) for name in after)
@@ -254,10 +255,10 @@ def test_a_method_without_encoder_or_decoder_is_named(subject):
 
 
 def test_frozen_gives_head_and_probe_and_finetune_its_head(pack, subject):
-    frozen_readouts = probes.readouts(subject, pack, task_of(pack), probes.Settings(updates=4))
+    frozen_readouts = readouts.readouts(subject, pack, task_of(pack), readouts.Settings(updates=4))
     assert [r.setting for r in frozen_readouts] == ["frozen-head-4", "frozen-probe"]
     assert "alpha" in frozen_readouts[1].note
-    (finetuned,) = probes.readouts(subject, pack, task_of(pack), probes.Settings("finetune", updates=4))
+    (finetuned,) = readouts.readouts(subject, pack, task_of(pack), readouts.Settings("finetune", updates=4))
     assert finetuned.setting == "finetune-head-4"
     assert finetuned.predictions.shape == (30, 2)
 
@@ -276,8 +277,8 @@ def test_finetuning_reaches_the_encoder(pack, tmp_path):
             return self.weight * 100 * (images.mean(dim=(1, 2, 3)) - 0.5)[:, None]
 
     subject = Subject("scaled", Scaled(), tmp_path, 0, "0" * 64)
-    settings = probes.Settings("finetune", updates=200, learning_rate=0.02)
-    (readout,) = probes.readouts(subject, pack, task_of(pack), settings)
+    settings = readouts.Settings("finetune", updates=200, learning_rate=0.02)
+    (readout,) = readouts.readouts(subject, pack, task_of(pack), settings)
     truth = pack.attributes[pack.indices("test"), 0]
     assert ((readout.predictions[:, 0] > 0.5) == truth).mean() > 0.9
     assert subject.method.weight.item() == 0
@@ -285,24 +286,24 @@ def test_finetuning_reaches_the_encoder(pack, tmp_path):
 
 def test_the_same_transfer_twice_gives_the_same_bits(pack, subject):
     for setting in ("frozen", "finetune"):
-        settings = probes.Settings(setting, updates=6)
-        first, second = (probes.readouts(subject, pack, task_of(pack), settings) for _ in range(2))
+        settings = readouts.Settings(setting, updates=6)
+        first, second = (readouts.readouts(subject, pack, task_of(pack), settings) for _ in range(2))
         for a, b in zip(first, second, strict=True):
             np.testing.assert_array_equal(a.predictions, b.predictions)
 
 
 def test_a_diverged_head_is_an_error(pack, subject):
-    settings = probes.Settings("finetune", updates=20, learning_rate=float("inf"))  # no machine survives that
+    settings = readouts.Settings("finetune", updates=20, learning_rate=float("inf"))  # no machine survives that
     with pytest.raises(UserError, match="diverged"):
-        probes.readouts(subject, pack, task_of(pack), settings)
+        readouts.readouts(subject, pack, task_of(pack), settings)
 
 
 def test_the_probe_is_a_unit_of_its_own():
     """However the head is trained, the probe is the same unit, so it is computed once and nothing is superseded."""
-    short, long = probes.Settings(updates=5), probes.Settings(updates=50)
-    (head, probe), (other_head, other_probe) = probes.cases(short), probes.cases(long)
+    short, long = readouts.Settings(updates=5), readouts.Settings(updates=50)
+    (head, probe), (other_head, other_probe) = readouts.cases(short), readouts.cases(long)
     assert head != other_head and probe == other_probe
-    assert probes.cases(probes.Settings(setting="finetune")) == [probes.Settings(setting="finetune")]
+    assert readouts.cases(readouts.Settings(setting="finetune")) == [readouts.Settings(setting="finetune")]
 
 
 # --- few labels
@@ -310,45 +311,45 @@ def test_the_probe_is_a_unit_of_its_own():
 
 def test_few_are_drawn_from_the_rows_alike_for_all_and_a_larger_share_holds_the_smaller():
     rows = np.arange(1000, 1500)
-    few, more, other = (probes.draw_few(rows, *what) for what in ((0.01, 0), (0.1, 0), (0.1, 1)))
+    few, more, other = (readouts.draw_few(rows, *what) for what in ((0.01, 0), (0.1, 0), (0.1, 1)))
     assert (len(few), len(more), len(other)) == (5, 50, 50)
     assert set(few) < set(more) < set(rows)
     assert list(more) == sorted(set(more)) and set(more) != set(other)
-    np.testing.assert_array_equal(more, probes.draw_few(rows, 0.1, 0))
-    assert len(probes.draw_few(rows[:7], 0.01, 0)) == 1
+    np.testing.assert_array_equal(more, readouts.draw_few(rows, 0.1, 0))
+    assert len(readouts.draw_few(rows[:7], 0.01, 0)) == 1
 
 
 def test_few_of_many_classes_hold_one_of_each():
     rows, strata = np.arange(200), np.arange(200) // 8
-    few = probes.draw_few(rows, 0.01, 3, strata)
+    few = readouts.draw_few(rows, 0.01, 3, strata)
     assert sorted(strata[few]) == list(range(25))
-    assert len(probes.draw_few(rows, 0.5, 3, strata)) == 100
+    assert len(readouts.draw_few(rows, 0.5, 3, strata)) == 100
 
 
 def test_few_labels_are_the_probe_on_those_images_alone(pack, subject):
     task = task_of(pack)
-    settings = probes.Settings("few-labels")
-    assert [case.setting for case in probes.cases(settings)] == ["frozen-probe-1%", "frozen-probe-10%"]
-    one, ten = probes.readouts(subject, pack, task, settings)
-    assert ten.predictions.shape == (probes.DRAWS, 30, 2)
+    settings = readouts.Settings("few-labels")
+    assert [case.setting for case in readouts.cases(settings)] == ["frozen-probe-1%", "frozen-probe-10%"]
+    one, ten = readouts.readouts(subject, pack, task, settings)
+    assert ten.predictions.shape == (readouts.DRAWS, 30, 2)
     assert "labels of 3 of 30 training images" in ten.note and "on 3 of 30 others; mean over 5 draws" in ten.note
     assert "labels of 1 of 30 training images" in one.note
-    drawn = probes.Partition(*(probes.draw_few(pack.indices(split), 0.1, 2) for split in ("train", "val")))
+    drawn = readouts.Partition(*(readouts.draw_few(pack.indices(split), 0.1, 2) for split in ("train", "val")))
     few = replace(task, partition=drawn)
-    (readout,) = probes.readouts(subject, pack, few, probes.Settings("frozen-probe"))
+    (readout,) = readouts.readouts(subject, pack, few, readouts.Settings("frozen-probe"))
     np.testing.assert_array_equal(ten.predictions[2], readout.predictions)
-    (again,) = probes.readouts(subject, pack, task, probes.Settings("frozen-probe-10%"))
+    (again,) = readouts.readouts(subject, pack, task, readouts.Settings("frozen-probe-10%"))
     np.testing.assert_array_equal(again.predictions, ten.predictions)
 
 
 def test_settings_of_stored_rows_have_the_fields_they_had():
     """A field more would give every stored row another key."""
     known = ["setting", "updates", "batch_size", "learning_rate", "beta1", "annealing_power"]
-    assert [field.name for field in fields(probes.Settings)] == known
+    assert [field.name for field in fields(readouts.Settings)] == known
 
 
 def test_a_column_that_none_of_the_few_knows_is_predicted_as_absent():
     x, y = problem()
     y[:, 1] = np.nan
-    (ours,) = probes.ridge(x, y, [0.1], CPU)
+    (ours,) = readouts.ridge(x, y, [0.1], CPU)
     assert (ours(x)[:, 1] == 0).all() and np.abs(ours(x)[:, 0]).max() > 0

@@ -9,12 +9,12 @@ from mocks import COUNT, SPLIT, TEST, Oracle, make_pack, measured, numbered
 from PIL import Image
 from sklearn.metrics import balanced_accuracy_score
 
-from mdebench import masks
 from mdebench.data.pack import ANNOTATED, PSEUDO
 from mdebench.errors import UserError
-from mdebench.method import Method
+from mdebench.evaluation.tasks.attributes import Counts
+from mdebench.methods import masks
+from mdebench.methods.contract import Method
 from mdebench.protocols import attributes, classes, landmarks, layers, occlusion, robustness
-from mdebench.tasks.attributes import Counts
 
 
 @pytest.mark.parametrize("protocol", [attributes, landmarks, occlusion, classes, layers, robustness])

@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 from madeup import measured, store
 
-from mdebench.cells import Column
-from mdebench.protocoltables import setting_order
-from mdebench.results import keep_values
-from mdebench.scenarios import SCENARIOS
-from mdebench.tables import build_tables, write_tables
+from mdebench.evaluation.scenarios import SCENARIOS
+from mdebench.home import Home
+from mdebench.results.cells import Column
+from mdebench.results.displays import setting_order
+from mdebench.results.rows import keep_values
+from mdebench.tables.write import build_tables, write_tables
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Home(tmp_path)
+
 
 VERSIONS = {"landmarks": 1}
 JUDGE = "resnet18 on 200 identities, held-out accuracy 61.2 %, weights a1b2c3d4"
@@ -40,9 +47,9 @@ def completions(home):
             store(home, label, cells, protocol="completion", key=f"{label} {scenario}", judge=JUDGE)
 
 
-def test_completion_is_a_matrix_per_metric(tmp_path):
-    completions(tmp_path)
-    made = table(tmp_path, "completion-pack-small")
+def test_completion_is_a_matrix_per_metric(home):
+    completions(home)
+    made = table(home, "completion-pack-small")
     titles = [block.title for block in made.blocks]
     assert titles == [
         "pSNR of the raw output, whole image",
@@ -64,14 +71,14 @@ def test_completion_is_a_matrix_per_metric(tmp_path):
     assert any("Inception score of the raw output" in text for text in made.reading)
 
 
-def test_what_two_judges_say_stands_apart(tmp_path):
+def test_what_two_judges_say_stands_apart(home):
     """Each block has the lines that its judge saw; what needs no judge is one block, of the newest rows."""
-    completions(tmp_path)
+    completions(home)
     for label, value in (("rec 0.1", 23.0), ("re 0.33", 22.0)):
         cells = [measured(value, "psnr/raw/image", "rec 0.1"), measured(value / 2, "inception_score/raw", "rec 0.1")]
         facts = {"protocol": "completion", "key": f"{label} again", "time": "2026-01-02T00:00:00.000+00:00"}
-        store(tmp_path, label, cells, judge=JUDGE.replace("a1b2c3d4", "0badcafe"), **facts)
-    made = table(tmp_path, "completion-pack-small")
+        store(home, label, cells, judge=JUDGE.replace("a1b2c3d4", "0badcafe"), **facts)
+    made = table(home, "completion-pack-small")
     blocks = {block.title: texts(block) for block in made.blocks}
     psnr = blocks["pSNR of the raw output, whole image"]
     own = {name: cells["rec 0.1 (dB)"][:5] for name, cells in psnr.items()}
@@ -85,55 +92,55 @@ def test_what_two_judges_say_stands_apart(tmp_path):
     assert not any(note.startswith(("Superseded", "Runs")) for note in made.footnotes)
 
 
-def test_the_judge_is_named_and_two_are_warned_about(tmp_path):
-    completions(tmp_path)
-    notes = table(tmp_path, "completion-pack-small").footnotes
+def test_the_judge_is_named_and_two_are_warned_about(home):
+    completions(home)
+    notes = table(home, "completion-pack-small").footnotes
     assert f"Judge: {JUDGE}." in notes and not any("Different judges" in note for note in notes)
     other = [measured(2.0, "inception_score/raw", "rec 0.1", unit="")]
-    store(tmp_path, "re 0.33", other, protocol="completion", judge="resnet50")
-    notes = table(tmp_path, "completion-pack-small").footnotes
+    store(home, "re 0.33", other, protocol="completion", judge="resnet50")
+    notes = table(home, "completion-pack-small").footnotes
     assert any(note.startswith("Different judges") for note in notes)
     assert any(note.startswith("Judge: ") and "resnet50 (re 0.33)" in note for note in notes)
 
 
-def test_resampling_shows_four_of_its_ten_steps(tmp_path):
+def test_resampling_shows_four_of_its_ten_steps(home):
     steps = [measured(90.0 - k, "judge_agreement", f"step {k}", unit="%") for k in range(1, 11)]
-    store(tmp_path, "rec 0.1", steps, protocol="resampling")
-    (block,) = table(tmp_path, "resampling-pack-small").blocks
+    store(home, "rec 0.1", steps, protocol="resampling")
+    (block,) = table(home, "resampling-pack-small").blocks
     assert [column.title for column in block.columns] == ["step 1", "step 2", "step 5", "step 10"]
 
 
-def test_few_labels_stand_beside_all_of_them_and_not_in_tables_1_and_2(tmp_path):
+def test_few_labels_stand_beside_all_of_them_and_not_in_tables_1_and_2(home):
     settings = ("frozen-probe", "frozen-probe-1%", "frozen-probe-10%")
     for label, base in (("pixels", 13.0), ("rec 0.1", 12.0)):
         for protocol, metric in (("attributes", "attribute_error"), ("landmarks", "landmark_distance")):
             for setting in settings:
                 cell = measured(base + len(setting), metric, setting, note=f"note of {setting}")
-                store(tmp_path, label, [cell], protocol=protocol, key=f"{label} {protocol} {setting}")
-    made = table(tmp_path, "few_labels-pack-small")
+                store(home, label, [cell], protocol=protocol, key=f"{label} {protocol} {setting}")
+    made = table(home, "few_labels-pack-small")
     assert [block.title for block in made.blocks] == ["Attributes", "Landmarks"]
     assert texts(made.blocks[0])["rec 0.1"] == {
         "all labels (% error)": "24.00 [23.90, 24.10] †",
         "1 % of the labels (% error)": "27.00 [26.90, 27.10] †",
         "10 % of the labels (% error)": "28.00 [27.90, 28.10] †",
     }
-    first = table(tmp_path, "table1-pack-small")
+    first = table(home, "table1-pack-small")
     assert [column.title for column in first.blocks[0].columns] == ["Paper", "Landmarks, probe"]
     assert not any("note of frozen-probe-1" in note for note in first.footnotes)
     assert not any("1 %" in column.title for block in first.blocks for column in block.columns)
 
 
-def test_without_few_labels_there_is_no_such_table(tmp_path):
-    store(tmp_path, "rec 0.1", [measured(1.0)])
-    assert [table.stem for table in build_tables(tmp_path, VERSIONS)] == ["table1-pack-small"]
+def test_without_few_labels_there_is_no_such_table(home):
+    store(home, "rec 0.1", [measured(1.0)])
+    assert [table.stem for table in build_tables(home, VERSIONS)] == ["table1-pack-small"]
 
 
-def test_layers_compare_with_raw_pixels_of_the_other_protocol(tmp_path):
-    store(tmp_path, "pixels", [measured(13.0, "attribute_error")], protocol="attributes", key="p")
-    store(tmp_path, "rec 0.1", [measured(12.5, "attribute_error")], protocol="attributes", key="r")
+def test_layers_compare_with_raw_pixels_of_the_other_protocol(home):
+    store(home, "pixels", [measured(13.0, "attribute_error")], protocol="attributes", key="p")
+    store(home, "rec 0.1", [measured(12.5, "attribute_error")], protocol="attributes", key="r")
     stages = [measured(v, "attribute_error", s) for s, v in (("code", 12.5), ("stage2", 13.1), ("stage1", 14.0))]
-    store(tmp_path, "rec 0.1", stages, protocol="layers", key="layers")
-    (block,) = table(tmp_path, "layers-pack-small").blocks
+    store(home, "rec 0.1", stages, protocol="layers", key="layers")
+    (block,) = table(home, "layers-pack-small").blocks
     lines = texts(block)
     assert list(lines["rec 0.1"]) == [
         "code (frozen probe) (% error)",
@@ -146,12 +153,12 @@ def test_layers_compare_with_raw_pixels_of_the_other_protocol(tmp_path):
     assert lines["Raw pixels (ridge, 21×21)"]["code (frozen probe) (% error)"] == "13.00 [12.90, 13.10]"
 
 
-def test_partitions_of_classes_are_told_apart(tmp_path):
+def test_partitions_of_classes_are_told_apart(home):
     cells = [
         measured(50.0, "accuracy", s, unit="%", split="held-out") for s in ("knn", "probe-10%", "probe", "probe-1%")
     ]
-    store(tmp_path, "rec 0.1", cells, protocol="classes")
-    (block,) = table(tmp_path, "classes-pack-small").blocks
+    store(home, "rec 0.1", cells, protocol="classes")
+    (block,) = table(home, "classes-pack-small").blocks
     assert [column.title for column in block.columns] == [
         "probe (held-out)",
         "1 % of the labels (held-out)",
@@ -160,17 +167,17 @@ def test_partitions_of_classes_are_told_apart(tmp_path):
     ]
 
 
-def test_marks_are_paired_where_values_are_kept_and_the_legend_says_so(tmp_path, rng):
+def test_marks_are_paired_where_values_are_kept_and_the_legend_says_so(home, rng):
     """Intervals of ± 1 overlap; image by image one is 0.1 worse throughout."""
     hard = rng.normal(2, 0.5, 50)
     for label, more in (("pixels", 0.0), ("rec 0.1", -0.1), ("rec 0.5", 0.1)):
         values = (hard + more + rng.normal(0, 0.01, 50)).astype(np.float32)
         mean = float(values.mean())
         point = measured(mean, low=mean - 1, high=mean + 1, n=50, values=values)
-        keep_values(tmp_path, key := f"{label:<16}".replace(" ", "_"), [point])
-        store(tmp_path, label, [point], key=key)
-    store(tmp_path, "re 0.33", [measured(2.0, n=50)])
-    made = table(tmp_path, "table1-pack-small")
+        keep_values(home, key := f"{label:<16}".replace(" ", "_"), [point])
+        store(home, label, [point], key=key)
+    store(home, "re 0.33", [measured(2.0, n=50)])
+    made = table(home, "table1-pack-small")
     verdicts = {line.name: cells[1].verdict for line, cells in zip(made.blocks[0].lines, made.blocks[0].cells)}
     assert (verdicts["rec 0.1"], verdicts["rec 0.5"], verdicts["re 0.33"]) == ("better", "worse", "overlap")
     assert "Compared image by image (" in made.footnotes[0] and "): 2 cells" in made.footnotes[0]
@@ -208,11 +215,11 @@ def test_settings_stand_in_the_papers_order():
     assert sorted(stages, key=setting_order) == ["stage1", "stage2", "stage10", "code"]
 
 
-def test_missing_intervals_are_not_compared_and_every_table_is_written(tmp_path):
-    completions(tmp_path)
+def test_missing_intervals_are_not_compared_and_every_table_is_written(home):
+    completions(home)
     nan = {"low": math.nan, "high": math.nan}
-    store(tmp_path, "rec 0.3", [measured(1.0, "fid/raw", "rec 0.1", unit="", **nan)], protocol="completion")
-    fid = texts(table(tmp_path, "completion-pack-small").blocks[3])
+    store(home, "rec 0.3", [measured(1.0, "fid/raw", "rec 0.1", unit="", **nan)], protocol="completion")
+    fid = texts(table(home, "completion-pack-small").blocks[3])
     assert fid["rec 0.3"]["rec 0.1"] == "1.00"
-    paths = write_tables(tmp_path, tmp_path / "out", VERSIONS)
+    paths = write_tables(home, home.folder / "out", VERSIONS)
     assert sorted(path.name for path in paths) == [f"completion-pack-small.{end}" for end in ("csv", "md", "tex")]

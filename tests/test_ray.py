@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from mdebench import cluster
-from mdebench.cluster import connect, places, share
 from mdebench.errors import UserError
 from mdebench.runs import Busy, Run
-from mdebench.work import Task
+from mdebench.suite import cluster
+from mdebench.suite.cluster import connect, places, share
+from mdebench.suite.tasks import Task
 
 with_ray = pytest.mark.skipif(
     find_spec("ray") is None or not Path("/proc/self/environ").exists(),
@@ -50,7 +50,7 @@ def test_a_place_that_is_no_ray_is_told(where):
 
 
 def test_without_ray_it_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("mdebench.cluster.find_spec", lambda name: None)
+    monkeypatch.setattr("mdebench.suite.cluster.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'mdebench\[ray\]'"), connect("ray", None):
         pass
 
@@ -84,7 +84,7 @@ def test_a_run_that_a_dying_worker_holds_is_waited_for(in_a_worker, tmp_path, mo
     monkeypatch.setattr(time, "sleep", lambda seconds: held.close())  # meanwhile the other one has died
 
     def do(home, console):
-        with Run(home / "r").lock():
+        with Run(home.folder / "r").lock():
             console.print("mine")
 
     (tmp_path / "sign").touch()

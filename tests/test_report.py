@@ -10,10 +10,18 @@ import pytest
 from madeup import measured, store
 from PIL import Image
 
-from mdebench.album import Original, fit
 from mdebench.errors import UserError
-from mdebench.gallery import Gallery, write_gallery
-from mdebench.report import duration, write_report
+from mdebench.home import Home
+from mdebench.report.embedded import Original, fit
+from mdebench.report.page import write_report
+from mdebench.results.galleries import Gallery, write_gallery
+from mdebench.words import duration
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Home(tmp_path)
+
 
 RUN = {
     "name": "pack-rec-S0.1-tiny-seed0",
@@ -37,7 +45,7 @@ NOW = {"landmarks": 1}
 
 def add_run(home, **changes):
     record = {**RUN, **changes}
-    folder = home / "runs" / record["name"]
+    folder = home.runs / record["name"]
     (folder / "samples").mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps(record))
     return folder
@@ -59,17 +67,17 @@ def exhibit(folder, scenario, shade, k=1, box=(0.25, 0.25, 0.75, 0.75)):
 
 
 def page(home, **options):
-    return write_report(home, home / "index.html", NOW, **options).read_text(encoding="utf-8")
+    return write_report(home, home.folder / "index.html", NOW, **options).read_text(encoding="utf-8")
 
 
-def test_the_page_holds_everything_within_itself(tmp_path):
-    folder = add_run(tmp_path)
+def test_the_page_holds_everything_within_itself(home):
+    folder = add_run(home)
     picture(folder / "samples" / "000600.png", 10)
     picture(folder / "samples" / "001200.png", 200)
-    picture(tmp_path / "results" / "sheets" / "pack-both_eyes.png", 90)
+    picture(home.sheets / "pack-both_eyes.png", 90)
     exhibit(folder, "rec 0.1", 200)
-    store(tmp_path, "rec 0.1", [measured(1.25)], scale="tiny")
-    path = write_report(tmp_path, tmp_path / "new" / "index.html", NOW, title="A & B")
+    store(home, "rec 0.1", [measured(1.25)], scale="tiny")
+    path = write_report(home, home.folder / "new" / "index.html", NOW, title="A & B")
     text = path.read_text(encoding="utf-8")
     assert "<title>A &amp; B</title>" in text
     images = re.findall(r"<img [^>]*>", text)
@@ -91,10 +99,17 @@ def test_the_page_holds_everything_within_itself(tmp_path):
         assert words in text
 
 
-def test_every_number_leads_to_its_row(tmp_path):
+def test_every_number_leads_to_its_row(home):
     for seed in (0, 1):
-        store(tmp_path, "rec 0.1", [measured(1.25 + seed, note="alpha 1")], seed=seed, dirty=bool(seed), judge="resnet")
-    text = page(tmp_path)
+        store(
+            home,
+            "rec 0.1",
+            [measured(1.25 + seed, note="alpha 1")],
+            seed=seed,
+            dirty=bool(seed),
+            judge="resnet",
+        )
+    text = page(home)
     links = re.findall(r'<a href="#(r\d+)" data-rows="([^"]*)">1.75</a>', text)
     assert links and all(len(rows.split()) == 2 and rows.split()[0] == first for first, rows in links)
     anchors = re.findall(r'id="([^"]*)"', text)
@@ -116,12 +131,12 @@ def test_every_number_leads_to_its_row(tmp_path):
         assert words in text
 
 
-def test_the_gallery_shows_each_run_on_the_same_images(tmp_path):
+def test_the_gallery_shows_each_run_on_the_same_images(home):
     for name, label, shade in (("b", "rec 0.5", 200), ("a", "re 0.33", 100)):
-        folder = add_run(tmp_path, name=name, label=label, method=label.split()[0])
+        folder = add_run(home, name=name, label=label, method=label.split()[0])
         exhibit(folder, "rec 0.1", shade)
         exhibit(folder, "resampling", shade, k=10)
-    text = page(tmp_path)
+    text = page(home)
     boxes = text.split('<details class="exhibit"')[1:]
     assert [re.search(r"<summary>(.*?)</summary>", box)[1] for box in boxes] == ["pack: rec 0.1", "pack: resampling"]
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", boxes[0])
@@ -140,23 +155,23 @@ def opened(data):
 
 
 @pytest.mark.parametrize(("source", "warned"), [("celeba", True), ("toyfaces", False), (None, True)])
-def test_pictures_of_people_are_not_to_be_published(tmp_path, source, warned):
-    exhibit(add_run(tmp_path), "rec 0.1", 200)
+def test_pictures_of_people_are_not_to_be_published(home, source, warned):
+    exhibit(add_run(home), "rec 0.1", 200)
     if source:
-        (tmp_path / "packs" / "pack").mkdir(parents=True)
-        (tmp_path / "packs" / "pack" / "pack.json").write_text(json.dumps({"source": source}))
-    assert ("Not for publication" in page(tmp_path)) == warned
+        (home.packs / "pack").mkdir(parents=True)
+        (home.packs / "pack" / "pack.json").write_text(json.dumps({"source": source}))
+    assert ("Not for publication" in page(home)) == warned
 
 
-def test_without_pictures_there_is_nothing_to_warn_of(tmp_path):
-    add_run(tmp_path)
-    assert "Not for publication" not in page(tmp_path)
+def test_without_pictures_there_is_nothing_to_warn_of(home):
+    add_run(home)
+    assert "Not for publication" not in page(home)
 
 
-def test_the_reading_stands_before_its_table(tmp_path):
+def test_the_reading_stands_before_its_table(home):
     for label, value in (("pixels", 1.0), ("rec 0.1", 0.5)):
-        store(tmp_path, label, [measured(value)])
-    text = page(tmp_path)
+        store(home, label, [measured(value)])
+    text = page(home)
     said = text.index("<b>Landmarks, probe</b>: rec 0.1 (0.50 px) beats raw pixels")
     assert text.index('id="table1-pack-small"') < said < text.index("<h4>Landmarks, frozen encoder</h4>")
     assert "better than the table's reference, by their intervals" in text
@@ -182,24 +197,24 @@ def test_pictures_that_do_not_fit_are_reduced_then_left_out_aloud(rng):
     assert note.endswith(f"at 1/4 of their size; {4 - len(least)} of 4 left out.")
 
 
-def test_an_empty_home_gives_a_page_that_says_so(tmp_path):
-    text = write_report(tmp_path, tmp_path / "index.html", NOW).read_text(encoding="utf-8")
+def test_an_empty_home_gives_a_page_that_says_so(home):
+    text = write_report(home, home.folder / "index.html", NOW).read_text(encoding="utf-8")
     assert "no runs yet" in text and "Nothing has been measured yet." in text
 
 
-def test_runs_that_are_not_finished_or_not_trained_say_so(tmp_path):
-    add_run(tmp_path, status="interrupted", step=70, notes=[])
-    add_run(tmp_path, name="pack-random-tiny-seed0", method="random", label="random", updates=0, notes=[])
-    text = write_report(tmp_path, tmp_path / "index.html", NOW).read_text(encoding="utf-8")
+def test_runs_that_are_not_finished_or_not_trained_say_so(home):
+    add_run(home, status="interrupted", step=70, notes=[])
+    add_run(home, name="pack-random-tiny-seed0", method="random", label="random", updates=0, notes=[])
+    text = write_report(home, home.folder / "index.html", NOW).read_text(encoding="utf-8")
     assert "interrupted at update 70" in text
     assert text.index("Random weights") < text.index("rec &lt;0.1&gt;")
 
 
-def test_a_damaged_picture_is_named(tmp_path):
-    folder = add_run(tmp_path)
+def test_a_damaged_picture_is_named(home):
+    folder = add_run(home)
     (folder / "samples" / "1.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"1\.png is damaged"):
-        write_report(tmp_path, tmp_path / "index.html", NOW)
+        write_report(home, home.folder / "index.html", NOW)
 
 
 @pytest.mark.parametrize(

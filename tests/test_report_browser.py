@@ -10,7 +10,7 @@ import pytest
 from madeup import measured, store
 from test_report import add_run, exhibit, picture
 
-from mdebench.report import write_report
+from mdebench.report.page import write_report
 
 api = pytest.importorskip("playwright.sync_api", reason="the report is tried in a browser by playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -26,11 +26,11 @@ def report(tmp_path_factory):
         exhibit(folder, "rec 0.1", shade)
         exhibit(folder, "resampling", shade, k=10)
         picture(folder / "samples" / "000600.png", 10)
-    picture(home / "results" / "figures" / "rank-pack-small.png", 90)
-    (home / "results" / "figures" / "rank-pack-small.csv").write_text("a,b\n1,2\n")
+    picture(home.figures / "rank-pack-small.png", 90)
+    (home.figures / "rank-pack-small.csv").write_text("a,b\n1,2\n")
     for label, value in (("pixels", 0.98), ("rec 0.1", 1.4), ("re 0.33", 1.05), ("rec 0.5", 10.2)):
         store(home, label, [measured(value), measured(value, "landmark_distance_iod")])
-    return write_report(home, home / "index.html", {"landmarks": 1}).as_uri()
+    return write_report(home, home.folder / "index.html", {"landmarks": 1}).as_uri()
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,15 @@ import time
 
 import pytest
 
-from mdebench import catalog, experiments, reproduce, suite
+from mdebench import catalog
 from mdebench.errors import UserError
-from mdebench.experiments import Measure, Part, Wanted
-from mdebench.plan import Order, make_plan
-from mdebench.results import read_rows
-from mdebench.runs import list_runs
+from mdebench.home import Home
+from mdebench.results.rows import read_rows
 from mdebench.settings import SCALES
+from mdebench.suite import experiments, reproduce
+from mdebench.suite.experiments import Measure, Part, Wanted
+from mdebench.suite.plan import Order, make_plan
+from mdebench.training import recipes
 
 SMALL = {"width": "2", "code": "4", "updates": "4"}
 COMMAND = ["reproduce", "table3", "--scale", "tiny", "--pack", "toyfaces16", "--set", "width=2", "--set", "code=4"]
@@ -36,9 +38,9 @@ def test_the_plan_is_what_is_then_done_and_done_once(order, console):
     plan = make_plan(order, console)
     planned = [task.title for task in plan.missing]
     assert planned and all(task.seconds > 0 for task in plan.missing)
-    assert reproduce.reproduce(order, True, console) == [] and not list_runs(order.home)  # a dry run does nothing
+    assert reproduce.reproduce(order, True, console) == [] and not order.home.list_runs()  # a dry run does nothing
     assert reproduce.reproduce(order, False, console) == planned
-    assert {run.folder.name for run in list_runs(order.home)} == {
+    assert {run.folder.name for run in order.home.list_runs()} == {
         task.name for task in plan.tasks if task.kind == "run"
     }
     assert make_plan(order, console).missing == () and not any(t.seconds for t in make_plan(order, console).tasks)
@@ -65,29 +67,29 @@ def test_a_run_that_was_begun_is_gone_on_with(order, console, monkeypatch):
 
 def test_a_run_that_fails_stops_only_what_needs_it(order, console, monkeypatch):
     part = Part((Wanted("rec 0.1"), Wanted("re 0.33")), (Measure("occlusion", {"preset": "mouth"}),))
-    monkeypatch.setattr("mdebench.plan.parts", lambda *_: [part])
-    real = suite.train_run
+    monkeypatch.setattr("mdebench.suite.plan.parts", lambda *_: [part])
+    real = recipes.train_run
 
     def train(home, recipe, pack, console):
         if recipe.label == "rec 0.1":
             raise UserError("the loss is not finite")
         return real(home, recipe, pack, console)
 
-    monkeypatch.setattr(suite, "train_run", train)
+    monkeypatch.setattr(recipes, "train_run", train)
     with pytest.raises(UserError, match=r"not all was done.*rec-S0.1.*not finite.*tries these again"):
         reproduce.reproduce(order, False, console)
     measured = set(read_rows(order.home)["label"])
     assert "re 0.33" in measured and "rec 0.1" not in measured
-    monkeypatch.setattr(suite, "train_run", real)
+    monkeypatch.setattr(recipes, "train_run", real)
     left = make_plan(order, console).missing
     assert [task.kind for task in left] == ["run", "rows"] and all("rec-S0.1" in task.title for task in left)
 
 
 def test_killed_again_and_again_it_ends_with_the_same_rows(faces, tmp_path):
-    homes = [tmp_path / "whole", tmp_path / "killed"]
+    homes = [Home(tmp_path / "whole"), Home(tmp_path / "killed")]
     for home in homes:
-        home.mkdir()
-        (home / "packs").symlink_to(faces / "packs")
+        home.folder.mkdir()
+        (home.packs).symlink_to(faces.packs)
     command = [sys.executable, "-m", "mdebench", *COMMAND, "--set", "updates=60"]
     command += ["--set", "occlusion.preset=mouth", "--home"]
     one = {**os.environ, "OMP_NUM_THREADS": "1"}  # as the suite itself
@@ -134,7 +136,7 @@ def test_the_published_lines_of_table_1_are_trained():
     }
     import pandas as pd
 
-    from mdebench.tables import paper_dir
+    from mdebench.results.published import paper_dir
 
     published = set(pd.read_csv(paper_dir() / "table1.csv")["label"]) - {"random"}
     assert labels == published
@@ -158,15 +160,15 @@ def test_figure_5_shows_each_data_set_by_its_own_variants(source):
 def test_a_wrong_override_is_told_before_anything_is_done(home, console, overrides, message):
     with pytest.raises(UserError, match=message):
         make_plan(Order(home, "table3", "tiny", "toyfaces16", overrides=overrides), console)
-    assert not list_runs(home)
+    assert not home.list_runs()
 
 
 def test_a_pack_that_must_be_drawn_first_is_planned_with_all_that_follows(tmp_path, console):
-    plan = make_plan(Order(tmp_path, "table3", "tiny", "toyfaces16", overrides=SMALL), console)
+    plan = make_plan(Order(Home(tmp_path), "table3", "tiny", "toyfaces16", overrides=SMALL), console)
     assert plan.tasks[0].kind == "pack" and plan.tasks[0].state == "missing" and "6,000 faces" in plan.tasks[0].left
     assert all(task.state == "missing" for task in plan.tasks) and not (tmp_path / "packs").exists()
 
 
 def test_a_pack_that_cannot_be_drawn_is_asked_for(tmp_path, console):
     with pytest.raises(UserError, match="mdebench data prepare"):
-        make_plan(Order(tmp_path, "table3", "tiny", "celeba64"), console)
+        make_plan(Order(Home(tmp_path), "table3", "tiny", "celeba64"), console)

@@ -6,9 +6,10 @@ import torch
 from completing import COUNT, TEST, TRAIN, MockJudge, Painter, colours, grey, make_pack, measured, own_colour, subject
 
 from mdebench.errors import UserError
-from mdebench.gallery import RESAMPLING, list_galleries, open_gallery
+from mdebench.evaluation.scenarios import Scenario, test_masks
+from mdebench.home import Home
 from mdebench.protocols import resampling
-from mdebench.scenarios import Scenario, test_masks
+from mdebench.results.galleries import RESAMPLING, list_galleries, open_gallery
 
 test_masks.__test__ = False
 STEPS = [f"step {k}" for k in range(1, 11)]
@@ -119,7 +120,7 @@ def test_the_gallery_holds_the_steps(tmp_path):
     drift = lambda images, seen: own_colour(images, seen) + 4 / 255  # noqa: E731
     pack = make_pack()
     measured(resampling, Painter(drift), pack, tmp_path / "runs" / "mock-run", steps=5)
-    (found,) = list_galleries(tmp_path)
+    (found,) = list_galleries(Home(tmp_path))
     assert (found.run, found.pack, found.scenario) == ("mock-run", "mock16", RESAMPLING)
     shown = open_gallery(found.path)
     first = np.rint(255 * colours()[-TEST:][:8])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from mocks import COUNT, TEST, Oracle, make_pack, measured, numbered
 
-from mdebench import masks
+from mdebench.methods import masks
 from mdebench.protocols import attributes, landmarks, robustness
 
 RNG = np.random.default_rng(5)

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from mdebench.schedule import Agenda, Mishaps, makespan, schedule
-from mdebench.work import Task
+from mdebench.suite.schedule import Agenda, Mishaps, makespan, schedule
+from mdebench.suite.tasks import Task
 
 
 def nothing(home, console):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mdebench.baselines.simmim import Method, Settings
-from mdebench.method import Batch
+from mdebench.methods.contract import Batch
 
 
 def batch(dtype=torch.float32):

@@ -8,10 +8,10 @@ import torch
 from skimage.color import rgb2lab
 
 from mdebench.baselines import split_brain
+from mdebench.baselines._colour import AB_BINS, ab_bin, ab_bins, rgb_to_lab
 from mdebench.baselines.split_brain import Half, Method, Settings
-from mdebench.colour import AB_BINS, ab_bin, ab_bins, rgb_to_lab
 from mdebench.errors import UserError
-from mdebench.method import Batch
+from mdebench.methods.contract import Batch
 
 SIZE = 32
 

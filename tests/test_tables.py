@@ -9,11 +9,20 @@ import pytest
 from madeup import measured, store
 from PIL import Image
 
-from mdebench.cells import MISSING, Cell, cell_from_rows, compare
 from mdebench.errors import UserError
+from mdebench.figures.contact_sheets import write_sheets
+from mdebench.home import Home
 from mdebench.pictures import GAP, grid
-from mdebench.tables import build_tables, paper_dir, write_sheets, write_tables
-from mdebench.tabletext import latex, markdown, tex
+from mdebench.results.cells import MISSING, Cell, cell_from_rows, compare
+from mdebench.results.published import paper_dir
+from mdebench.tables.formats import latex, markdown, tex
+from mdebench.tables.write import build_tables, write_tables
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Home(tmp_path)
+
 
 NOW = {"attributes": 1, "landmarks": 1, "occlusion": 1}
 PRESETS = ("right_half", "left_half", "both_eyes", "right_eye", "left_eye", "mouth")
@@ -63,36 +72,36 @@ def test_published_numbers_are_the_papers():
     assert list(third.loc["MDE", "ssim"][order]) == [0.815, 0.814, 0.839, 0.860, 0.855, 0.818]
 
 
-def test_what_training_took_stands_below_table_1(tmp_path):
-    store(tmp_path, "pixels", [measured(0.98)], seconds=0.3, gflop=0.0)
+def test_what_training_took_stands_below_table_1(home):
+    store(home, "pixels", [measured(0.98)], seconds=0.3, gflop=0.0)
     for seed, seconds in ((0, 600.0), (1, 1200.0)):
-        store(tmp_path, "rec 0.1", [measured(1.4)], seed=seed, seconds=seconds, gflop=118_500.0)
-    store(tmp_path, "re 0.33", [measured(1.1)], seconds=math.nan, gflop=math.nan)  # a row of before they were counted
-    costs = texts(table(tmp_path, "table1-pack-small").blocks[-1])
+        store(home, "rec 0.1", [measured(1.4)], seed=seed, seconds=seconds, gflop=118_500.0)
+    store(home, "re 0.33", [measured(1.1)], seconds=math.nan, gflop=math.nan)  # a row of before they were counted
+    costs = texts(table(home, "table1-pack-small").blocks[-1])
     assert costs == {
         "re 0.33": {"Updates": "3,000", "Time (min)": MISSING, "Operations (TFLOP)": MISSING},
         "rec 0.1": {"Updates": "3,000", "Time (min)": "15", "Operations (TFLOP)": "118"},
     }
 
 
-def test_a_second_table_1_compares_at_equal_operations(tmp_path):
-    store(tmp_path, "pixels", [measured(0.98)])
+def test_a_second_table_1_compares_at_equal_operations(home):
+    store(home, "pixels", [measured(0.98)])
     for label, gflop in (("rec 0.1", 50_000.0), ("re 0.33", 54_000.0), ("rec 0.5", 56_000.0), ("mae", 9_000.0)):
-        store(tmp_path, label, [measured(1.4)], gflop=gflop)
-    tables = [each for each in build_tables(tmp_path, NOW) if "equal operations" in each.title]
+        store(home, label, [measured(1.4)], gflop=gflop)
+    tables = [each for each in build_tables(home, NOW) if "equal operations" in each.title]
     assert [each.stem for each in tables] == ["table1-52tflop-pack-small"]
     lines = set(texts(tables[0].blocks[0]))  # with the published ones
     assert {"rec 0.1", "re 0.33", "Raw pixels (ridge, 21×21)"} <= lines
     assert texts(tables[0].blocks[0])["rec 0.5"]["Landmarks, probe (px of 96)"] == MISSING and "mae" not in lines
     for label in ("mae", "rec 0.5"):
-        next((tmp_path / "results" / "rows").glob(f"*/{label}*")).unlink()
-    stems = [each.stem for each in build_tables(tmp_path, NOW)]
+        next((home.rows).glob(f"*/{label}*")).unlink()
+    stems = [each.stem for each in build_tables(home, NOW)]
     assert "table1-pack-small" in stems and not any("tflop" in stem for stem in stems)  # it would be the same table
 
 
-def test_table_1_says_what_beats_raw_pixels(tmp_path):
-    everybody(tmp_path)
-    first = table(tmp_path, "table1-pack-small")
+def test_table_1_says_what_beats_raw_pixels(home):
+    everybody(home)
+    first = table(home, "table1-pack-small")
     assert texts(first.blocks[0])["rec 0.1"] == {
         "Paper (px)": "1.509",
         "Landmarks, head 5,000 (px of 96)": "2.40 [2.30, 2.50]",
@@ -117,16 +126,16 @@ def test_table_1_says_what_beats_raw_pixels(tmp_path):
     assert list(probe)[:3] == ["Majority value / mean shape", "Raw pixels (ridge, 21×21)", "Random weights"]
 
 
-def test_a_trained_head_is_marked_against_the_best_readout_of_pixels(tmp_path):
+def test_a_trained_head_is_marked_against_the_best_readout_of_pixels(home):
     """The head on rec 0.5 gives 1.70 px: better than the head on pixels (1.98), worse than their ridge probe (0.98)."""
-    everybody(tmp_path)
-    block = table(tmp_path, "table1-pack-small").blocks[0]
+    everybody(home)
+    block = table(home, "table1-pack-small").blocks[0]
     assert texts(block)["rec 0.5"]["Landmarks, head 5,000 (px of 96)"] == "1.70 [1.60, 1.80]"
 
 
-def test_the_reading_is_made_of_the_numbers(tmp_path):
-    everybody(tmp_path)
-    head, probe = table(tmp_path, "table1-pack-small").reading
+def test_the_reading_is_made_of_the_numbers(home):
+    everybody(home)
+    head, probe = table(home, "table1-pack-small").reading
     assert probe == (
         "Landmarks, probe: rec 0.5 (0.70 px), best of 3 trained methods, beats raw pixels read by the ridge probe by "
         "0.28 px, random weights by 0.69 px, the mean shape by 1.70 px and the runner-up re 0.33 by 0.35 px "
@@ -139,14 +148,14 @@ def test_the_reading_is_made_of_the_numbers(tmp_path):
     )
 
 
-def test_annotated_landmarks_and_fine_tuning_have_columns_where_they_exist(tmp_path):
-    everybody(tmp_path)
+def test_annotated_landmarks_and_fine_tuning_have_columns_where_they_exist(home):
+    everybody(home)
     store(
-        tmp_path,
+        home,
         "zeta",
         [measured(1.2), measured(1.3, split="annotated", n=227), measured(0.5, setting="finetune-head-5000")],
     )
-    first = table(tmp_path, "table1-pack-small")
+    first = table(home, "table1-pack-small")
     titles = ["Landmarks, frozen encoder", "Fine-tuned encoder", "What training took"]
     assert [block.title for block in first.blocks] == titles
     frozen, tuned, _ = map(texts, first.blocks)
@@ -157,83 +166,91 @@ def test_annotated_landmarks_and_fine_tuning_have_columns_where_they_exist(tmp_p
     assert any("annotated 227 and test 330" in note for note in first.footnotes)
 
 
-def test_seeds_are_a_mean_and_a_spread(tmp_path):
+def test_seeds_are_a_mean_and_a_spread(home):
     """(1.0 + 1.2 + 1.7) / 3 = 1.3; deviations −0.3, −0.1, 0.4: √((0.09 + 0.01 + 0.16) / 2) = 0.3606."""
-    everybody(tmp_path)
+    everybody(home)
     for seed, value in enumerate((1.0, 1.2, 1.7)):
-        store(tmp_path, "rec 0.3", [measured(value)], seed=seed)
-    first = table(tmp_path, "table1-pack-small")
+        store(home, "rec 0.3", [measured(value)], seed=seed)
+    first = table(home, "table1-pack-small")
     assert texts(first.blocks[0])["rec 0.3"]["Landmarks, probe (px of 96)"] == "1.30 ± 0.36 (3 seeds) ≈"
     assert any(note.startswith("Seeds: 0 (") and note.endswith("; 0, 1, 2 (rec 0.3).") for note in first.footnotes)
 
 
-def test_variants_of_one_label_stand_apart(tmp_path):
-    store(tmp_path, "rec 0.1", [measured(1.0)], settings={"S": 0.1, "width": 16}, run="a", key="a")
-    store(tmp_path, "rec 0.1", [measured(2.0)], settings={"S": 0.1, "width": 32}, run="b", key="b")
-    lines = texts(table(tmp_path, "table1-pack-small").blocks[0])
+def test_variants_of_one_label_stand_apart(home):
+    store(home, "rec 0.1", [measured(1.0)], settings={"S": 0.1, "width": 16}, run="a", key="a")
+    store(home, "rec 0.1", [measured(2.0)], settings={"S": 0.1, "width": 32}, run="b", key="b")
+    lines = texts(table(home, "table1-pack-small").blocks[0])
     assert lines["rec 0.1 (width=16)"]["Landmarks, probe (px of 96)"] == "1.00 [0.90, 1.10]"
     assert lines["rec 0.1 (width=32)"] == {"Paper (px)": "1.509", "Landmarks, probe (px of 96)": "2.00 [1.90, 2.10]"}
     assert "rec 0.1" not in lines
 
 
-def test_what_most_variants_share_goes_without_saying(tmp_path):
+def test_what_most_variants_share_goes_without_saying(home):
     """Three of four runs had 3,000 updates and both losses: the fourth alone is told apart. Fills do not count."""
     for label in ("mean_colour", "biharmonic", "random"):
-        store(tmp_path, label, [measured(3.0)])
+        store(home, label, [measured(3.0)])
     for k, label in enumerate(("rec 0.1", "re 0.33", "inpainting 0.25")):
-        store(tmp_path, label, [measured(1.0)], run=str(k), key=str(k))
-    store(tmp_path, "rec 0.1", [measured(2.0)], updates=1000, losses="compl", run="own", key="own")
-    lines = texts(table(tmp_path, "table1-pack-small").blocks[0])
+        store(home, label, [measured(1.0)], run=str(k), key=str(k))
+    store(home, "rec 0.1", [measured(2.0)], updates=1000, losses="compl", run="own", key="own")
+    lines = texts(table(home, "table1-pack-small").blocks[0])
     other = "rec 0.1 (losses=compl, updates=1000)"
     assert lines["rec 0.1"]["Landmarks, probe (px of 96)"].startswith("1.00")
     assert lines[other]["Landmarks, probe (px of 96)"].startswith("2.00")
 
 
-def test_variants_without_a_setting_are_told_apart_by_its_usual_value(tmp_path):
+def test_variants_without_a_setting_are_told_apart_by_its_usual_value(home):
     """Where one variant lacks what two others share, the shared value must be said."""
-    store(tmp_path, "rec 0.1", [measured(1.0)], settings={"S": 0.1}, run="a", key="a")
-    store(tmp_path, "rec 0.1", [measured(2.0)], settings={"S": 0.1, "width": 16}, run="b", key="b")
-    store(tmp_path, "rec 0.5", [measured(2.0)], settings={"S": 0.5, "width": 16}, run="c", key="c")
-    assert {"rec 0.1", "rec 0.1 (width=16)"} <= set(texts(table(tmp_path, "table1-pack-small").blocks[0]))
+    store(home, "rec 0.1", [measured(1.0)], settings={"S": 0.1}, run="a", key="a")
+    store(home, "rec 0.1", [measured(2.0)], settings={"S": 0.1, "width": 16}, run="b", key="b")
+    store(home, "rec 0.5", [measured(2.0)], settings={"S": 0.5, "width": 16}, run="c", key="c")
+    assert {"rec 0.1", "rec 0.1 (width=16)"} <= set(texts(table(home, "table1-pack-small").blocks[0]))
 
 
-def test_a_row_from_before_a_setting_had_what_is_now_its_default(tmp_path):
-    store(tmp_path, "rec 0.1", [measured(1.0)], settings={"S": 0.1}, seed=0)
-    store(tmp_path, "rec 0.1", [measured(2.0)], settings={"S": 0.1, "encoder": "mde"}, seed=1)
-    store(tmp_path, "rec 0.1", [measured(3.0)], settings={"S": 0.1, "encoder": "timm:x"}, run="x", key="x")
-    lines = texts(table(tmp_path, "table1-pack-small").blocks[0])
+def test_a_row_from_before_a_setting_had_what_is_now_its_default(home):
+    store(home, "rec 0.1", [measured(1.0)], settings={"S": 0.1}, seed=0)
+    store(home, "rec 0.1", [measured(2.0)], settings={"S": 0.1, "encoder": "mde"}, seed=1)
+    store(home, "rec 0.1", [measured(3.0)], settings={"S": 0.1, "encoder": "timm:x"}, run="x", key="x")
+    lines = texts(table(home, "table1-pack-small").blocks[0])
     assert lines["rec 0.1 (encoder=mde)"]["Landmarks, probe (px of 96)"].endswith("(2 seeds)")
     assert lines["rec 0.1 (encoder=timm:x)"]["Landmarks, probe (px of 96)"].startswith("3.00")
 
 
-def test_a_label_with_s_finds_the_papers_line_without(tmp_path):
-    store(tmp_path, "inpainting 0.25", [measured(1.0)])
-    lines = texts(table(tmp_path, "table1-pack-small").blocks[0])
+def test_a_label_with_s_finds_the_papers_line_without(home):
+    store(home, "inpainting 0.25", [measured(1.0)])
+    lines = texts(table(home, "table1-pack-small").blocks[0])
     assert lines["inpainting 0.25"]["Paper (px)"] == "5.411"
     assert "inpainting" not in lines
 
 
-def test_a_run_trained_again_supersedes_and_is_never_averaged(tmp_path):
-    store(tmp_path, "rec 0.1", [measured(9.0)], key="old", weights_hash="0ld" * 20)
-    store(tmp_path, "rec 0.1", [measured(1.0)], key="new", time="2026-01-02T00:00:00.000+00:00")
-    first = table(tmp_path, "table1-pack-small")
+def test_a_run_trained_again_supersedes_and_is_never_averaged(home):
+    store(home, "rec 0.1", [measured(9.0)], key="old", weights_hash="0ld" * 20)
+    store(home, "rec 0.1", [measured(1.0)], key="new", time="2026-01-02T00:00:00.000+00:00")
+    first = table(home, "table1-pack-small")
     assert texts(first.blocks[0])["rec 0.1"]["Landmarks, probe (px of 96)"] == "1.00 [0.90, 1.10]"
     superseded = [note for note in first.footnotes if note.startswith("Superseded")]
     assert len(superseded) == 1 and "1 older rows of rec 0.1-small-seed0 (weights 0ld0ld0l)" in superseded[0]
 
 
-def test_equal_runs_are_not_seeds(tmp_path):
-    store(tmp_path, "rec 0.1", [measured(9.0)], key="one", run="one")
-    store(tmp_path, "rec 0.1", [measured(1.0)], key="two", run="two", time="2026-01-02T00:00:00.000+00:00")
-    first = table(tmp_path, "table1-pack-small")
+def test_equal_runs_are_not_seeds(home):
+    store(home, "rec 0.1", [measured(9.0)], key="one", run="one")
+    store(home, "rec 0.1", [measured(1.0)], key="two", run="two", time="2026-01-02T00:00:00.000+00:00")
+    first = table(home, "table1-pack-small")
     assert texts(first.blocks[0])["rec 0.1"]["Landmarks, probe (px of 96)"] == "1.00 [0.90, 1.10]"
     assert "Runs one and two agree in settings and seed: two, measured last, is shown." in first.footnotes
 
 
-def test_footnotes_tell_the_conditions(tmp_path):
-    everybody(tmp_path)
-    store(tmp_path, "rec 0.3", [measured(1.0)], pack_hash="ef" * 32, dirty=True, perceptual="imagenet", updates=10_000)
-    notes = "\n".join(table(tmp_path, "table1-pack-small", {"landmarks": 2}).footnotes)
+def test_footnotes_tell_the_conditions(home):
+    everybody(home)
+    store(
+        home,
+        "rec 0.3",
+        [measured(1.0)],
+        pack_hash="ef" * 32,
+        dirty=True,
+        perceptual="imagenet",
+        updates=10_000,
+    )
+    notes = "\n".join(table(home, "table1-pack-small", {"landmarks": 2}).footnotes)
     for words in (
         "Scale: small.",
         "Data: pack: 1,000 images, 64×64. Images measured: test 330.",
@@ -250,25 +267,25 @@ def test_footnotes_tell_the_conditions(tmp_path):
         assert words in notes
 
 
-def test_notes_of_rows_are_told_once(tmp_path):
+def test_notes_of_rows_are_told_once(home):
     for label, note in (("rec 0.1", "alpha 1; half left out"), ("rec 0.5", "alpha 2; half left out")):
-        store(tmp_path, label, [measured(1.0, note=note), measured(1.0, "landmark_distance_iod", note=note)])
-    told = [note for note in table(tmp_path, "table1-pack-small").footnotes if note.startswith("On ")]
+        store(home, label, [measured(1.0, note=note), measured(1.0, "landmark_distance_iod", note=note)])
+    told = [note for note in table(home, "table1-pack-small").footnotes if note.startswith("On ")]
     assert told == ["On landmarks: alpha 1 (rec 0.1); half left out; alpha 2 (rec 0.5)."]
 
 
-def test_each_data_set_and_scale_has_its_own_tables(tmp_path):
-    store(tmp_path, "rec 0.1", [measured(1.0)])
-    store(tmp_path, "rec 0.1", [measured(2.0)], scale="tiny")
-    store(tmp_path, "rec 0.1", [measured(3.0)], dataset="other", run="else")
-    stems = [table.stem for table in build_tables(tmp_path, NOW)]
+def test_each_data_set_and_scale_has_its_own_tables(home):
+    store(home, "rec 0.1", [measured(1.0)])
+    store(home, "rec 0.1", [measured(2.0)], scale="tiny")
+    store(home, "rec 0.1", [measured(3.0)], dataset="other", run="else")
+    stems = [table.stem for table in build_tables(home, NOW)]
     assert stems == ["table1-other-small", "table1-pack-small", "table1-pack-tiny"]
 
 
-def test_table_2_lists_the_published_methods_first(tmp_path):
+def test_table_2_lists_the_published_methods_first(home):
     errors = [measured(13.0, "attribute_error", "frozen-head-50000"), measured(12.0, "attribute_error")]
-    store(tmp_path, "rec 0.5", errors, protocol="attributes")
-    lines = texts(table(tmp_path, "table2-pack-small").blocks[0])
+    store(home, "rec 0.5", errors, protocol="attributes")
+    lines = texts(table(home, "table2-pack-small").blocks[0])
     assert lines["Soft order+identity"]["Paper (% error)"] == "8.64"
     assert lines["Soft order+identity"]["Attributes, probe (% error)"] == MISSING
     ours = {"Paper (% error)": "9.17", "Attributes, head 50,000 (% error)": "13.00 [12.90, 13.10]"}
@@ -285,9 +302,9 @@ def completions(home):
             store(home, label, cells, protocol="occlusion", key=f"{label} {preset}")
 
 
-def test_table_3_has_the_papers_methods_beside_ours(tmp_path):
-    completions(tmp_path)
-    third = table(tmp_path, "table3-pack-small")
+def test_table_3_has_the_papers_methods_beside_ours(home):
+    completions(home)
+    third = table(home, "table3-pack-small")
     psnr, ssim, _ = map(texts, third.blocks)
     assert list(psnr) == [
         "Context encoder (CE), published",
@@ -308,22 +325,22 @@ def test_table_3_has_the_papers_methods_beside_ours(tmp_path):
     )
 
 
-def test_all_readings_of_a_completion_are_in_the_second_table(tmp_path):
-    completions(tmp_path)
-    block = table(tmp_path, "table3-readings-pack-small").blocks[0]
+def test_all_readings_of_a_completion_are_in_the_second_table(home):
+    completions(home)
+    block = table(home, "table3-readings-pack-small").blocks[0]
     assert block.title == "Right half" and len(block.columns) == 8
     line = texts(block)["rec 0.1"]
     assert line["pSNR composite, hole (dB)"] == "16.50 [16.40, 16.60] †"
     assert line["pSNR raw, hole (dB)"] == MISSING
 
 
-def test_undefined_values_are_missing_cells_with_a_key(tmp_path):
+def test_undefined_values_are_missing_cells_with_a_key(home):
     nan = {"low": math.nan, "high": math.nan}
-    store(tmp_path, "rec 0.1", [measured(math.nan, **nan), measured(1.0, "landmark_distance_iod", **nan)])
-    block = table(tmp_path, "table1-pack-small").blocks[0]
+    store(home, "rec 0.1", [measured(math.nan, **nan), measured(1.0, "landmark_distance_iod", **nan)])
+    block = table(home, "table1-pack-small").blocks[0]
     cell = block.cells[[line.name for line in block.lines].index("rec 0.1")][1]
     assert cell.text == MISSING and cell.keys == ("landmarks of rec 0.1-small-seed0",)
-    assert texts(table(tmp_path, "table1-interocular-pack-small").blocks[0])["rec 0.1"] == {
+    assert texts(table(home, "table1-interocular-pack-small").blocks[0])["rec 0.1"] == {
         "Landmarks, probe (% of inter-ocular)": "1.00"
     }
 
@@ -353,11 +370,11 @@ def test_several_seeds_compare_by_the_range_of_their_intervals():
     assert cell_from_rows([one | facts, two | facts | {"value": math.nan}], 3).text == MISSING
 
 
-def test_files_are_written_and_every_cell_is_followed_to_its_row(tmp_path):
-    everybody(tmp_path)
-    paths = write_tables(tmp_path, tmp_path / "out", NOW)
+def test_files_are_written_and_every_cell_is_followed_to_its_row(home):
+    everybody(home)
+    paths = write_tables(home, home.folder / "out", NOW)
     assert sorted(path.name for path in paths) == [f"table1-pack-small.{end}" for end in ("csv", "md", "tex")]
-    text = (tmp_path / "out" / "table1-pack-small.csv").read_text(encoding="utf-8")
+    text = (home.folder / "out" / "table1-pack-small.csv").read_text(encoding="utf-8")
     lines = list(csv.DictReader(text.splitlines()))
     assert len(lines) == 13 * 3 + 3 * 3  # and what the three trained ones took
     found = {(line["line"], line["column"]): line for line in lines}
@@ -378,32 +395,32 @@ def test_files_are_written_and_every_cell_is_followed_to_its_row(tmp_path):
     assert found["re 0.25", "Landmarks, probe"]["value"] == ""
 
 
-def test_markdown_is_a_table_with_its_notes(tmp_path):
-    everybody(tmp_path)
-    text = markdown(table(tmp_path, "table1-pack-small"))
+def test_markdown_is_a_table_with_its_notes(home):
+    everybody(home)
+    text = markdown(table(home, "table1-pack-small"))
     assert text.startswith("# Table 1: landmarks and attributes · pack · small\n\n## Landmarks, frozen encoder\n\n|")
     assert "\n## What it says\n\n- Landmarks, head 5,000: rec 0.5" in text and "\n## Notes\n\n- † better than" in text
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
 
-def test_latex_spells_out_what_latex_would_read_as_a_command(tmp_path):
+def test_latex_spells_out_what_latex_would_read_as_a_command(home):
     assert tex(r"95 % × ± ≈ † – a_b & #1 $x$ {y} ~ ^ \z") == (
         r"95 \% $\times$ $\pm$ $\approx$ $\dagger$ -- a\_b \& \#1 \$x\$ \{y\} \textasciitilde{} \textasciicircum{} "
         r"\textbackslash{}z"
     )
-    everybody(tmp_path)
-    completions(tmp_path)
-    for made in build_tables(tmp_path, NOW):
+    everybody(home)
+    completions(home)
+    for made in build_tables(home, NOW):
         text = latex(made)
         assert text.isascii()
         assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == len(made.blocks)
         assert text.count("{") == text.count("}")
 
 
-def test_no_rows_is_one_sentence_that_says_what_to_do(tmp_path):
+def test_no_rows_is_one_sentence_that_says_what_to_do(home):
     with pytest.raises(UserError, match=r"There are no rows under .*mdebench transfer attributes"):
-        write_tables(tmp_path, tmp_path / "out", NOW)
-    assert not (tmp_path / "out").exists()
+        write_tables(home, home.folder / "out", NOW)
+    assert not (home.folder / "out").exists()
 
 
 def strip(folder, record, shade):
@@ -418,27 +435,25 @@ def strip(folder, record, shade):
     grid(rows).save(folder / "sheets" / "pack-occlusion-mouth.png")
 
 
-def test_contact_sheets_stack_the_runs_between_input_and_original(tmp_path):
+def test_contact_sheets_stack_the_runs_between_input_and_original(home):
     for name, shade in (("z", 90), ("b", 50)):
-        strip(
-            tmp_path / "runs" / name, f'{{"label": "rec {name}", "method": "rec", "scale": "tiny", "seed": 0}}', shade
-        )
-    (path,) = write_sheets(tmp_path, tmp_path / "out")
-    assert path == tmp_path / "out" / "pack-mouth.png"
+        strip(home.runs / name, f'{{"label": "rec {name}", "method": "rec", "scale": "tiny", "seed": 0}}', shade)
+    (path,) = write_sheets(home, home.folder / "out")
+    assert path == home.folder / "out" / "pack-mouth.png"
     column = np.asarray(Image.open(path))[GAP + 4 :: 8 + GAP, -(GAP + 4), 0]  # the middle of each row's last image
     assert list(column) == [10, 50, 51, 90, 200]
 
 
-def test_a_damaged_strip_is_named(tmp_path):
-    strip(tmp_path / "runs" / "a", '{"label": "rec", "method": "rec", "scale": "tiny", "seed": 0}', 50)
-    (tmp_path / "runs" / "a" / "sheets" / "pack-occlusion-mouth.png").write_bytes(b"not a picture")
+def test_a_damaged_strip_is_named(home):
+    strip(home.runs / "a", '{"label": "rec", "method": "rec", "scale": "tiny", "seed": 0}', 50)
+    (home.runs / "a" / "sheets" / "pack-occlusion-mouth.png").write_bytes(b"not a picture")
     with pytest.raises(UserError, match=r"pack-occlusion-mouth\.png is damaged"):
-        write_sheets(tmp_path, tmp_path / "out")
+        write_sheets(home, home.folder / "out")
 
 
-def test_losses_that_follow_from_a_setting_are_not_told_beside_it(tmp_path):
+def test_losses_that_follow_from_a_setting_are_not_told_beside_it(home):
     for objective, losses in (("l2", "l2"), ("joint", "l2+adv")):
         facts = {"settings": {"objective": objective}, "losses": losses, "run": objective, "key": objective}
-        store(tmp_path, "context_encoder", [measured(1.0)], **facts)
-    lines = texts(table(tmp_path, "table1-pack-small").blocks[0])
+        store(home, "context_encoder", [measured(1.0)], **facts)
+    lines = texts(table(home, "table1-pack-small").blocks[0])
     assert {"context_encoder (objective=l2)", "context_encoder (objective=joint)"} <= set(lines)

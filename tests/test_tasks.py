@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from mocks import COUNT, TEST, make_pack
 
-from mdebench import tasks
-from mdebench.probes import Readout
-from mdebench.tasks.classes import misclassified
+from mdebench.evaluation import tasks
+from mdebench.evaluation.readouts import Readout
+from mdebench.evaluation.tasks.classes import misclassified
 
 
 @pytest.fixture

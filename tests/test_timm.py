@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from mdebench import catalog
 from mdebench.baselines import timm_encoder
 from mdebench.errors import UserError
-from mdebench.nets import Generator, TimmEncoder
+from mdebench.methods.networks import Generator, TimmEncoder
 
 
 @pytest.mark.parametrize(

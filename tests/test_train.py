@@ -15,40 +15,43 @@ import numpy as np
 import pytest
 import torch
 
-from mdebench import suite
-from mdebench.errors import UserError
-from mdebench.mde import Method
-from mdebench.method import Loss, polynomial
-from mdebench.runs import Run, find_run
-from mdebench.train import Interrupted, Trainer, batch_at, build_method, pretrain
+from mdebench.errors import Interrupted, UserError
+from mdebench.evaluation import measuring
+from mdebench.home import Home
+from mdebench.methods.contract import Loss, polynomial
+from mdebench.methods.mde import Method
+from mdebench.runs import Run
+from mdebench.training import recipes
+from mdebench.training.loop import pretrain
+from mdebench.training.trainer import Trainer, batch_at, build_method
 
 SMALL = {"width": "2", "code": "4", "updates": "30", "batch": "6"}
 
 CHILD = """
 import sys
-from pathlib import Path
 from rich.console import Console
 import torch
 torch.set_num_threads(1)
-from mdebench import suite
+from mdebench.evaluation import measuring
+from mdebench.training import recipes
 from mdebench.data.pack import open_pack
-from mdebench.runs import Run
-from mdebench.train import pretrain
-home = Path(sys.argv[1])
-pack = open_pack(home / "packs" / "toyfaces16")
-recipe = suite.make_recipe("rec", pack, "tiny", 0, {"width": "2", "code": "4", "updates": sys.argv[2], "batch": "6"})
+from mdebench.home import Home
+from mdebench.training.loop import pretrain
+home = Home(sys.argv[1])
+pack = open_pack(home.packs / "toyfaces16")
+recipe = recipes.make_recipe("rec", pack, "tiny", 0, {"width": "2", "code": "4", "updates": sys.argv[2], "batch": "6"})
 print("ready", flush=True)
-pretrain(recipe, Run(home / "runs" / recipe.name), pack, Console(quiet=True), save_seconds=float(sys.argv[3]))
+pretrain(recipe, home.run(recipe.name), pack, Console(quiet=True), save_seconds=float(sys.argv[3]))
 """
 
 
 def recipe_of(pack, **overrides):
-    return suite.make_recipe("rec", pack, "tiny", 0, SMALL | {k: str(v) for k, v in overrides.items()})
+    return recipes.make_recipe("rec", pack, "tiny", 0, SMALL | {k: str(v) for k, v in overrides.items()})
 
 
 def train(home, pack, console, name="rec", **overrides):
-    recipe = suite.make_recipe(name, pack, "tiny", 0, SMALL | {k: str(v) for k, v in overrides.items()})
-    return suite.train_run(home, recipe, pack, console)
+    recipe = recipes.make_recipe(name, pack, "tiny", 0, SMALL | {k: str(v) for k, v in overrides.items()})
+    return recipes.train_run(home, recipe, pack, console)
 
 
 def weights(run):
@@ -86,7 +89,7 @@ def test_twice_says_finished_and_changes_nothing(home, pack, console):
 def test_kill_minus_nine_at_random_moments_ends_in_the_same_bits(home, pack, tmp_path):
     """Killed and started again until it is through, saving after every update; the unbroken run saves at the end."""
     (tmp_path / "unbroken").mkdir()
-    (tmp_path / "unbroken" / "packs").symlink_to(home / "packs")
+    (tmp_path / "unbroken" / "packs").symlink_to(home.packs)
     process = child(tmp_path / "unbroken", save_seconds=1000)
     assert process.communicate()[1] == "" and process.returncode == 0
     chance, kills = random.Random(0), 0
@@ -101,8 +104,8 @@ def test_kill_minus_nine_at_random_moments_ends_in_the_same_bits(home, pack, tmp
         else:
             assert process.communicate()[1] == ""
             break
-    (broken,) = suite.list_runs(home)
-    (unbroken,) = suite.list_runs(tmp_path / "unbroken")
+    (broken,) = home.list_runs()
+    (unbroken,) = Home(tmp_path / "unbroken").list_runs()
     assert kills == 3 and broken.finished and same(weights(broken), weights(unbroken))
     assert broken.info["weights_hash"] == unbroken.info["weights_hash"]
     steps = [json.loads(line)["step"] for line in broken.log_path.read_text().splitlines()]
@@ -111,8 +114,8 @@ def test_kill_minus_nine_at_random_moments_ends_in_the_same_bits(home, pack, tmp
 
 def test_ctrl_c_saves_and_resumes(home, pack, console, monkeypatch):
     unbroken = weights(train(home, pack, console))
-    (run,) = suite.list_runs(home)
-    run.folder.rename(home / "elsewhere")
+    (run,) = home.list_runs()
+    run.folder.rename(home.folder / "elsewhere")
     original, calls = Method.loss, []
 
     def loss(self, player, batch):
@@ -125,7 +128,7 @@ def test_ctrl_c_saves_and_resumes(home, pack, console, monkeypatch):
     with pytest.raises(Interrupted, match="SIGINT at update 13 of 30"):
         train(home, pack, console)
     monkeypatch.undo()
-    (run,) = suite.list_runs(home)
+    (run,) = home.list_runs()
     assert run.info["status"] == "interrupted" and run.load_state()["step"] == 13
     assert same(weights(train(home, pack, console)), unbroken)
     assert "resuming" in console.file.getvalue()
@@ -148,13 +151,13 @@ def test_a_second_signal_does_not_come_between_the_state_and_the_word_about_it(h
     monkeypatch.setattr(Method, "loss", loss)
     with pytest.raises(Interrupted, match="SIGINT at update 1 of 30"):
         train(home, pack, console)
-    (run,) = suite.list_runs(home)
+    (run,) = home.list_runs()
     assert seen and run.info["status"] == "interrupted" and run.load_state()["step"] == 1
 
 
 def test_a_second_process_is_refused(home, pack, console):
     recipe = recipe_of(pack)
-    run = Run(home / "runs" / recipe.name)
+    run = home.run(recipe.name)
     with run.lock(), pytest.raises(UserError, match=f"another process .pid {os.getpid()}"):
         pretrain(recipe, run, pack, console)
 
@@ -177,7 +180,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(home, pac
 
     monkeypatch.setattr(Method, "loss", loss)
     recipe = recipe_of(pack)
-    run = Run(home / "runs" / recipe.name)
+    run = home.run(recipe.name)
     with pytest.raises(UserError, match=r"generator is not finite at step 17.*last good state"):
         pretrain(recipe, run, pack, console, save_seconds=0)
     state = Run(run.folder).load_state()
@@ -209,7 +212,7 @@ def test_losses_that_are_read_later_still_name_the_step_and_keep_it_from_being_s
 def test_weights_that_are_not_finite_are_never_saved(home, pack, console):
     with pytest.raises(UserError, match="not finite"):
         train(home, pack, console, generator_lr="1e38")
-    (run,) = suite.list_runs(home)
+    (run,) = home.list_runs()
     assert not run.state_path.exists()
 
 
@@ -247,7 +250,7 @@ def test_a_pickled_payload_is_not_run(home, pack, console, save):
 def test_a_full_disk_while_saving_keeps_the_last_good_state(home, pack, console):
     process = child(home, updates=20)
     assert process.communicate()[1] == ""
-    (run,) = suite.list_runs(home)
+    (run,) = home.list_runs()
     before, size = weights(run), run.state_path.stat().st_size
     process = child(
         home, updates=21, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
@@ -261,7 +264,7 @@ def test_fp64_trains_in_double_precision_and_is_measured_like_any_other(home, pa
     run = train(home, pack, console, precision="fp64", updates=3)
     assert {v.dtype for v in weights(run).values() if v.is_floating_point()} == {torch.float64}
     assert run.info["precision"] == "fp64" and "precision=fp64" in run.folder.name
-    subject = suite.load_subject(run)
+    subject = measuring.load_subject(run)
     assert subject.features(pack, np.arange(2)).dtype == np.float32
 
 
@@ -284,7 +287,7 @@ def test_polynomial_annealing():
 def test_an_unknown_run_is_answered_with_the_nearest(home, pack, console):
     run = train(home, pack, console)
     with pytest.raises(UserError, match=run.folder.name):
-        find_run(home, run.folder.name.replace("seed0", "seed1"))
+        home.find_run(run.folder.name.replace("seed0", "seed1"))
 
 
 @pytest.mark.parametrize(
@@ -292,4 +295,4 @@ def test_an_unknown_run_is_answered_with_the_nearest(home, pack, console):
 )
 def test_wrong_recipe_values(pack, key, value):
     with pytest.raises(UserError, match=key):
-        suite.make_recipe("rec", pack, "tiny", 0, {key: value})
+        recipes.make_recipe("rec", pack, "tiny", 0, {key: value})

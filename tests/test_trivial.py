@@ -7,7 +7,7 @@ from skimage.restoration import inpaint_biharmonic
 
 from mdebench.baselines import biharmonic, constant, mean_colour, pixels
 from mdebench.errors import UserError
-from mdebench.method import Completes, Encodes
+from mdebench.methods.contract import Completes, Encodes
 
 
 def build(module, size=32, **settings):

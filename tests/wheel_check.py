@@ -42,7 +42,7 @@ def main() -> None:
         assert str(folder / "site") in found, f"the checkout was imported, not the wheel: {found}"
         for command in COMMANDS:
             subprocess.run([sys.executable, "-m", "mdebench", *command.split()], cwd=home, env=environment, check=True)
-        tables = sorted(p.name for p in (home / "results" / "tables").iterdir())
+        tables = sorted(p.name for p in (home.tables).iterdir())
         assert any(name.startswith("table1") for name in tables), tables
     sys.stdout.write(f"wheel check passed: {wheel.name}\n")
 

@@ -11,9 +11,9 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from mdebench.bench.clock import Measured, alternate, over_rounds
 from mdebench.bench.record import Record, say
+from mdebench.compute.machine import default_device
 from mdebench.errors import UserError
-from mdebench.metrics import psnr, ssim
-from mdebench.train import default_device
+from mdebench.evaluation.metrics import psnr, ssim
 
 CHECKED = 20  # pairs compared with scikit-image
 CHUNK = 100  # pairs at a time, for both

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mdebench.bench.clock import Measured, Seconds, alternate, over_rounds
 from mdebench.bench.record import Record, say
-from mdebench.train import default_device
+from mdebench.compute.machine import default_device
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 # Images, channels in and out, and side of the maps of 3×3 convolutions: those of the paper's generator at batch 24.

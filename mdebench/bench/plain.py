@@ -13,10 +13,11 @@ import torch
 
 from mdebench.bench.clock import wait
 from mdebench.bench.noise import noise_pack
+from mdebench.compute.machine import default_device
 from mdebench.errors import UserError
-from mdebench.method import Batch, Method
+from mdebench.methods.contract import Batch, Method
 from mdebench.runs import Recipe
-from mdebench.train import batch_at, build_method, default_device, optimizer_of
+from mdebench.training.trainer import batch_at, build_method, optimizer_of
 
 
 class Plain:

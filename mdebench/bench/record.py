@@ -15,10 +15,11 @@ from rich.console import Console
 from tabulate import tabulate
 
 from mdebench.bench.clock import Measured
+from mdebench.compute.machine import default_device
 from mdebench.errors import UserError
-from mdebench.results import provenance
-from mdebench.runs import write_atomically
-from mdebench.train import default_device
+from mdebench.files import write_atomically
+from mdebench.home import Home
+from mdebench.results.provenance import provenance
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ def machine() -> str:
     return f"{_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
-def save(home: Path, record: Record) -> Path:
+def save(home: Home, record: Record) -> Path:
     """Append the numbers of a record as rows; returns the file. UserError when it cannot be written."""
-    path = Path(home) / "results" / "speed" / f"{record.bench}.jsonl"
+    path = home.speed / f"{record.bench}.jsonl"
     facts = {"bench": record.bench, "case": record.case, "settings": dict(record.settings), "machine": machine()}
     facts |= {"device": default_device().type, **provenance()}
     lines = "".join(json.dumps({**facts, **asdict(m)}) + "\n" for m in record.measured)
@@ -60,10 +61,10 @@ def save(home: Path, record: Record) -> Path:
     return path
 
 
-def speed_rows(home: Path) -> list[dict[str, Any]]:
+def speed_rows(home: Home) -> list[dict[str, Any]]:
     """All rows of speed, the newest of each machine, bench, case and metric."""
     newest: dict[tuple[str, ...], dict[str, Any]] = {}
-    for path in sorted((Path(home) / "results" / "speed").glob("*.jsonl")):
+    for path in sorted((home.speed).glob("*.jsonl")):
         for number, line in enumerate(path.read_text().splitlines(), start=1):
             try:
                 row = json.loads(line)
@@ -83,7 +84,7 @@ HEADLINES = {
 }
 
 
-def short_table(home: Path) -> str:
+def short_table(home: Home) -> str:
     """The main rows of speed as a Markdown table, a line for each case, by machine; "" where there are none."""
     cases: dict[tuple[str, str, str], dict[str, Measured]] = {}
     for row in speed_rows(home):
@@ -103,7 +104,7 @@ def _headline(bench: str, case: str, found: Mapping[str, Measured]) -> tuple[str
     return name.format(case), cells[0], f"{cells[1]} {whom}" if cells[1] else "", cells[2]
 
 
-def speed_table(home: Path) -> str:
+def speed_table(home: Home) -> str:
     """All rows of speed as a Markdown table, by machine; "" where there are none."""
     parts = []
     rows = speed_rows(home)

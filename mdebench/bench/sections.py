@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from mdebench.bench.clock import wait
-from mdebench.method import Batch
-from mdebench.train import Trainer
+from mdebench.methods.contract import Batch
+from mdebench.training.trainer import Trainer
 
 LOSSES = "losses and the rest"
 

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from rich.console import Console
 
-from mdebench import catalog, suite
+from mdebench import catalog
 from mdebench.bench.clock import Measured, Seconds, alternate, over_rounds, peak_memory, seconds
 from mdebench.bench.floor import kernel_times
 from mdebench.bench.noise import generated_pack
@@ -18,11 +18,14 @@ from mdebench.bench.peak import best_rate, peak_jobs
 from mdebench.bench.plain import plain_elsewhere
 from mdebench.bench.record import Record, say
 from mdebench.bench.sections import LOSSES, sections
+from mdebench.compute.machine import default_device, default_precision
 from mdebench.errors import UserError
-from mdebench.method import Batch
+from mdebench.methods.contract import Batch
 from mdebench.runs import Recipe
 from mdebench.settings import SCALES, choose
-from mdebench.train import Operations, Trainer, batch_at, build_method, default_device, default_precision
+from mdebench.training import recipes
+from mdebench.training.operations import Operations
+from mdebench.training.trainer import Trainer, batch_at, build_method
 
 WARM_UP = 3
 MODES = {"eager": None, "compiled": "default", "captured": "reduce-overhead"}  # captured: in CUDA graphs, on a GPU
@@ -66,7 +69,7 @@ def step_case(
     # Its published weights are not always here, and cost nothing different.
     vgg = {"perceptual": "random:0"} if "perceptual" in own and "vgg" in values.losses else {}
     changed = {**vgg, **overrides}
-    settings = asdict(suite.method_settings(method, scale, changed))
+    settings = asdict(recipes.method_settings(method, scale, changed))
     precision = changed.pop("precision", default_precision(default_device()))
     recipe = Recipe(entry.name, method, settings, scale, size, "", "", 0, RUN, batch, precision, changed)
     if batch > images:

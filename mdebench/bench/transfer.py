@@ -18,13 +18,15 @@ from mdebench import catalog
 from mdebench.bench.clock import Measured, alternate, over_rounds
 from mdebench.bench.noise import generated_pack
 from mdebench.bench.record import Record, say
+from mdebench.compute.machine import default_device
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
-from mdebench.method import Encodes
-from mdebench.probes import Settings, train_head
-from mdebench.protocol import Indices, Subject, chunks, encode, frozen, load
+from mdebench.evaluation.contract import Subject
+from mdebench.evaluation.passes import Indices, chunks, encode, frozen, load
+from mdebench.evaluation.readouts import Settings, train_head
+from mdebench.methods.contract import Encodes
 from mdebench.settings import SCALES, choose
-from mdebench.train import build_method, default_device, weights_hash
+from mdebench.training.trainer import build_method, weights_hash
 
 TARGETS = 40  # as many as CelebA's attributes
 TEST = 10  # one image in so many is a test image

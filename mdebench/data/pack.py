@@ -98,7 +98,7 @@ class Pack:
         """
         import torch
 
-        from mdebench.devices import sent
+        from mdebench.compute.devices import sent
 
         if device is None or device.type == "cpu":
             return torch.from_numpy(np.take(self.images, idx, axis=0))
@@ -255,11 +255,3 @@ def digest(array: NDArray[Any]) -> str:
 def names_digest(names: Sequence[str]) -> str:
     """SHA-256 (hex) of the file names."""
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()
-
-
-def source_of(home: Path, name: str) -> str:
-    """Where the pictures of a pack in ``home/packs`` are from; "" where it is not here: then they may show people."""
-    try:
-        return str(json.loads((home / "packs" / name / "pack.json").read_text())["source"])
-    except (OSError, ValueError, KeyError):
-        return ""

@@ -1,0 +1,116 @@
+"""The commands of `mdebench data`: make packs, list them, look at them, verify them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mdebench.cli.options import Commands, home_option, new_console
+from mdebench.errors import UserError
+from mdebench.home import Home
+
+if TYPE_CHECKING:
+    from mdebench.data.pack import Pack
+
+
+@click.group(cls=Commands)
+def data() -> None:
+    """Packs: one data set at one size, memory-mapped, with labels, splits and source."""
+
+
+@data.command("list")
+@home_option
+def data_list(home: Home) -> None:
+    """List the packs and the sources they can be made from."""
+    from mdebench.data import SOURCES, list_packs
+
+    packs, problems = list_packs(home.packs)
+    for pack in packs:
+        click.echo(pack.footnote())
+    for problem in problems:
+        click.echo(f"not a pack: {problem}", err=True)
+    click.echo(f"sources: {', '.join(SOURCES)}")
+
+
+@data.command("prepare")
+@click.argument("source")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder (or archive) with the source's files.")
+@click.option("--size", type=click.IntRange(min=8), default=64, show_default=True, help="Height and width in pixels.")
+@click.option("--name", help="Name of the pack; by default the source's and the size.")
+@click.option(
+    "--pseudo-landmarks", is_flag=True, help="celeba: use pseudo_landmarks.csv where official rows are missing."
+)
+@click.option("--count", type=click.IntRange(min=1), help="toyfaces: how many faces to draw.")
+@click.option("--seed", type=click.IntRange(min=0), help="toyfaces: seed of the faces.")
+@click.option("--strict", is_flag=True, help="Refuse when anything had to be converted or left out.")
+@click.option("--replace", is_flag=True, help="Overwrite another pack of this name.")
+@home_option
+def data_prepare(
+    source: str,
+    root: Path | None,
+    size: int,
+    name: str | None,
+    pseudo_landmarks: bool,
+    count: int | None,
+    seed: int | None,
+    strict: bool,
+    replace: bool,
+    home: Home,
+) -> None:
+    """Make a pack from SOURCE (toyfaces, celeba, flowers, mnist, folder)."""
+    from rich.progress import Progress
+
+    from mdebench.data import prepare
+    from mdebench.data.pack import open_pack
+
+    options: dict[str, Any] = {"pseudo_landmarks": True} if pseudo_landmarks else {}
+    options |= {key: value for key, value in (("count", count), ("seed", seed)) if value is not None}
+    with Progress(console=new_console(), transient=True) as bar:
+        task = bar.add_task(f"preparing {source}", total=None)
+        path = prepare(
+            source,
+            root,
+            size,
+            home.packs,
+            name=name,
+            strict=strict,
+            replace=replace,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            **options,
+        )
+    click.echo("\n".join(open_pack(path).summary()))
+    click.echo(f"in {path}")
+
+
+@data.command("show")
+@click.argument("pack_name", metavar="PACK")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="PNG file; default home/packs/PACK.png.")
+@home_option
+def data_show(pack_name: str, out: Path | None, home: Home) -> None:
+    """Say what is in PACK and write a contact sheet with its landmarks drawn."""
+    from mdebench.data import contact_sheet
+
+    pack = _open(home, pack_name)
+    click.echo("\n".join(pack.summary()))
+    out = out or home.packs / f"{pack.name}.png"
+    contact_sheet(pack).save(out, "PNG")
+    click.echo(f"contact sheet: {out}")
+
+
+@data.command("verify")
+@click.argument("pack_name", metavar="PACK")
+@home_option
+def data_verify(pack_name: str, home: Home) -> None:
+    """Recompute every hash of PACK."""
+    from mdebench.data.pack import verify_pack
+
+    pack = _open(home, pack_name)
+    if problems := verify_pack(pack.path):
+        raise UserError("; ".join(problems) + ". Prepare it again with --replace.")
+    click.echo(f"{pack.name} is whole: {len(pack.images):,} images, hash {pack.hash}")
+
+
+def _open(home: Home, name: str) -> "Pack":
+    from mdebench.data.pack import open_pack
+
+    return open_pack(Path(name) if "/" in name else home.packs / name)

@@ -1,0 +1,119 @@
+"""What a protocol is given: a finished run as a subject that can be looked at but not changed.
+
+A protocol is one file of `protocols/`; its name there is its name on the command line. It exposes
+
+- `VERSION`: int, bumped when a number could change;
+- `Settings`: a frozen dataclass whose defaults are the paper's values;
+- `NEEDS`: "encode" or "complete", what it asks of a method;
+- `FEATURES`: bool, whether it reads `subject.features`, the codes of the whole pack that are computed once per run;
+- `requires(pack) -> str | None`: why this pack cannot be used, or None;
+- `cases(settings) -> list[Settings]`: what is computed and stored as one unit each;
+- `cost(pack, settings) -> Cost`: what one unit takes, for the plan;
+- `evaluate(subject, pack, settings) -> list[Measurement]`.
+
+A protocol whose `Settings` has a field `judge` is given the classifier of that name as `subject.judge`, or None where
+there is none; the row names it.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mdebench.data.pack import Pack
+from mdebench.errors import UserError
+from mdebench.evaluation.passes import Indices, chunks, encode, frozen, load
+from mdebench.methods.contract import Completes, Method
+
+if TYPE_CHECKING:
+    from mdebench.evaluation.judge import Judge
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one unit takes: images encoded (beyond the features of the pack, which a run shares between protocols),
+    images completed, and other seconds on two cores of an ordinary machine."""
+
+    encoded: int = 0
+    completed: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Subject:
+    """A finished run under measurement: its method with trained weights, its folder (for caches), seed and weights,
+    and the classifier that judges its pictures where a protocol asks for one."""
+
+    name: str
+    method: Method
+    folder: Path
+    seed: int
+    weights_hash: str
+    judge: "Judge | None" = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the method's weights are; the CPU for a method without any."""
+        tensors = (*self.method.parameters(), *self.method.buffers())
+        return tensors[0].device if tensors else torch.device("cpu")
+
+    def features(self, pack: Pack, indices: Indices) -> npt.NDArray[np.float32]:
+        """The frozen representation of the given images: (n, feature_dim) float32.
+
+        All images of the pack are encoded once for these weights and kept as `features/<pack>-<weights>.npy` in the
+        run's folder, written whole or not at all and memory-mapped on reading.
+        """
+        file = self.folder / "features" / f"{pack.hash[:12]}-{self.weights_hash[:12]}.npy"
+        features = _stored(file, (len(pack.images), self.method.feature_dim))
+        if features is None:
+            self._encode_all(pack, file)
+            features = np.load(file, mmap_mode="r")
+        return np.asarray(features[indices])
+
+    def complete(self, images: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """Completions (N, 3, H, W) of images of which only `seen` (1 = seen; broadcastable to images) is handed over.
+
+        UserError when the method has no `complete`.
+        """
+        if not isinstance(self.method, Completes):
+            raise UserError(f"{self.name} cannot complete images (it has no decoder), choose another run.")
+        seen = seen.to(images).expand_as(images)
+        with frozen(self.method):
+            return self.method.complete(images * seen, seen).float()
+
+    def _encode_all(self, pack: Pack, file: Path) -> None:
+        rows = np.arange(len(pack.images), dtype=np.int64)
+        header = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), self.method.feature_dim)}
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            for stale in file.parent.glob(f"{pack.hash[:12]}-*.npy"):  # of earlier weights of this run
+                stale.unlink(missing_ok=True)
+            with tempfile.TemporaryDirectory(dir=file.parent) as scratch, frozen(self.method):
+                with (Path(scratch) / file.name).open("wb") as stream:
+                    np.lib.format.write_array_header_1_0(stream, header)
+                    for piece in chunks(rows):
+                        stream.write(self._encode(pack, piece).tobytes())
+                (Path(scratch) / file.name).replace(file)
+        except OSError as error:
+            raise UserError(
+                f"The features of {self.name} cannot be kept in {file.parent}: {error.strerror}."
+            ) from error
+
+    def _encode(self, pack: Pack, rows: Indices) -> npt.NDArray[np.float32]:
+        codes: npt.NDArray[np.float32] = encode(self.method, load(pack, rows, self.device)).cpu().numpy()
+        if not np.isfinite(codes).all():
+            raise UserError(f"{self.name} encodes images of {pack.name} to numbers that are not finite.")
+        return codes
+
+
+def _stored(file: Path, shape: tuple[int, int]) -> npt.NDArray[np.float32] | None:
+    """The features in `file`, or None where there are none, or where a damaged file does not hold the right number."""
+    try:
+        features: npt.NDArray[np.float32] = np.load(file, mmap_mode="r")
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
+    return features if features.shape == shape and features.dtype == np.float32 else None

@@ -1,0 +1,50 @@
+"""Passes over a pack with a frozen network: which images at once, in which form, and nothing moves meanwhile."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mdebench.data.pack import Pack
+from mdebench.errors import UserError
+from mdebench.methods.contract import Encodes, Method
+
+if TYPE_CHECKING:
+    pass
+
+Indices = npt.NDArray[np.int64]
+CHUNK = 64  # images per forward pass, which fits the caches; eval mode makes the result independent of it
+
+
+def load(pack: Pack, indices: Indices, device: torch.device) -> torch.Tensor:
+    """Images of the given rows on a device: (n, 3, H, W) float32 in [0, 1], channels last as convolutions like them."""
+    return pack.batch(indices, device).float().div_(255).contiguous(memory_format=torch.channels_last)
+
+
+def chunks(indices: Indices, size: int = CHUNK) -> Iterator[Indices]:
+    """Consecutive pieces of at most `size` indices."""
+    for start in range(0, len(indices), size):
+        yield indices[start : start + size]
+
+
+@contextmanager
+def frozen(method: Method) -> Iterator[Method]:
+    """Eval mode without gradients: neither weights nor batch-norm statistics move. The modes come back afterwards."""
+    modes = [(module, module.training) for module in method.modules()]
+    method.eval()
+    try:
+        with torch.no_grad():
+            yield method
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def encode(method: Method, images: torch.Tensor) -> torch.Tensor:
+    """The representation of images (N, 3, H, W) in [0, 1]: (N, feature_dim) float32; UserError without an encoder."""
+    if not isinstance(method, Encodes):
+        raise UserError(f"The method {type(method).__module__} has no encoder, choose another run.")
+    return method.encode(images).float()

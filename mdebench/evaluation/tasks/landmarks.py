@@ -1,0 +1,137 @@
+"""Five landmarks, ten coordinates relative to the image: the mean point-to-point distance (section 3.2.3)."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from mdebench.data.pack import ANNOTATED, LANDMARKS, PSEUDO, Pack
+from mdebench.evaluation.metrics import Floats, measure_mean
+from mdebench.evaluation.passes import Indices
+from mdebench.evaluation.readouts import Predictions, Readout, Task, partition
+from mdebench.evaluation.tasks.scored import draws
+from mdebench.methods.masks import preset_box
+from mdebench.results.rows import Measurement
+
+Flags = npt.NDArray[np.bool_]
+PIXELS = 96  # the paper's image size, in which distances are told at any working size
+FEWEST_ANNOTATED = 10  # fewer annotated images outside the test partition are not worth a row of their own
+COVERED = {  # what each occlusion preset is meant to hide
+    "left_half": ("lefteye", "leftmouth"),
+    "right_half": ("righteye", "rightmouth"),
+    "both_eyes": ("lefteye", "righteye"),
+    "left_eye": ("lefteye",),
+    "right_eye": ("righteye",),
+    "mouth": ("leftmouth", "rightmouth"),
+}
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Five points: the mean point-to-point distance, on the test images and on annotated ones where only some are."""
+
+    task: Task
+    parts: dict[str, Indices]  # split → the images to measure
+    pack: Pack
+
+    @classmethod
+    def lacking(cls, pack: Pack) -> str | None:
+        """It takes images with all five landmarks in train and in test."""
+        located = _located(pack)
+        missing = [split for split in ("train", "test") if not located[pack.indices(split)].any()]
+        return f"{pack.name} has no image with landmarks in its {' and '.join(missing)} partition" if missing else None
+
+    @classmethod
+    def of(cls, pack: Pack) -> Self:
+        """Targets (N, 10); where annotated images are set apart, they train nothing."""
+        located = _located(pack)
+        parts = {"test": _rows(pack, "test", located)}
+        annotated = _annotated_apart(pack, located)
+        if len(annotated):
+            parts["annotated"] = annotated
+        trainable = located.copy()
+        trainable[annotated] = False
+        measured = np.unique(np.concatenate(list(parts.values())))
+        targets = pack.landmarks.reshape(len(pack.landmarks), -1)
+        return cls(Task(targets, partition(pack, trainable), measured, mean_distance), parts, pack)
+
+    @property
+    def rows(self) -> Indices:
+        """The test images with landmarks."""
+        return self.parts["test"]
+
+    def headline(self, readout: Readout) -> Measurement:
+        """The distance in pixels on the test images."""
+        return self.measure(readout, "test")[0]
+
+    def measure(self, readout: Readout, split: str) -> tuple[Measurement, Measurement]:
+        """The distance in pixels and in % of that between the eyes; predictions are of the images `parts[split]`."""
+        rows = self.parts[split]
+        truth = self.pack.landmarks[rows].reshape(len(rows), -1)
+        distance = distances(draws(readout.predictions), truth).mean(axis=-1).mean(axis=0)
+        between_eyes = distances(truth[:, _coordinates("lefteye")], truth[:, _coordinates("righteye")])[:, 0]
+        apart = between_eyes > 0
+        notes = [readout.note, _sources(self.pack, rows, split)]
+        flat = "" if apart.all() else f"{(~apart).sum()} with both eyes at one point left out"
+        relative = 100 * distance[apart] / between_eyes[apart]
+        pixels = measure_mean("landmark_distance", f"px of {PIXELS}", distance, readout.setting, notes)
+        shares = measure_mean("landmark_distance_iod", "% of inter-ocular", relative, readout.setting, [*notes, flat])
+        return replace(pixels, split=split), replace(shares, split=split)
+
+
+def distances(predictions: Predictions, targets: Predictions) -> Floats:
+    """Point-to-point distances (..., n, 5) in pixels of a 96×96 image, of coordinates (..., n, 10) and (n, 10)."""
+    difference = (predictions - targets).astype(np.float64)
+    difference = difference.reshape(*difference.shape[:-1], -1, 2)
+    return PIXELS * np.hypot(difference[..., 0], difference[..., 1])
+
+
+def mean_distance(predictions: Predictions, targets: Predictions) -> float:
+    """Mean of `distances`."""
+    return float(distances(predictions, targets).mean())
+
+
+def misplaced(pack: Pack, preset: str) -> str:
+    """A warning where a preset, placed for aligned faces, misses what it should hide in over 5 % of the test images."""
+    points = pack.landmarks[pack.indices("test")][:, [LANDMARKS.index(landmark) for landmark in COVERED[preset]]]
+    points = points[np.isfinite(points).all(axis=(1, 2))]
+    if not len(points):
+        return "no landmarks in test: the rectangle is where it would be on aligned faces"
+    left, top, right, bottom = preset_box(preset)
+    x, y = points[..., 0], points[..., 1]
+    hidden = ((left <= x) & (x <= right) & (top <= y) & (y <= bottom)).all(axis=1).mean()
+    return (
+        f"the rectangle hides {', '.join(COVERED[preset])} in only {hidden:.0%} of the images" if hidden < 0.95 else ""
+    )
+
+
+def _located(pack: Pack) -> Flags:
+    """(N,): the images with all five landmarks."""
+    return np.asarray(np.isfinite(pack.landmarks).all(axis=(1, 2)))
+
+
+def _rows(pack: Pack, split: str, located: Flags) -> Indices:
+    rows = pack.indices(split)
+    return rows[located[rows]]
+
+
+def _annotated_apart(pack: Pack, located: Flags) -> Indices:
+    """All annotated images of a pack with predicted ones to train on, when enough lie outside its test partition."""
+    annotated = np.flatnonzero(located & (pack.landmark_source == ANNOTATED)).astype(np.int64)
+    outside = np.setdiff1d(annotated, pack.indices("test"))
+    mixed = (pack.landmark_source[_rows(pack, "train", located)] == PSEUDO).any()
+    return annotated if mixed and len(outside) >= FEWEST_ANNOTATED else annotated[:0]
+
+
+def _sources(pack: Pack, rows: Indices, split: str) -> str:
+    """Where the landmarks of these images come from, when some of the pack's are predictions."""
+    if split == "annotated":
+        return "annotated images of all partitions, none of which trained the readout"
+    pseudo, total = int((pack.landmark_source[rows] == PSEUDO).sum()), len(rows)
+    return f"{pseudo:,} of {total:,} images have predicted landmarks" if pseudo else ""
+
+
+def _coordinates(landmark: str) -> slice:
+    at = 2 * LANDMARKS.index(landmark)
+    return slice(at, at + 2)

@@ -1,0 +1,190 @@
+"""Every figure of the paper, and one for each further protocol, as PNG and as data: views of rows, logs and galleries.
+
+`<figure>-<pack>-<scale>.png` with a CSV of the same stem. The PNG's own text says title and alternative text, so that
+whoever shows the file can say what it shows. Figures with people go to `results/sheets/`, which git ignores.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import PIL
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image, UnidentifiedImageError
+from rich.console import Console
+
+from mdebench.errors import UserError
+from mdebench.figures import bars, chart_rows, curves, image_grids
+from mdebench.figures.chart import Chart, Part, parts
+from mdebench.figures.csv_data import chart_csv, grid_csv
+from mdebench.figures.gallery_grids import grids
+from mdebench.figures.image_grids import Grid
+from mdebench.files import write_atomically
+from mdebench.home import Home
+from mdebench.settings import choose
+
+NO_PEOPLE = ("toyfaces", "flowers", "mnist")  # sources of packs whose pictures anybody may see
+
+Make = Callable[[Part], Chart | None]
+Draw = Callable[[Chart], Figure]
+CHARTS: dict[str, tuple[Make, Draw]] = {
+    "figure8": (chart_rows.matrix, curves.heat),
+    "figure8-bars": (chart_rows.matrix_bars, bars.bars),
+    "figure9": (chart_rows.losses, bars.bars),
+    "rank": (chart_rows.ranking, bars.ranks),
+    "occlusion": (chart_rows.occlusion, bars.bars),
+    "layers": (chart_rows.layers, curves.curves),
+    "robustness": (chart_rows.robustness, bars.dots),
+    "resampling": (chart_rows.resampling, curves.curves),
+    "hide_and_seek": (chart_rows.hide_and_seek, bars.bars),
+    "classes": (chart_rows.classes, bars.bars),
+    "few_labels": (chart_rows.few_labels, bars.dots),
+}
+GRIDS = ("figure1", "figure5", "figure6", "figure7")
+SOURCES = {  # figure → what it is made from, and the command that makes that
+    "figure1": ("galleries of one variant trained with several loss sets", "mdebench reproduce figure1"),
+    "figure5": ("galleries of completions", "mdebench measure completion"),
+    "figure6": ("galleries of completions", "mdebench measure completion"),
+    "figure7": ("galleries of successive completions", "mdebench measure resampling"),
+    "figure8": ("rows of completion", "mdebench measure completion"),
+    "figure8-bars": ("rows of completion", "mdebench measure completion"),
+    "figure9": ("rows of completion by one variant trained with several loss sets", "mdebench reproduce figure9"),
+    "rank": ("rows of the converged probe", "mdebench measure attributes"),
+    "few_labels": ("rows of few labels", "mdebench measure attributes --set setting=few-labels"),
+    "learning": ("logs of runs", "mdebench pretrain"),
+}
+ORDER = ("figure1", "figure5", "figure6", "figure7", *CHARTS, "learning")
+
+
+@dataclass(frozen=True)
+class FigureFile:
+    """A figure on disk: the PNG, its CSV where there is one, its title and alternative text, "chart" or "images"."""
+
+    path: Path
+    csv: Path | None
+    title: str
+    alt: str
+    kind: str
+
+
+def write_figures(
+    home: Home, versions: Mapping[str, int], console: Console, only: Collection[str] | None = None
+) -> list[Path]:
+    """Write every figure that there is data for (of those in `only`); returns the paths of the PNG and CSV files.
+
+    `versions` is each protocol's current version. UserError for a name in `only` that is no figure, and when there is
+    nothing for any of them; what else is left out is printed.
+    """
+    for name in only or ():
+        choose(name, dict.fromkeys(ORDER), "figure")
+    wanted = [name for name in ORDER if only is None or {name, name.partition("-")[0]} & set(only)]
+    paths, missing = list[Path](), set(wanted)
+    for name, folder, stem, stamp, draw in _drafts(home, versions, wanted, console):
+        missing.discard(name)
+        png, table = (home.results / folder / f"{stem}{ending}" for ending in (".png", ".csv"))
+        paths += [png, table]
+        if table.exists() and _text(png).get(image_grids.STAMP) == stamp:
+            continue  # drawn from the same data by the same code
+        try:
+            png.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"could not make {png.parent}: {error.strerror}; permit writing there") from error
+        picture, text = draw()
+        write_atomically(table, text.encode())
+        write_atomically(png, picture)
+    reasons = [_reason(name, home) for name in wanted if name in missing] if only is not None else []
+    if reasons and not paths:
+        raise UserError("; ".join(reasons))
+    for reason in reasons:
+        console.print(f"[yellow]left out[/] {reason}")
+    return paths
+
+
+def list_figures(home: Home) -> list[FigureFile]:
+    """The figures under `home`, in the paper's order, then contact sheets; UserError for a damaged picture."""
+    found = []
+    for folder in ("figures", "sheets"):
+        for path in sorted((home.results / folder).glob("*.png")):
+            told = _text(path)
+            title = told.get("Title", path.stem.replace("_", " ").replace("-", ": ", 1))
+            table = path.with_suffix(".csv")
+            kind = "images" if folder == "sheets" or path.stem.startswith(GRIDS) else "chart"
+            alt = told.get("Description", f"Completions of test images, {title}.")
+            found.append(FigureFile(path, table if table.exists() else None, title, alt, kind))
+    return sorted(found, key=lambda figure: (_place(figure.path.stem), figure.path.stem))
+
+
+def _place(stem: str) -> int:
+    """Where in ORDER a file's figure is; last where it is none of them."""
+    fits = [name for name in ORDER if stem.startswith(f"{name}-")]
+    return ORDER.index(max(fits, key=len)) if fits else len(ORDER)
+
+
+def _text(path: Path) -> dict[str, str]:
+    """What a PNG says of itself; nothing where there is none."""
+    if not path.exists():
+        return {}
+    try:
+        with Image.open(path) as picture:
+            return {str(name): str(text) for name, text in picture.info.items()}
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise UserError(f"{path} is damaged ({error}); delete it and write the figures again") from error
+
+
+def _drafts(
+    home: Home, versions: Mapping[str, int], wanted: Collection[str], console: Console
+) -> Iterator[tuple[str, str, str, str, Callable[[], tuple[bytes, str]]]]:
+    """Of all that is wanted and can be made: figure, folder, stem, stamp, and what draws its PNG and CSV."""
+    for grid in grids(home) if set(wanted) & set(GRIDS) else ():
+        if grid.name in wanted:
+            public = home.source_of(grid.dataset) in NO_PEOPLE
+            if not public:
+                console.print(f"{grid.stem} may show people: it lies in results/sheets/, which git ignores")
+            stamp = _stamp(
+                (grid.title, grid.caption, grid.alt, grid.columns), *(path.read_bytes() for path in grid.files)
+            )
+            yield grid.name, "figures" if public else "sheets", grid.stem, stamp, partial(_draw_grid, grid, stamp)
+    charts_wanted = [name for name in CHARTS if name in wanted]
+    for part in parts(home, versions) if charts_wanted else ():
+        for name in charts_wanted:
+            make, draw = CHARTS[name]
+            if chart := make(part):
+                yield name, "figures", chart.stem, _stamp(chart), partial(_draw_chart, chart, draw)
+    for run in home.list_runs() if "learning" in wanted else ():
+        if chart := chart_rows.learning(run):
+            yield "learning", "figures", chart.stem, _stamp(chart), partial(_draw_chart, chart, curves.learning)
+
+
+def _stamp(*data: object) -> str:
+    """A hash of what a figure is drawn from and of the code that draws it."""
+    digest = hashlib.sha256(f"{matplotlib.__version__} {PIL.__version__}".encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    for item in data:
+        digest.update(item if isinstance(item, bytes) else repr(item).encode())
+    return digest.hexdigest()
+
+
+def _draw_grid(grid: Grid, stamp: str) -> tuple[bytes, str]:
+    png, strips = image_grids.png(grid, stamp)
+    return png, grid_csv(grid, strips)
+
+
+def _draw_chart(chart: Chart, draw: Draw) -> tuple[bytes, str]:
+    """In 256 colours, which are as many as a chart needs."""
+    canvas = FigureCanvasAgg(draw(chart))
+    canvas.draw()  # type: ignore[no-untyped-call]
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())  # type: ignore[no-untyped-call]
+    quantized = picture.quantize(256, dither=Image.Dither.NONE)
+    return image_grids.encode(quantized, chart.title, chart.alt, _stamp(chart)), chart_csv(chart)
+
+
+def _reason(name: str, home: Home) -> str:
+    """Why a figure cannot be drawn, and what to do."""
+    data, command = SOURCES.get(name, (f"rows of {name}", f"mdebench measure {name}"))
+    return f"{name}: there are no {data} under {home}; give `{command}` first"

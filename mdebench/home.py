@@ -1,0 +1,117 @@
+"""The folder that everything lies in: packs, runs, judges, results. Where something lies in it is known here alone."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mdebench.errors import UserError
+from mdebench.runs import Run
+from mdebench.settings import suggest
+
+
+@dataclass(frozen=True)
+class Home:
+    """``Home("work")``: the folder ``work``; ``Path(home)`` is that folder again. Nothing is made before it is used."""
+
+    folder: Path
+
+    def __init__(self, folder: str | os.PathLike[str] = "."):
+        object.__setattr__(self, "folder", Path(folder))
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def packs(self) -> Path:
+        """A folder for each pack."""
+        return self.folder / "packs"
+
+    @property
+    def runs(self) -> Path:
+        """A folder for each run."""
+        return self.folder / "runs"
+
+    @property
+    def judges(self) -> Path:
+        """A run for each pack on which a judge was trained."""
+        return self.folder / "judges"
+
+    @property
+    def results(self) -> Path:
+        """Rows, and what is made of them."""
+        return self.folder / "results"
+
+    @property
+    def rows(self) -> Path:
+        """``<protocol>/<run>.jsonl``."""
+        return self.results / "rows"
+
+    @property
+    def values(self) -> Path:
+        """Per-image values, a file for each unit of rows."""
+        return self.results / "values"
+
+    @property
+    def speed(self) -> Path:
+        """Rows of speed."""
+        return self.results / "speed"
+
+    @property
+    def tables(self) -> Path:
+        """Where tables are written."""
+        return self.results / "tables"
+
+    @property
+    def figures(self) -> Path:
+        """Where figures are written that anybody may see."""
+        return self.results / "figures"
+
+    @property
+    def sheets(self) -> Path:
+        """Where pictures are written that may show people."""
+        return self.results / "sheets"
+
+    @property
+    def costs(self) -> Path:
+        """Where pages of costs are written."""
+        return self.results / "costs"
+
+    @property
+    def report(self) -> Path:
+        """Where the page is written."""
+        return self.folder / "report.html"
+
+    def pack(self, name: str) -> Path:
+        """Where the pack called ``name`` is: among the packs, or at the path that the name is."""
+        return Path(name) if "/" in name else self.packs / name
+
+    def source_of(self, pack: str) -> str:
+        """What the pack was made from, "" where that is not known."""
+        try:
+            return str(json.loads((self.pack(pack) / "pack.json").read_text())["source"])
+        except (OSError, ValueError, KeyError):
+            return ""
+
+    def run(self, name: str) -> Run:
+        """The run of that name, whether it exists or not."""
+        return Run(self.runs / name)
+
+    def list_runs(self) -> list[Run]:
+        """Every run, by name."""
+        return [Run(path.parent) for path in sorted(self.runs.glob("*/run.json"))]
+
+    def find_run(self, name: str) -> Run:
+        """The run called ``name`` (its folder's path will do); UserError with a suggestion when there is none."""
+        run = self.run(Path(name).name)
+        if not run.info:
+            names = [path.parent.name for path in sorted(self.runs.glob("*/run.json"))]
+            raise UserError(f"there is no run {name!r} under {self.runs}.{suggest(name, names)}")
+        return run
+
+    def judge(self, pack: str) -> Run:
+        """The run that trains the judge of a pack, begun or not."""
+        return Run(self.judges / pack)

@@ -1,0 +1,153 @@
+"""The contract of a method: a game. Who plays, in what order, and what each player minimises.
+
+One loop (``train.py``) serves every method: it owns precision, memory format, gradient steps, schedules, logging,
+checkpoints, resuming and devices, and a method owns none of them. What a step draws at random comes from
+``batch.generator`` (or torch's default one), both seeded by (seed, step), so that a resumed run draws what the unbroken
+one would have. It draws for the whole batch, ``batch.own(draw(batch.count))``, as several processes may share it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from mdebench.compute import devices
+from mdebench.methods.masks import draw
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One step's images and everything that decides what is drawn for them.
+
+    Where several processes share a batch, ``images`` and ``index`` are this process's part of it. The loop averages
+    losses and gradients over the processes; two things are the method's: it draws for all ``count`` images and keeps
+    its ``own`` draws, and what it averages over images for a purpose other than the loss it hands through ``mean``.
+    """
+
+    images: Tensor  # (N, 3, H, W) float32 in [0, 1]; float64 where the recipe says fp64
+    index: Tensor  # (N,) int64, place of each image in the pack
+    step: int  # update, from 0
+    epoch: int  # pass over the training partition, from 0
+    seed: int  # of the run
+    generator: torch.Generator  # CPU, seeded by (seed, step)
+    updates: int  # of the whole run
+    part: int = 0  # which of ``parts`` equal parts of the batch the images are
+    parts: int = 1
+
+    @property
+    def count(self) -> int:
+        """How many images the whole batch has."""
+        return self.parts * len(self.images)
+
+    def own(self, drawn: Tensor) -> Tensor:
+        """What was drawn for the whole batch, (count, …) → that of the images here, (N, …), on their device."""
+        return devices.sent(drawn.view(self.parts, -1, *drawn.shape[1:])[self.part], self.images.device)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """A mean over the images here (N is the same everywhere) → over those of the whole batch; any shape."""
+        return devices.mean(value) if self.parts > 1 else value
+
+    @property
+    def progress(self) -> float:
+        """The share of the run that is done, in [0, 1)."""
+        return self.step / self.updates
+
+
+class Loss(NamedTuple):
+    """What a player minimises, and its named parts for the log (before weighting)."""
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+def polynomial(power: float) -> Callable[[float], float]:
+    """Polynomial annealing: progress p in [0, 1] → factor (1 − p)^power on the learning rate."""
+    return lambda progress: (1 - progress) ** power
+
+
+def constant(progress: float) -> float:
+    """No annealing."""
+    return 1.0
+
+
+@dataclass(frozen=True)
+class Player:
+    """What one player moves, and how: the optimizer, its learning rate and options, a schedule over progress."""
+
+    parameters: list[nn.Parameter]
+    lr: float
+    options: Mapping[str, Any] = field(default_factory=dict)  # such as betas
+    schedule: Callable[[float], float] = field(default=constant)
+    optimizer: type[torch.optim.Optimizer] = torch.optim.Adam
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """A method with an encoder."""
+
+    feature_dim: int
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The representation of whole images: (N, 3, H, W) in [0, 1] → (N, feature_dim)."""
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """A method that fills in what is missing."""
+
+    def complete(self, images: Tensor, seen: Tensor) -> Tensor:
+        """Raw completions (N, 3, H, W) in [0, 1] of images (N, 3, H, W) where ``seen`` (broadcastable, 1/0) is 1."""
+
+
+@runtime_checkable
+class Stages(Protocol):
+    """A method whose encoder can be looked into on the way to the code."""
+
+    def stages(self, images: Tensor) -> dict[str, Tensor]:
+        """The map after each stage of the encoder, first to last, for whole images (N, 3, H, W) in [0, 1].
+
+        Returns "stage1", "stage2", … → (N, C, h, w).
+        """
+
+
+class Method(nn.Module):
+    """Base of every method; a method file defines ``Method`` (a subclass) and its frozen dataclass ``Settings``.
+
+    Three capabilities, of which a method defines those that it has, and simply lacks the others: ``Encodes``,
+    ``Stages`` and ``Completes``.
+    """
+
+    PAPER: str = ""  # authors and year; empty for the rows that stand for nobody's work
+    REFERENCE = False  # True: an untrained row that stands in every table for comparison
+    feature_dim: int = 0
+    losses: str = "–"  # the loss set that is really played, for the record
+
+    def __init__(self, settings: Any, size: int):
+        super().__init__()
+        self.settings = settings
+        self.size = size
+        self.told: dict[str, str] = {}  # settings that name a file here, as rows tell them: by name and hash
+        self.notes: list[str] = []  # what a user must be told of this method at these settings
+
+    @property
+    def perceptual(self) -> str:
+        """Name of the perceptual network that is really used, for the record."""
+        return "none"
+
+    def players(self) -> Mapping[str, Player]:
+        """Name → player; an empty mapping for a method that needs no training."""
+        return {}
+
+    def turns(self, step: int, updates: int) -> tuple[str, ...]:
+        """Who moves at update ``step`` of ``updates``, in order; a player may move several times, or not at all."""
+        return tuple(self.players())
+
+    def loss(self, player: str, batch: Batch) -> Loss:
+        """The scalar that ``player`` minimises on this batch."""
+        raise AssertionError(f"{type(self).__module__} has players but no loss")
+
+    def draw_seen(self, batch: Batch) -> Tensor:
+        """A training mask for sample pictures, (N, 3, H, W) of 1 and 0; by default a centred quarter is missing."""
+        return batch.own(draw("inpainting", 0.25, batch.count, self.size, batch.generator)[0])

@@ -1,0 +1,190 @@
+"""What a table is made of: a cell is one number with its interval and its origin, a table is blocks of lines of cells.
+
+A cell knows the keys of the rows it came from, so that a reader can follow every number, and a missing cell is a dash,
+never a zero.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from statistics import stdev
+from typing import Any, Literal
+
+MISSING = "–"
+Verdict = Literal["better", "overlap", "worse", ""]
+Rule = Literal["paired", "seeds", "intervals", ""]  # how two cells were compared; see `paired`
+MARKS: dict[str, str] = {"better": "†", "overlap": "≈"}
+UPWARD = ("psnr", "ssim", "balanced_accuracy", "accuracy", "inception_score", "judge_agreement", "attribute_agreement")
+HIDING = ("seek_share", "seek_error")  # what a seeker does not find is well hidden
+# What a run's training took, and not what it is worth: a field of its rows, and how many of its units make ours.
+COSTS: dict[str, tuple[str, float]] = {
+    "cost/updates": ("updates", 1),
+    "cost/minutes": ("seconds", 60),
+    "cost/tflop": ("gflop", 1000),
+}
+UNJUDGED = ("cost/", "blind_error", "inception_score/originals")  # of the images, not of the method
+BY_JUDGE = ("inception_score", "fid", "kid", "judge_agreement")  # mean nothing beside another judge's
+THREE_DIGITS = ("ssim", "kid", "lpips", "seek_error", "blind_error")
+
+
+@dataclass(frozen=True)
+class Column:
+    """Which rows a column shows, or, when `published`, which of a paper's numbers.
+
+    `against` and `beside` are the setting and the protocol in which the reference line is read where they are not
+    this column's own; `judge` is who judged, where several did.
+    """
+
+    title: str
+    protocol: str
+    setting: str
+    metric: str
+    unit: str = ""
+    split: str = "test"
+    published: bool = False
+    against: str = ""
+    beside: str = ""
+    judge: str = ""
+
+    @property
+    def header(self) -> str:
+        """The title with its unit."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    @property
+    def digits(self) -> int:
+        """Decimals shown: three for what is mostly below one (SSIM, LPIPS, …), else two."""
+        return 3 if self.metric.startswith(THREE_DIGITS) else 2
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a larger value is the better one."""
+        return self.metric.startswith(UPWARD + HIDING)
+
+    @property
+    def judged(self) -> bool:
+        """Whether a value says that one method is better than another."""
+        return not self.metric.startswith(UNJUDGED)
+
+    @property
+    def reference(self) -> "Column":
+        """The column in which the reference line is read."""
+        return replace(self, setting=self.against or self.setting, protocol=self.beside or self.protocol)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number in a table. `low` and `high` bound its 95 % interval; with several seeds, all of their intervals.
+
+    `sd` is the sample standard deviation over seeds (NaN for one seed), `n` the number of test images, `source` a
+    paper or "rows", `rows` those rows, one per seed; `verdict` is how it compares with the table's reference line, by
+    `rule`.
+    """
+
+    text: str = MISSING
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    sd: float = math.nan
+    n: int = 0
+    rows: tuple[Mapping[Any, Any], ...] = ()
+    source: str = ""
+    verdict: Verdict = ""
+    rule: Rule = ""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seed of each row."""
+        return tuple(row["seed"] for row in self.rows)
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The run of each row."""
+        return tuple(row["run"] for row in self.rows)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key of each row's unit."""
+        return tuple(row["key"] for row in self.rows)
+
+    @property
+    def marked(self) -> str:
+        """The text with its mark."""
+        return f"{self.text} {MARKS[self.verdict]}" if self.verdict in MARKS else self.text
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table: its name, the label under which a paper may have numbers for it, and the method."""
+
+    name: str
+    label: str
+    method: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """Lines × columns of cells under one heading."""
+
+    title: str
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+    cells: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table for one data set and scale; `stem` is its file name without the ending."""
+
+    stem: str
+    title: str
+    dataset: str
+    scale: str
+    blocks: tuple[Block, ...]
+    reading: tuple[str, ...]
+    footnotes: tuple[str, ...]
+
+
+def cell_from_rows(rows: Iterable[Mapping[Any, Any]], digits: int) -> Cell:
+    """The cell of one line and column: "1.40 [1.37, 1.43]", or over several seeds "1.40 ± 0.02 (3 seeds)".
+
+    `rows` holds one row per seed. An undefined value (NaN) makes the cell a missing one, with its key.
+    """
+    rows = sorted(rows, key=lambda row: row["seed"])
+    values, lows, highs = ([row[name] for row in rows] for name in ("value", "low", "high"))
+    cell = Cell(
+        value=math.fsum(values) / len(values),
+        low=math.nan if any(map(math.isnan, lows)) else min(lows),
+        high=math.nan if any(map(math.isnan, highs)) else max(highs),
+        sd=stdev(values) if len(values) > 1 and not any(map(math.isnan, values)) else math.nan,
+        n=max(row["n"] for row in rows),
+        rows=tuple(rows),
+        source="rows",
+    )
+    if math.isnan(cell.value):
+        return cell
+    text = f"{cell.value:.{digits}f}"
+    if len(values) > 1:
+        text += f" ± {cell.sd:.{digits}f} ({len(values)} seeds)"
+    elif not math.isnan(cell.low):
+        text += f" [{cell.low:.{digits}f}, {cell.high:.{digits}f}]"
+    return replace(cell, text=text)
+
+
+def cost_cell(runs: Iterable[Mapping[Any, Any]], metric: str) -> Cell:
+    """What training took by one of `COSTS`, the mean over runs (one row of each); a dash where none counted it."""
+    field, unit = COSTS[metric]
+    runs = [row for row in runs if row[field] > 0]  # NaN is not
+    if not runs:
+        return Cell()
+    value = math.fsum(row[field] for row in runs) / len(runs) / unit
+    return Cell(text=f"{value:,.0f}", value=value, n=len(runs), rows=tuple(runs), source="rows")
+
+
+def compare(cell: Cell, reference: Cell, higher_is_better: bool) -> Verdict:
+    """How a cell stands against the reference: "overlap" when their intervals do; "" when either lacks one."""
+    if any(math.isnan(x) for x in (cell.low, cell.high, reference.low, reference.high)):
+        return ""
+    if cell.low <= reference.high and reference.low <= cell.high:
+        return "overlap"
+    return "better" if (cell.value > reference.value) == higher_is_better else "worse"

@@ -1,0 +1,160 @@
+"""Which rows stand on which line of a table: one line per variant, its seeds together, names that tell variants apart.
+
+Two runs share a line when method, settings, losses, perceptual network and updates agree and only the seed differs.
+"""
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from mdebench.results.cells import BY_JUDGE, Line
+
+TRIVIAL = ("constant", "pixels", "mean_colour", "biharmonic", "random")
+ORDER = (
+    *TRIVIAL,
+    "colorization1",
+    "colorization2",
+    "inpainting",
+    "reverse_inpainting",
+    "re",
+    "rec",
+)
+NAMES = {
+    "constant": "Majority value / mean shape",
+    "pixels": "Raw pixels (ridge, 21×21)",
+    "random": "Random weights",
+    "mean_colour": "Mean colour",
+    "biharmonic": "Biharmonic fill",
+}
+RECIPE = ("losses", "perceptual", "updates", "batch", "precision")
+VARIANT = ("method", "label", "settings", *RECIPE)
+LATER = {"encoder": "mde"}  # settings that came later, and what every run of their methods had before
+
+
+def with_lines(rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows` with a column `line`: the label, plus what sets variants of one label apart ("rec 0.1 (width=32)").
+
+    What most variants of all labels share goes without saying. How a method that was never updated would have
+    been trained sets nothing apart.
+    """
+    spelled = rows.assign(settings=_complete(rows).map(lambda settings: json.dumps(settings, sort_keys=True)))
+    spelled[list(RECIPE)] = spelled[list(RECIPE)].astype(object).where(spelled["updates"] > 0, None)
+    usual = _usual(_facts(variant) for variant in spelled[list(VARIANT)].drop_duplicates().to_dict("records"))
+    names: dict[tuple[str, ...], str] = {}
+    for (method, label), part in spelled.groupby(["method", "label"]):
+        base = NAMES.get(str(method), str(label))
+        variants = part[list(VARIANT)].drop_duplicates()
+        facts = [_facts(variant) for variant in variants.to_dict("records")]
+        apart = [[name for name in own if any(other.get(name) != own[name] for other in facts)] for own in facts]
+        if _losses_follow(facts):
+            apart = [[name for name in some if name != "losses"] for some in apart]
+        unusual = [[name for name in some if own[name] != usual.get(name)] for some, own in zip(apart, facts)]
+        told = [_name(base, own, some) for own, some in zip(facts, unusual)]
+        if len(set(told)) < len(told):  # a variant that lacks a setting may be told apart by the usual value alone
+            told = [_name(base, own, some) for own, some in zip(facts, apart)]
+        names |= dict(zip(variants.itertuples(index=False, name=None), told))
+    line = [names[variant] for variant in spelled[list(VARIANT)].itertuples(index=False, name=None)]
+    return rows.assign(line=line)
+
+
+def _complete(rows: pd.DataFrame) -> pd.Series:
+    """The settings of each row, with those that came later wherever another row of its method has them."""
+    known: dict[str, set[str]] = defaultdict(set)
+    for method, settings in zip(rows["method"], rows["settings"]):
+        known[method] |= settings.keys()
+    complete = [
+        {name: value for name, value in LATER.items() if name in known[method]} | settings
+        for method, settings in zip(rows["method"], rows["settings"])
+    ]
+    return pd.Series(complete, rows.index)
+
+
+def _losses_follow(facts: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a setting tells the same variants apart as their losses do, so that these need not be told as well."""
+    losses = [own["losses"] for own in facts]
+
+    def follows(name: str) -> bool:
+        pairs = {(repr(own.get(name)), loss) for own, loss in zip(facts, losses)}
+        return len(pairs) == len(set(losses)) == len({value for value, _ in pairs})
+
+    return any(follows(name) for name in {name for own in facts for name in own} - set(RECIPE))
+
+
+def _name(base: str, facts: Mapping[str, Any], told: Iterable[str]) -> str:
+    apart = ", ".join(f"{name}={facts[name]}" for name in told)
+    return f"{base} ({apart})" if apart else base
+
+
+def _usual(variants: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of each fact the value that most of the trained variants share, where no other is as common."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    values: dict[tuple[str, str], Any] = {}
+    for variant in variants:
+        for name, value in variant.items() if pd.notna(variant["updates"]) else ():
+            counts[name][repr(value)] += 1
+            values[name, repr(value)] = value
+    most = {name: count.most_common(2) for name, count in counts.items()}
+    return {name: values[name, top[0][0]] for name, top in most.items() if len(top) == 1 or top[0][1] > top[1][1]}
+
+
+def _facts(variant: Mapping[Any, Any]) -> dict[str, Any]:
+    return {name: variant[name] for name in RECIPE} | dict(json.loads(variant["settings"]))
+
+
+def newest_per_seed(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """One row per line, seed and measurement: the newest; and a sentence about each run that another one replaces.
+
+    A score by another judge is another measurement; see `judges`.
+    """
+    what = ["line", "seed", "protocol", "setting", "split", "metric", "by"]
+    by = rows["judge"].where(rows["metric"].str.startswith(BY_JUDGE), "")
+    ordered = rows.assign(by=by).sort_values("time", kind="stable")
+    last = ordered.drop_duplicates(what, keep="last")
+    dropped = ordered.drop(last.index)
+    shown = dropped[["run", *what]].merge(last[["run", *what]], on=what, suffixes=("", "_shown"))
+    pairs = sorted({(run, newer) for run, newer in zip(shown["run"], shown["run_shown"]) if run != newer})
+    return last.drop(columns="by").sort_index(), [
+        f"Runs {run} and {newer} agree in settings and seed: {newer}, measured last, is shown." for run, newer in pairs
+    ]
+
+
+def judges(rows: pd.DataFrame, metric: str) -> list[str]:
+    """Who judged, where several did: what one says does not compare with what another says. Else one nobody, ""."""
+    found = sorted(set(rows.loc[rows["metric"] == metric, "judge"])) if metric.startswith(BY_JUDGE) else []
+    return found if len(found) > 1 else [""]
+
+
+def short(judge: str) -> str:
+    """A judge in two words: the hash of its weights, which its name ends with."""
+    return f"judge {judge.rpartition(' ')[2]}"
+
+
+def lines_of(rows: pd.DataFrame, published: Iterable[tuple[str, str]] = ()) -> list[Line]:
+    """The lines of `rows` and those of the papers' (label, name) that no run has, in the order of Table 1.
+
+    A paper's label is a variant's ("rec 0.1") or, where it does not tell S, a method's ("inpainting").
+    """
+    names = dict(published)
+    lines = [
+        Line(line, label if label in names else method, method)
+        for line, label, method in rows[["line", "label", "method"]].drop_duplicates("line").itertuples(index=False)
+    ]
+    known = {line.label for line in lines}
+    lines += [Line(NAMES.get(label, label), label, label.partition(" ")[0]) for label in names if label not in known]
+    return sorted(lines, key=rank)
+
+
+def line_of(info: Mapping[str, Any]) -> Line:
+    """The line of a run, from its run.json."""
+    return Line(NAMES.get(info["method"], info["label"]), info["label"], info["method"])
+
+
+def rank(line: Line) -> tuple[int, float, str]:
+    """Trivial rows, the paper's variants by S, then all others by name."""
+    place = ORDER.index(line.method) if line.method in ORDER else len(ORDER)
+    ratio = re.match(r"[a-z_]+ (\d*\.?\d+)", line.name)
+    return place, float(ratio[1]) if ratio and place < len(ORDER) else 0.0, line.name

@@ -1,0 +1,258 @@
+"""Rows: every number the suite ever reports, with what it was measured on, by what, and how sure it is.
+
+A protocol returns measurements; together with the facts about run, pack and code each becomes a row, one JSON line in
+`results/rows/<protocol>/<run>.jsonl`. The rows of one evaluation form a unit and share a key: the hash of all that
+decides whether they are still good. Rows are appended whole or not at all, and tables are views of them.
+"""
+
+import fcntl
+import hashlib
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_origin, get_type_hints
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mdebench.errors import UserError
+from mdebench.files import write_atomically
+from mdebench.home import Home
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number with its 95 % interval [low, high] over `n` test images, in `unit`; NaN where it is undefined.
+
+    `values`, where the number is a mean over images, holds one number per test image in the order of the test images:
+    they are kept beside the rows, so that two runs can be compared image by image.
+    """
+
+    metric: str
+    unit: str
+    value: float
+    low: float
+    high: float
+    n: int
+    setting: str
+    split: str = "test"
+    note: str = ""
+    values: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+
+    def plain(self) -> dict[str, Any]:
+        """What goes into the row: everything but `values`."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "values"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measurement and its provenance: `Row(**facts, **measurement.plain())`.
+
+    `label` is the variant in words ("rec 0.1"); `protocol_settings` and `settings` (the method's) are plain JSON
+    values; `losses` is the loss set that was in fact used; `seconds` and `gflop` are what the run's training took, NaN
+    where it was not counted; `git` is the revision of the code, or "wheel"; `time` is ISO 8601 in UTC.
+    """
+
+    key: str
+    protocol: str
+    protocol_version: int
+    protocol_settings: dict[str, Any]
+    method: str
+    label: str
+    run: str
+    settings: dict[str, Any]
+    scale: str
+    updates: int
+    dataset: str
+    pack_hash: str
+    pack_note: str
+    seed: int
+    weights_hash: str
+    perceptual: str
+    git: str
+    dirty: bool
+    packages: dict[str, str]
+    device: str
+    time: str
+    metric: str
+    unit: str
+    value: float
+    low: float
+    high: float
+    n: int
+    setting: str
+    split: str = "test"
+    note: str = ""
+    judge: str = ""
+    losses: str = ""
+    batch: int = 0
+    precision: str = ""
+    seconds: float = math.nan
+    gflop: float = math.nan
+
+
+LATER = {"seconds": None, "gflop": None}  # what rows of 0.1 before these fields do not say
+COLUMNS = tuple(field.name for field in fields(Row))
+_TYPES: dict[str, type] = {name: get_origin(hint) or hint for name, hint in get_type_hints(Row).items()}
+
+
+def unit_key(
+    *,
+    protocol: str,
+    protocol_version: int,
+    protocol_settings: Mapping[str, Any],
+    method: str,
+    settings: Mapping[str, Any],
+    seed: int,
+    pack_hash: str,
+    weights_hash: str,
+) -> str:
+    """Sha256 (hex) of what decides whether a unit's rows are still good; device, time and run name are not in it."""
+    decides = [
+        protocol,
+        protocol_version,
+        dict(protocol_settings),
+        method,
+        dict(settings),
+        seed,
+        pack_hash,
+        weights_hash,
+    ]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def append_rows(home: Home, rows: Sequence[Row]) -> int:
+    """Append rows of one protocol and one run, whole or not at all; returns how many were new.
+
+    Rows whose unit is stored already are left out: another process finished it first. The file is rewritten beside
+    itself and moved into place, under a lock, so that neither a kill nor a second process loses a row. A full disk
+    is a UserError and leaves the file as it was; an infinite value is a ValueError (a protocol's mistake).
+    """
+    if not rows:
+        return 0
+    if len({(row.protocol, row.run) for row in rows}) != 1:
+        raise ValueError("append_rows takes rows of one protocol and one run at a time")
+    path = _path(home, rows[0].protocol, rows[0].run)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.parent.parent / ".lock"):
+            stored = _parse(path)
+            known = {row["key"] for row in stored}
+            new = [asdict(row) for row in rows if row.key not in known]
+            if new:
+                write_atomically(path, "".join(map(_line, [*stored, *new])).encode())
+    except OSError as error:
+        raise UserError(
+            f"could not write rows to {path}: {error.strerror}; make room or permit writing, then go on"
+        ) from error
+    return len(new)
+
+
+def values_path(home: Home, key: str) -> Path:
+    """Where the per-image values of a unit are kept."""
+    return home.values / f"{key[:16]}.npz"
+
+
+def keep_values(home: Home, key: str, measurements: Sequence[Measurement]) -> None:
+    """Write a unit's per-image values, one float32 array for each `setting|metric|split`; nothing where there are none.
+
+    Called before the rows are appended, so that rows never promise values that a kill has lost.
+    """
+    arrays: dict[str, Any] = {
+        f"{m.setting}|{m.metric}|{m.split}": np.asarray(m.values, np.float32)
+        for m in measurements
+        if m.values is not None
+    }
+    if arrays:
+        data, path = io.BytesIO(), values_path(home, key)
+        np.savez_compressed(data, **arrays)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, data.getvalue())
+
+
+def stored_rows(home: Home, protocol: str, run: str) -> list[dict[str, Any]]:
+    """The rows of a run by a protocol, in the order in which they were stored; UserError for a damaged line."""
+    return _parse(_path(home, protocol, run))
+
+
+def has_unit(home: Home, protocol: str, run: str, key: str) -> bool:
+    """Whether the unit is finished (its rows are stored), so that it need not be computed again."""
+    return any(row["key"] == key for row in stored_rows(home, protocol, run))
+
+
+def read_rows(home: Home) -> pd.DataFrame:
+    """All rows, one line each, columns as in `Row`; a damaged line is a UserError that names file and line."""
+    paths = sorted((home.rows).glob("*/*.jsonl"))
+    return pd.DataFrame([row for path in paths for row in _parse(path)], columns=list(COLUMNS))
+
+
+def stale(rows: pd.DataFrame, versions: Mapping[str, int]) -> pd.Series:
+    """True for each row measured by an older version of its protocol than `versions` gives (absent: not stale)."""
+    current = rows["protocol"].map(dict(versions)).fillna(0)
+    return (rows["protocol_version"] < current).astype(bool)
+
+
+def superseded(rows: pd.DataFrame) -> pd.Series:
+    """True for each row that a newer unit of the same run, data set, protocol and setting replaces.
+
+    Such units differ in their key: the run was trained again (other weights), the pack or the evaluator changed. The
+    newest wins; the older are never averaged with it. The same weights seen by another judge are not replaced.
+    """
+    if rows.empty:
+        return pd.Series(False, index=rows.index, dtype=bool)
+    ordered, unit = rows.sort_values("time", kind="stable"), ["protocol", "run", "dataset", "setting"]
+    newest = ordered.groupby([*unit, "judge"])["key"].transform("last").reindex(rows.index)
+    weights = ordered.groupby(unit)["weights_hash"].transform("last").reindex(rows.index)
+    return (rows["key"] != newest) | (rows["weights_hash"] != weights)
+
+
+def _path(home: Home, protocol: str, run: str) -> Path:
+    return home.rows / protocol / f"{run}.jsonl"
+
+
+def _line(row: dict[str, Any]) -> str:
+    """One JSON line; an undefined number (NaN) is null, since JSON has no NaN."""
+    plain = {name: None if isinstance(x, float) and math.isnan(x) else x for name, x in row.items()}
+    return json.dumps(plain, allow_nan=False) + "\n"
+
+
+def _parse(path: Path) -> list[dict[str, Any]]:
+    """The rows in a file (none where there is no file), every one checked."""
+    if not path.exists():
+        return []
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            row = {**LATER, **row} if isinstance(row, dict) else row
+            _check(row)
+        except (ValueError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"Line {number} of {path} is damaged ({error}). "
+                "Restore the file from git, or delete that line and give the command again to compute its unit anew."
+            ) from error
+        rows.append({name: math.nan if row[name] is None else row[name] for name in COLUMNS})
+    return rows
+
+
+def _check(row: Any) -> None:
+    if not isinstance(row, dict):
+        raise ValueError("not a JSON object")
+    if wrong := sorted(set(COLUMNS) ^ set(row)):
+        raise ValueError(f"fields missing or unknown: {', '.join(wrong)}")
+    for name, kind in _TYPES.items():
+        if not isinstance(row[name], (int, float, type(None)) if kind is float else kind):
+            raise ValueError(f"{name} is {row[name]!r}, not {kind.__name__}")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock; the operating system frees it when the process ends, however it ends."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

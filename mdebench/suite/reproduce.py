@@ -1,0 +1,121 @@
+"""Reproduce a table or figure: show the plan, do what is missing, write the result.
+
+Killed and started again it goes on: what is finished stands in run folders and rows, and the plan is made from those.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from tabulate import tabulate
+
+from mdebench import catalog
+from mdebench.errors import UserError
+from mdebench.figures.contact_sheets import write_sheets
+from mdebench.figures.write import write_figures
+from mdebench.files import write_atomically
+from mdebench.home import Home
+from mdebench.report.page import write_report
+from mdebench.results.published import paper_dir
+from mdebench.suite.plan import Order, make_plan
+from mdebench.suite.schedule import makespan
+from mdebench.suite.tasks import Plan
+from mdebench.suite.workers import ALONE, Workers, at_threads
+from mdebench.tables.write import write_tables
+from mdebench.words import duration
+
+
+def reproduce(order: Order, dry_run: bool, console: Console, workers: Workers = ALONE) -> list[str]:
+    """Plan an order and, unless `dry_run`, have `workers` carry it out, and write tables, figures and report.
+
+    Returns the titles of the tasks that were done. UserError at the end when some of them failed.
+    """
+    with at_threads(workers.threads):  # so that a job's pace is measured
+        plan = make_plan(order, console)
+    console.print(f"plan: {order.what} on {plan.tasks[0].name} at scale {order.scale}, {_seeds(order.seeds)}")
+    show(plan, workers.jobs, console)
+    if dry_run:
+        return []
+    done, failed = workers.carry_out(plan.missing, order.home, console) if plan.missing else ([], [])
+    write(order, console)
+    if failed:
+        raise UserError(f"not all was done: {'; '.join(failed)}; the same command tries these again")
+    return done
+
+
+def show(plan: Plan, jobs: int, console: Console) -> None:
+    """The plan as a table: each pack, judge and run, the rows by protocol, what is missing, and the time it takes."""
+    lines = [[t.kind, t.name, t.state, t.left, _time(t.seconds)] for t in plan.tasks if t.kind != "rows"]
+    protocols = dict.fromkeys(task.name.partition(" of ")[0] for task in plan.tasks if task.kind == "rows")
+    for name in protocols:
+        tasks = [t for t in plan.tasks if t.kind == "rows" and t.name.startswith(f"{name} of ")]
+        todo = [t for t in tasks if t.state != "kept"]
+        stale = sum(t.state == "stale" for t in tasks)
+        left = f"{len(todo)} of {len(tasks)} runs" + (f", {stale} with stale rows" if stale else "") if todo else ""
+        state = "stale" if stale else "missing" if todo else "kept"
+        lines.append(["rows", name, state, left, _time(sum(t.seconds for t in todo))])
+    console.print(tabulate(lines, headers=("", "what", "state", "left", "time"), tablefmt="plain"), markup=False)
+    for note in plan.notes:
+        console.print(f"[yellow]note[/] {note}")
+    done, all_tasks = len(plan.tasks) - len(plan.missing), len(plan.tasks)
+    if not plan.missing:
+        console.print("nothing is missing")
+        return
+    left, at_a_time = duration(makespan(plan.missing, jobs)), f", {jobs} at a time" if jobs > 1 else ""
+    console.print(f"{done} of {all_tasks} tasks are done; the others{at_a_time} take about {left}")
+
+
+def write(order: Order, console: Console) -> None:
+    """The tables and figures of what there is now; for everything, the report as well.
+
+    They are views of files, so where no file has changed since they were written, they are kept as they are.
+    """
+    stamp, state = order.home.results / ".written.json", _state_of(order.home)
+    written: dict[str, dict[str, Any]] = json.loads(stamp.read_text()) if stamp.is_file() else {}
+    last = written.get(order.what, {"state": "", "files": []})
+    if last["state"] == state and all((order.home.folder / name).is_file() for name in last["files"]):
+        console.print(f"[dim]kept[/] {len(last['files'])} files in {order.home}: nothing has changed since")
+        return
+    files = _write(order, console)
+    console.print("\n".join(str(path) for path in files), markup=False)
+    names = [str(path.relative_to(order.home.folder)) for path in files]
+    # What was drawn on the way, such as contact sheets, is among the files that the next look at them sees.
+    written[order.what] = {"state": _state_of(order.home), "files": names}
+    write_atomically(stamp, json.dumps(written).encode())
+
+
+def _write(order: Order, console: Console) -> list[Path]:
+    versions = {name: catalog.protocol(name).VERSION for name in catalog.protocols()}
+    if order.what.startswith("figure"):
+        return write_figures(order.home, versions, console, only={order.what})
+    files = write_tables(order.home, order.home.tables, versions)
+    write_sheets(order.home, order.home.sheets)
+    if order.what == "all":
+        files += write_figures(order.home, versions, console)
+        files.append(write_report(order.home, order.home.report, versions))
+    return files
+
+
+def _state_of(home: Home) -> str:
+    """A hash over name, size and time of every file that tables, figures and report are made from, and of our code."""
+    folders = [(home.folder, pattern) for pattern in ("results/rows/*/*.jsonl", "results/values/*", "results/sheets/*")]
+    folders += [(home.folder, f"runs/*/{what}") for what in ("run.json", "log.jsonl", "samples/*", "gallery/*/*")]
+    folders += [(Path(__file__).parent.parent, "**/*.*"), (paper_dir(), "*.csv")]
+    digest = hashlib.sha256()
+    for folder, pattern in folders:
+        for path in sorted(folder.glob(pattern)):
+            if "__pycache__" not in path.parts:
+                digest.update(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _seeds(seeds: Iterable[int]) -> str:
+    *most, last = map(str, seeds)
+    return f"seeds {', '.join(most)} and {last}" if most else f"seed {last}"
+
+
+def _time(seconds: float) -> str:
+    return f"about {duration(seconds)}" if seconds else ""

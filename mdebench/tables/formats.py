@@ -1,0 +1,94 @@
+"""A table as Markdown, CSV or LaTeX."""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable
+
+from tabulate import tabulate
+
+from mdebench.results.cells import Block, Cell, Table
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{"<": "$<$", ">": "$>$", "×": r"$\times$", "±": r"$\pm$", "≈": r"$\approx$", "†": r"$\dagger$", "→": r"$\to$"},
+    **{"–": "--", "—": "---", "·": r"$\cdot$", "\N{NO-BREAK SPACE}": "~"},
+}
+CSV_COLUMNS = (
+    *("table", "dataset", "scale", "block", "line", "column", "unit", "value", "low", "high", "sd", "n", "seeds"),
+    *("against_reference", "compared", "source", "protocol", "setting", "split", "metric", "runs", "keys"),
+)
+
+
+def markdown(table: Table) -> str:
+    """A Markdown file: the blocks, what they say, and the notes."""
+
+    def escape(text: str) -> str:
+        return text.replace("|", "\\|")
+
+    parts = [f"# {table.title}"]
+    for block in table.blocks:
+        parts += [
+            f"## {block.title}",
+            tabulate(_texts(block, escape), headers="firstrow", tablefmt="pipe", disable_numparse=True),
+        ]
+    if table.reading:
+        parts += ["## What it says", _bullets(table.reading)]
+    return "\n\n".join([*parts, "## Notes", _bullets(table.footnotes)]) + "\n"
+
+
+def latex(table: Table) -> str:
+    """A LaTeX fragment that needs no package: a tabular per block, then what it says and the notes."""
+    parts = [f"% {tex(table.title)}\n\\begin{{table}}\n\\centering\\scriptsize\n\\caption{{{tex(table.title)}}}"]
+    for block in table.blocks:
+        body = tabulate(_texts(block, tex), headers="firstrow", tablefmt="latex_raw", disable_numparse=True)
+        parts.append(f"\\medskip\n{tex(block.title)}\\\\\n{body}\n")
+    parts.append("\\end{table}")
+    notes = "\n".join(f"\\item {tex(text)}" for text in (*table.reading, *table.footnotes))
+    return "\n".join([*parts, f"\\begin{{itemize}}\\footnotesize\n{notes}\n\\end{{itemize}}"]) + "\n"
+
+
+def tex(text: str) -> str:
+    """`text` with every character that LaTeX reads as a command, or may not have, spelled out."""
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def csv_text(table: Table) -> str:
+    """One line per cell; a missing value is empty. Several seeds, runs or keys are separated by spaces."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for block in table.blocks:
+        for line, cells in zip(block.lines, block.cells):
+            for column, cell in zip(block.columns, cells):
+                where = (table.stem, table.dataset, table.scale, block.title, line.name, column.title, column.unit)
+                what = (column.protocol, column.setting, column.split, column.metric)
+                origin = (" ".join(cell.runs), " ".join(cell.keys))
+                writer.writerow((*where, *_numbers(cell), cell.verdict, cell.rule, cell.source, *what, *origin))
+    return out.getvalue()
+
+
+def _numbers(cell: Cell) -> tuple[str, ...]:
+    spread = (_plain(x) for x in (cell.low, cell.high, cell.sd))
+    value = cell.text if cell.source and cell.source != "rows" else _plain(cell.value)  # published: as printed
+    return value, *spread, str(cell.n or ""), " ".join(map(str, cell.seeds))
+
+
+def _plain(number: float) -> str:
+    return "" if math.isnan(number) else repr(number)
+
+
+def _texts(block: Block, escape: Callable[[str], str]) -> list[list[str]]:
+    """Header and lines as text."""
+    header = ["", *(escape(column.header) for column in block.columns)]
+    return [
+        header,
+        *([escape(line.name), *(escape(c.marked) for c in row)] for line, row in zip(block.lines, block.cells)),
+    ]
+
+
+def _bullets(texts: Iterable[str]) -> str:
+    return "\n".join(f"- {text}" for text in texts)

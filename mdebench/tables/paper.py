@@ -1,0 +1,190 @@
+"""Tables 1, 2 and 3 of the paper, its numbers beside our rows: which columns and lines each has."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from mdebench.results.cells import Block, Cell, Column, Line, Table
+from mdebench.results.displays import BIHARMONIC, MEAN_COLOUR, PIXELS, PROBE, RANDOM, Reference
+from mdebench.results.lines import TRIVIAL, lines_of
+from mdebench.results.published import paper_dir
+from mdebench.tables.plain_words import PAPER_SCALE
+from mdebench.tables.view import Published, View
+
+READINGS = ("raw/image", "raw/hole", "composite/image", "composite/hole")
+COMPLETION = (("psnr", "pSNR", "dB"), ("ssim", "SSIM", ""))
+LONG_HEAD = 50_000  # updates of the head of Table 2
+FEW = r"%$"  # how the settings of few labels end, which have a table of their own
+RIDGE = PIXELS._replace(called="raw pixels read by the ridge probe")
+
+
+def paper_tables(view: View) -> list[Table]:
+    """Those of Tables 1, 2 and 3, and of their companions, that there are rows for."""
+    made = [transfer(view), *equal_operations(view), interocular(view), attributes(view), occlusion(view)]
+    made.append(readings(view))
+    return [table for table in made if table is not None]
+
+
+def transfer(view: View, name: str = "table1", title: str = "Table 1: landmarks and attributes") -> Table | None:
+    """Table 1; fine-tuned encoders, where there are any, in a block of their own."""
+    rows, paper = _all_labels(view, "attributes", "landmarks"), _paper(1)
+    lines = lines_of(rows, _names(paper))
+    blocks: list[Block] = []
+    say: list[str] = []
+    for kind, metric, unit, constant, ours in (
+        ("Landmarks", "landmark_distance", "px", "the mean shape", _landmarks(rows, "frozen")),
+        ("Attributes", "attribute_error", "% error", "the majority value", _attributes(rows, "frozen")),
+    ):
+        published = Column("Paper", "", "head-5000", metric, unit, published=True)
+        blocks.append(view.block(f"{kind}, frozen encoder", [published, *ours], lines, RIDGE, _cells(paper)))
+        told = [column for column in ours if column.metric == metric and column.split == "test"]
+        say += view.reading(blocks[-1], told, (RIDGE, RANDOM, Reference("constant", constant)))
+    if tuned := _landmarks(rows, "finetune") + _attributes(rows, "finetune"):
+        lines = lines_of(rows[rows["setting"].str.startswith("finetune")])
+        blocks.append(view.block("Fine-tuned encoder", tuned, lines, RIDGE))
+    blocks.append(view.costs(rows))
+    return view.table(name, title, rows, blocks, say, RIDGE, _remarks(paper))
+
+
+def equal_operations(view: View) -> list[Table | None]:
+    """Table 1 for each set of lines whose training took the same operations, to a tenth, where others took others."""
+    rows = _all_labels(view, "attributes", "landmarks")
+    trained = rows[(rows["gflop"] > 0) & ~rows["method"].isin(TRIVIAL)]
+    spent = trained.groupby("line")["gflop"].mean().sort_values()
+    groups: list[dict[str, float]] = []
+    for line, gflop in spent.items():
+        if groups and gflop <= 1.1 * min(groups[-1].values()):
+            groups[-1][str(line)] = gflop
+        else:
+            groups.append({str(line): gflop})
+    tables = []
+    for group in groups:
+        if 1 < len(group) < len(spent):
+            tflop = f"{sum(group.values()) / len(group) / 1000:.0f}"
+            title = f"Table 1 at equal operations: {tflop} TFLOP of training"
+            tables.append(transfer(view.only(group), f"table1-{tflop}tflop", title))
+    return tables
+
+
+def interocular(view: View) -> Table | None:
+    """Beside Table 1: the landmark distance as a share of the distance between the eyes."""
+    rows = _all_labels(view, "landmarks")
+    columns = _landmarks(rows, "frozen", "landmark_distance_iod", "% of inter-ocular")
+    blocks = [view.block("Frozen encoder", columns, lines_of(rows), RIDGE)]
+    title = "Table 1, other reading: landmark distance as a share of the inter-ocular distance"
+    return view.table("table1-interocular", title, rows, blocks, [], RIDGE)
+
+
+def attributes(view: View) -> Table | None:
+    """Table 2: the published list, then ours; a published line of a variant stands on the variant's line."""
+    rows, paper = _all_labels(view, "attributes"), _paper(2)
+    columns = [
+        Column("Paper", "", "", "attribute_error", "% error", published=True),
+        *_attributes(rows, "frozen", [LONG_HEAD]),
+    ]
+    own = [(label, name) for label, name in _names(paper) if label.startswith("rec")]
+    theirs = [Line(name, label, "") for label, name in _names(paper) if (label, name) not in own]
+    blocks = [view.block("Frozen encoder", columns, theirs + lines_of(rows, own), RIDGE, _cells(paper))]
+    return view.table("table2", "Table 2: facial attributes", rows, blocks, [], RIDGE, _remarks(paper))
+
+
+def occlusion(view: View) -> Table | None:
+    """Table 3: the raw output over the whole image, for the paper says "without postprocessing"."""
+    rows, paper = view.of("occlusion"), _paper(3)
+    lines = [Line(f"{name}, published", label, "") for label, name in _names(paper)] + lines_of(rows)
+    blocks: list[Block] = []
+    say: list[str] = []
+    for metric, name, unit in COMPLETION:
+        columns = [Column(_spoken(p), "occlusion", p, f"{metric}/raw/image", unit) for p in _presets(paper)]
+        blocks.append(view.block(name, columns, lines, BIHARMONIC, _cells(paper)))
+        say += [f"{name}, {text}" for text in view.reading(blocks[-1], columns, (BIHARMONIC, MEAN_COLOUR))]
+    blocks.append(view.costs(rows))
+    title = "Table 3: face completion under occlusions (raw output, whole image)"
+    return view.table("table3", title, rows, blocks, say, BIHARMONIC, _remarks(paper))
+
+
+def readings(view: View) -> Table | None:
+    """Beside Table 3: all four readings of pSNR and of SSIM."""
+    rows = view.of("occlusion")
+    blocks = []
+    for preset in _presets(_paper(3)):
+        columns = [
+            Column(f"{name} {which.replace('/', ', ')}", "occlusion", preset, f"{metric}/{which}", unit)
+            for metric, name, unit in COMPLETION
+            for which in READINGS
+        ]
+        blocks.append(view.block(_spoken(preset).capitalize(), columns, lines_of(rows), BIHARMONIC))
+    title = "Table 3, all readings: raw output or composite (seen pixels pasted back), whole image or hole alone"
+    return view.table("table3-readings", title, rows, blocks, [], BIHARMONIC)
+
+
+def _paper(number: int) -> pd.DataFrame:
+    """The published numbers of a table."""
+    return pd.read_csv(paper_dir() / f"table{number}.csv", dtype=str).fillna("")
+
+
+def _cells(paper: pd.DataFrame) -> Published:
+    """The published numbers by label, metric and setting, as printed."""
+    return {
+        (row["label"], row["metric"], row["setting"]): Cell(
+            text=row["value"], value=float(row["value"]), source=f"{row['source']}, Table {row['table']}"
+        )
+        for row in paper.to_dict("records")
+    }
+
+
+def _names(paper: pd.DataFrame) -> list[tuple[str, str]]:
+    """(label, name) of each line of a published table, in the paper's order."""
+    return list(dict.fromkeys(zip(paper["label"], paper["name"])))
+
+
+def _presets(paper: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys(paper["setting"]))
+
+
+def _remarks(paper: pd.DataFrame) -> list[str]:
+    """What is to be said of published numbers."""
+    noted = paper.query("note != ''").drop_duplicates("name")
+    told = "; ".join(f"{name}: {note}" for name, note in zip(noted["name"], noted["note"]))
+    return [PAPER_SCALE, *([f"Of the published numbers: {told}."] if told else [])]
+
+
+def _all_labels(view: View, *protocols: str) -> pd.DataFrame:
+    """The rows of readouts trained on all labels."""
+    rows = view.of(*protocols)
+    return rows[~rows["setting"].str.contains(FEW)]
+
+
+def _landmarks(
+    rows: pd.DataFrame, kind: str, metric: str = "landmark_distance", unit: str = "px of 96"
+) -> list[Column]:
+    found = rows[(rows["protocol"] == "landmarks") & (rows["metric"] == metric)]
+    return [
+        Column(f"Landmarks{also}, {called}", "landmarks", setting, metric, unit, split, against=PROBE)
+        for split, also in (("test", ""), ("annotated", " (annotated)"))
+        for setting, called in _settings(found.loc[found["split"] == split, "setting"], kind)
+    ]
+
+
+def _attributes(rows: pd.DataFrame, kind: str, heads: Sequence[int] = ()) -> list[Column]:
+    found = rows.loc[rows["protocol"] == "attributes", "setting"]
+    metrics = (("Attributes", "attribute_error", "% error"), ("Balanced accuracy", "balanced_accuracy", "%"))
+    return [
+        Column(f"{title}, {called}", "attributes", setting, metric, unit, against=PROBE)
+        for title, metric, unit in metrics
+        for setting, called in _settings(found, kind, heads)
+    ]
+
+
+def _spoken(preset: str) -> str:
+    return preset.replace("_", " ")
+
+
+def _settings(found: Iterable[str], kind: str, heads: Sequence[int] = ()) -> list[tuple[str, str]]:
+    """(setting, its name in words) of the heads, then the probe; without `heads` all but Table 2's long one."""
+    names = set(found)
+    trained = sorted(int(match[1]) for name in names if (match := re.fullmatch(rf"{kind}-head-(\d+)", name)))
+    wanted = heads or [updates for updates in trained if updates != LONG_HEAD]
+    settings = [(f"{kind}-head-{updates}", f"head {updates:,}") for updates in wanted]
+    return settings + ([(f"{kind}-probe", "probe")] if f"{kind}-probe" in names else [])

@@ -1,0 +1,128 @@
+"""What all tables share: the current rows of one data set and scale, found by line and column, and made into cells.
+
+Every table carries the trivial rows the papers lack, and marks what beats them: a representation is worth something
+where it beats raw pixels, a completion where it beats a fill without any network.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import pandas as pd
+
+from mdebench.home import Home
+from mdebench.results.cells import COSTS, Block, Cell, Column, Line, Table, cell_from_rows, cost_cell
+from mdebench.results.displays import PIXELS, Reference
+from mdebench.results.lines import TRIVIAL, lines_of
+from mdebench.results.paired import contrast
+from mdebench.tables.footnotes import footnotes
+from mdebench.tables.plain_words import INTERVALS, legend, reading
+
+Published = Mapping[tuple[str, str, str], Cell]  # label, metric, setting → a paper's number
+
+
+class View:
+    """The current rows of one data set and scale (column `line` added), and what is made of them.
+
+    `old` are the superseded rows, `twins` sentences about runs that agree in settings and seed, `versions` each
+    protocol's current version; per-image values are read from `home`.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        dataset: str,
+        scale: str,
+        rows: pd.DataFrame,
+        old: pd.DataFrame,
+        twins: Sequence[str],
+        versions: Mapping[str, int],
+    ) -> None:
+        self.dataset, self.scale, self.rows = dataset, scale, rows
+        self.old, self.twins, self.versions = old, twins, versions
+        self.home, self.contrast = home, partial(contrast, home)
+        self.index: dict[tuple[str, ...], list[dict[Any, Any]]] = defaultdict(list)
+        for row in rows.to_dict("records"):
+            self.index[tuple(row[name] for name in ("line", "protocol", "setting", "metric", "split"))].append(row)
+        self.runs = {line: part.drop_duplicates("run").to_dict("records") for line, part in rows.groupby("line")}
+
+    def of(self, *protocols: str) -> pd.DataFrame:
+        """The rows of these protocols."""
+        return self.rows[self.rows["protocol"].isin(protocols)]
+
+    def only(self, lines: Collection[str]) -> "View":
+        """The same with these lines and the untrained ones alone."""
+        kept = self.rows[self.rows["line"].isin(lines) | self.rows["method"].isin(TRIVIAL)]
+        return View(self.home, self.dataset, self.scale, kept, self.old, self.twins, self.versions)
+
+    def costs(self, rows: pd.DataFrame) -> Block:
+        """What training each line of `rows` took; times are of the machine that trained it."""
+        titles = ("Updates", ""), ("Time", "min"), ("Operations", "TFLOP")
+        columns = [Column(title, "", "", metric, unit) for metric, (title, unit) in zip(COSTS, titles)]
+        lines = [line for line in lines_of(rows) if line.method not in TRIVIAL]
+        return self.block("What training took", columns, lines, PIXELS)
+
+    def block(
+        self,
+        title: str,
+        columns: Sequence[Column],
+        lines: Sequence[Line],
+        reference: Reference,
+        published: Published = MappingProxyType({}),
+    ) -> Block:
+        """Fill in the cells, from our rows or the `published`, and compare each of ours with the reference line."""
+        base = next((line for line in lines_of(self.rows) if line.method == reference.method), None)
+        cells = []
+        for line in lines:
+            filled = [self._cell(line, column, published) for column in columns]
+            if base and line != base:
+                filled = [self._compared(cell, base, column) for cell, column in zip(filled, columns)]
+            cells.append(tuple(filled))
+        return Block(title, tuple(columns), tuple(lines), tuple(cells))
+
+    def reading(self, block: Block, columns: Sequence[Column], references: Sequence[Reference]) -> list[str]:
+        """What these columns of the block say, in words."""
+        return reading(block, columns, references, self.contrast)
+
+    def table(
+        self,
+        name: str,
+        title: str,
+        rows: pd.DataFrame,
+        blocks: Sequence[Block],
+        say: Sequence[str],
+        reference: Reference,
+        remarks: Sequence[str] = (),
+    ) -> Table | None:
+        """The table with its footnotes, without blocks in which our rows fill no cell; None where none is left.
+
+        `rows` are all that it could show, `remarks` go before the footnotes that are made of them.
+        """
+        blocks = [block for block in blocks if any(cell.source == "rows" for line in block.cells for cell in line)]
+        if not blocks:
+            return None
+        old = self.old[self.old["protocol"].isin(rows["protocol"])]
+        first = [legend(reference.called, blocks), INTERVALS, *remarks]
+        notes = footnotes(rows, old, self.twins, self.versions, first)
+        title = f"{title} · {self.dataset} · {self.scale}"
+        stem = f"{name}-{self.dataset}-{self.scale}"
+        return Table(stem, title, self.dataset, self.scale, tuple(blocks), tuple(say), tuple(notes))
+
+    def _cell(self, line: Line, column: Column, published: Published) -> Cell:
+        """The published number where column or line is a paper's, else the one from our rows."""
+        if column.published or not line.method:
+            return published.get((line.label, column.metric.partition("/")[0], column.setting), Cell())
+        if column.metric in COSTS:
+            return cost_cell(self.runs[line.name], column.metric)
+        rows = self.index.get((line.name, column.protocol, column.setting, column.metric, column.split))
+        rows = [row for row in rows or () if column.judge in ("", row["judge"])]
+        return cell_from_rows(rows, column.digits) if rows else Cell()
+
+    def _compared(self, cell: Cell, base: Line, column: Column) -> Cell:
+        if cell.source != "rows" or not column.judged:
+            return cell
+        found = self.contrast(cell, self._cell(base, column.reference, {}), column.higher_is_better)
+        return replace(cell, verdict=found.verdict, rule=found.rule if found.verdict else "")

@@ -1,0 +1,236 @@
+"""The loop: one for every method. Prepare, resume, then in every update each player moves in turn.
+
+It owns precision (bf16 autocast, or float64), memory format (channels last), gradient steps, schedules, logging,
+checkpoints, resuming, and the sharing of batches among several processes (``devices.py``), of which the first one has
+the run's files to itself. What a step draws comes from (seed, step) alone, so a killed run that goes on ends in the
+same bits.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
+from io import BytesIO
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from mdebench.compute import devices
+from mdebench.compute.machine import default_device
+from mdebench.data.pack import Pack
+from mdebench.errors import Interrupted, UserError
+from mdebench.files import write_atomically
+from mdebench.methods.contract import Completes, Method
+from mdebench.pictures import grid
+from mdebench.results.provenance import provenance
+from mdebench.runs import Recipe, Run
+from mdebench.training.operations import Operations
+from mdebench.training.progress import _polite_stop, _progress
+from mdebench.training.trainer import Trainer, _batch, batch_at, build_method, weights_hash
+
+LOG_EVERY = 10  # updates per line of the log
+SAMPLES = 5  # sheets of sample pictures over a run
+SAVE_SECONDS = 10.0  # between checkpoints, stretched so that saving takes at most 2 % of the time
+
+
+def pretrain(
+    recipe: Recipe,
+    run: Run,
+    pack: Pack,
+    console: Console,
+    save_seconds: float = SAVE_SECONDS,
+    method: Method | None = None,
+) -> None:
+    """Train ``recipe`` in ``run``'s folder, or go on where it was left; nothing happens when it is finished.
+
+    A checkpoint is written every ``save_seconds`` (0: after every update), seldomer where saving is slow. ``method``,
+    untrained, takes the place of the one that the recipe names in the catalog.
+    UserError when another process trains it, its recipe differs, a loss is not finite, or the disk is full. Interrupted
+    after Ctrl-C or SIGTERM, with the state saved. Several processes call it together (see ``devices.joined``).
+    """
+    device = default_device()
+    devices.part_of(recipe.batch, devices.count())
+    console = console if devices.rank() == 0 else Console(quiet=True)
+    with ExitStack() as held:
+        devices.on_first(held.enter_context, run.lock())
+        run = devices.on_first(Run, run.folder)  # what another process may have written while we waited
+        _check_same(run, recipe)
+        if devices.on_first(lambda: run.finished):
+            console.print(
+                f"[green]finished[/] {recipe.name}: {recipe.updates} updates; delete {run.folder} to train it again"
+            )
+            return
+        method = method or build_method(recipe.method, recipe.settings, recipe.size, recipe.seed)
+        for note in method.notes:
+            console.print(f"[yellow]note[/] {note}")
+        trainer = Trainer(method, recipe, device)
+        state = devices.on_first(lambda: run.load_state() if run.state_path.is_file() else None)
+        if state is not None:
+            trainer.restore(state, str(run.state_path))
+            console.print(f"resuming {recipe.name} at update {trainer.step} of {recipe.updates}")
+        record = _record(recipe, method, pack, device) | {"stretches": _stretches(run, recipe, trainer.step, console)}
+        if devices.count() > 1:
+            _meet(trainer, console)
+        devices.on_first(run.update, **record, status="running", step=trainer.step)
+        devices.on_first(run.cut_log, trainer.step)
+        with _polite_stop() as signals:  # a second signal must not end us between the state and the word about it
+            try:
+                _loop(trainer, run, pack, console, save_seconds, signals)
+            except (UserError, Interrupted) as stop:
+                status = "interrupted" if isinstance(stop, Interrupted) else "failed"
+                if devices.rank() == 0:
+                    with suppress(UserError):  # on a full disk; the sentence below says so
+                        run.update(status=status, stopped_by=str(stop))
+                if isinstance(stop, UserError):
+                    saved = run.state_path.is_file()
+                    kept = f"the last good state is in {run.state_path}" if saved else "no state was saved"
+                    raise UserError(f"{recipe.name} stopped: {stop}; {kept}") from stop
+                raise
+        run.info.pop("stopped_by", None)
+        devices.on_first(run.update, status="finished", step=trainer.step, weights_hash=weights_hash(method))
+        console.print(f"[green]done[/] {recipe.name} in {run.folder}")
+
+
+def _meet(trainer: Trainer, console: Console) -> None:
+    """Say what the processes of a run have; UserError when they did not come with the same recipe and weights."""
+    devices.check_same("recipe and weights", (asdict(trainer.recipe), weights_hash(trainer.method)))
+    threads = f"{torch.get_num_threads()} CPU thread(s), as there is no GPU,"
+    each = "a GPU" if trainer.device.type == "cuda" else threads
+    console.print(f"{devices.count()} processes, each with {each} and a part of every batch")
+
+
+def _check_same(run: Run, recipe: Recipe) -> None:
+    old = run.info.get("recipe")
+    if old is not None and old != (new := json.loads(json.dumps(asdict(recipe)))):
+        changed = sorted(k for k in new.keys() | old.keys() if old.get(k) != new.get(k))
+        raise UserError(
+            f"{run.folder} holds a run with another recipe (different: {', '.join(changed)});"
+            " use another --seed or home, or delete the folder"
+        )
+
+
+def _stretches(run: Run, recipe: Recipe, step: int, console: Console) -> list[dict[str, int]]:
+    """Which number of processes trained the run from which update on, the one now beginning included."""
+    done = [stretch for stretch in run.info.get("stretches", [{"from": 0, "processes": 1}]) if stretch["from"] < step]
+    now = {"from": step, "processes": devices.count()}
+    before = done[-1]["processes"] if done else now["processes"]
+    if before == now["processes"]:
+        return done or [now]
+    change = "numbers change with it" if recipe.batch_norm == "local" else "the same training, rounded otherwise"
+    console.print(f"[yellow]note[/] processes from update {step} on: {now['processes']}, before: {before}; {change}")
+    return [*done, now]
+
+
+def _record(recipe: Recipe, method: Method, pack: Pack, device: torch.device) -> dict[str, Any]:
+    plain = asdict(recipe)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    together = f"{devices.count()} × " if devices.count() > 1 else ""
+    return {
+        **{key: value for key, value in plain.items() if key != "overrides"},
+        "name": recipe.name,
+        "pack_note": pack.footnote(),
+        "recipe": plain,
+        "updates": recipe.updates if method.players() else 0,
+        "losses": method.losses,
+        "perceptual": method.perceptual,
+        "told": method.told,
+        "feature_dim": method.feature_dim,
+        "parameters": sum(p.numel() for p in method.parameters()),
+        "notes": method.notes,
+        "device": together + name,
+        "batch_norm": recipe.batch_norm,
+        **provenance(),
+    }
+
+
+def _loop(
+    trainer: Trainer, run: Run, pack: Pack, console: Console, save_seconds: float, signals: Sequence[str]
+) -> None:
+    recipe, device = trainer.recipe, trainer.device
+    train = pack.indices("train")
+    if trainer.players and len(train) < recipe.batch:
+        raise UserError(f"pack {pack.name} has {len(train)} training images, fewer than one batch of {recipe.batch}")
+    seconds, first, started = run.info.get("seconds", 0.0), trainer.step, time.monotonic()
+    gflop, counts = run.info.get("gflop", 0.0), Operations()
+    saved, cost, sums = started, 0.0, _Means()
+    updates = recipe.updates if trainer.players else 0
+    sheet_steps = {updates * i // SAMPLES for i in range(1, SAMPLES + 1)}
+
+    def write(begin: float) -> None:
+        run.save_state(trainer.state())
+        spent = seconds + begin - started
+        speed = (trainer.step - first) * recipe.batch / max(begin - started, 1e-9)
+        run.update(step=trainer.step, seconds=round(spent, 1), images_per_second=round(speed, 1), gflop=gflop)
+
+    def save() -> None:
+        nonlocal saved, cost
+        begin = time.monotonic()
+        devices.on_first(write, begin)
+        saved = time.monotonic()
+        cost = saved - begin
+
+    with _progress(console, recipe, trainer.step, updates) as show:
+        while trainer.step < updates:
+            batch = batch_at(pack, train, recipe, trainer.step, device)
+            parts, operations = counts.update(trainer, batch)
+            sums.add(parts)
+            gflop += operations
+            speed = (trainer.step - first) * recipe.batch / (time.monotonic() - started)
+            if trainer.step % LOG_EVERY == 0 or trainer.step == updates:
+                means = sums.take()
+                devices.on_first(_log, run, {"step": trainer.step, **means, "images_per_second": round(speed, 1)})
+                show(trainer.step, means, speed)
+            if trainer.step in sheet_steps and isinstance(trainer.method, Completes):
+                devices.on_first(_sample_sheet, trainer, trainer.method, run, pack)
+            due = time.monotonic() - saved >= (max(save_seconds, 50 * cost) if save_seconds else 0)
+            due, stop = devices.anywhere(due, bool(signals))
+            if due or stop:
+                save()
+            if stop:
+                raise Interrupted(f"{signals[0] if signals else 'a signal'} at update {trainer.step} of {updates}")
+        save()
+
+
+class _Means:
+    """Running means of the loss parts, kept as tensors so that no step waits for the device."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, parts: Mapping[str, Tensor]) -> None:
+        for key, value in parts.items():
+            self.sums[key] = self.sums[key] + value if key in self.sums else value
+            self.counts[key] = self.counts.get(key, 0) + 1
+
+    def take(self) -> dict[str, float]:
+        means = {key: round(float(value) / self.counts[key], 6) for key, value in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        return means
+
+
+def _log(run: Run, line: Mapping[str, Any]) -> None:
+    try:
+        with run.log_path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise UserError(f"could not write {run.log_path}: {error.strerror}") from error
+
+
+@torch.no_grad()
+def _sample_sheet(trainer: Trainer, completer: Completes, run: Run, pack: Pack) -> None:
+    """Eight validation images (training ones where there is no such partition): input, completed, original."""
+    chosen = pack.indices("val") if len(pack.indices("val")) else pack.indices("train")
+    batch = _batch(pack, chosen[:8], trainer.recipe, trainer.recipe.updates, 0, trainer.device)
+    seen = trainer.method.eval().draw_seen(batch).to(trainer.device)
+    with torch.autocast(trainer.device.type, torch.bfloat16, enabled=trainer.recipe.precision == "bf16"):
+        output = completer.complete(batch.images, seen)
+    rows = [batch.images * seen, output.float(), batch.images]
+    cells = [list(t.clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()) for t in rows]
+    (run.folder / "samples").mkdir(exist_ok=True)
+    picture = BytesIO()
+    grid(cells, ["input", "completed", "original"], [], zoom=2).save(picture, "PNG")
+    write_atomically(run.folder / "samples" / f"step-{trainer.step:06d}.png", picture.getvalue())
