@@ -1,18 +1,86 @@
-"""Finds methods and protocols by file name: ``baselines/glcic.py`` is the method ``glcic`` because it is there.
+"""Finds methods and protocols: a file of ``baselines/`` or ``protocols/`` by its name, anybody's file by its path, and
+what an installed distribution offers by entry point (``mdebench.methods``, ``mdebench.protocols``).
 
-The six MDE variants are names for settings of ``mdebench.mde``. Listing imports nothing but the file names.
+The six MDE variants are names for settings of ``mdebench.methods.mde``. Nothing is imported before it is named.
 """
 
+import hashlib
 import importlib
+import importlib.util
+import keyword
 import pkgutil
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from mdebench.errors import UserError
 from mdebench.settings import Scale, build, choose
 from mdebench.variants import ALIASES, VARIANTS
+
+
+class Absent(UserError):
+    """Code that a run names is not here."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """A method's or protocol's name, the module that it is, and the place that it is from.
+
+    ``place`` is "" for the suite's own, else a file's absolute path or a distribution ("name 1.0"); ``kind`` is
+    "method" or "protocol".
+    """
+
+    kind: str
+    name: str
+    module: str
+    place: str = ""
+
+    @property
+    def word(self) -> str:
+        """What finds it again, on the command line and in another process."""
+        return self.place if self.is_file else self.name
+
+    @property
+    def is_file(self) -> bool:
+        """Whether somebody's file was named by its path."""
+        return self.place.endswith(".py")
+
+    def load(self) -> ModuleType:
+        """Import the module; UserError when somebody else's cannot be imported, or lacks what such a file must have."""
+        if not self.place:
+            return importlib.import_module(self.module)
+        module = _import_file(Path(self.place)) if self.is_file else _import_foreign(self)
+        needed = ("Method", "Settings") if self.kind == "method" else ("VERSION", "NEEDS", "Settings", "evaluate")
+        if lacking := [name for name in needed if not hasattr(module, name)]:
+            where = self.place if self.is_file else f"{self.module} of {self.place}"
+            raise UserError(f"{where} is no {self.kind}: it lacks {', '.join(lacking)}; CONTRIBUTING.md has an example")
+        return module
+
+    @property
+    def source(self) -> str:
+        """As rows tell it: "" for the suite's own, else file or distribution and the SHA-256 of the file."""
+        if not self.place:
+            return ""
+        told = Path(self.place).name if self.is_file else self.place
+        return f"{told}, sha256 {_hash(Path(str(self.load().__file__)))}"
+
+
+@dataclass(frozen=True)
+class Entry(Code):
+    """A method, with the settings that its name fixes."""
+
+    defaults: tuple[tuple[str, Any], ...] = ()
+
+    def settings(self, scale: Scale | None, overrides: Mapping[str, Any]) -> Any:
+        """``Settings`` with the scale's values where it has such fields, then this name's, then the overrides."""
+        cls = self.load().Settings
+        own = {f.name for f in fields(cls)}
+        scaled = {k: v for k, v in asdict(scale).items() if k in own} if scale else {}
+        return build(cls, {**scaled, **dict(self.defaults), **overrides})
 
 
 def _files(folder: str) -> list[str]:
@@ -20,57 +88,148 @@ def _files(folder: str) -> list[str]:
     return sorted(found.name for found in pkgutil.iter_modules(package.__path__) if not found.name.startswith("_"))
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A method's name on the command line, its module (with ``Method`` and ``Settings``), and the settings it fixes."""
+@cache
+def own_methods() -> dict[str, Entry]:
+    """The suite's own methods by name: the MDE's variants, then each file of ``baselines/``."""
+    entries = {
+        name: Entry("method", name, "mdebench.methods.mde", defaults=tuple(fixed.items()))
+        for name, fixed in VARIANTS.items()
+    }
+    return entries | {name: Entry("method", name, f"mdebench.baselines.{name}") for name in _files("baselines")}
 
-    name: str
-    module: str
-    defaults: Mapping[str, Any]
 
-    def load(self) -> ModuleType:
-        """Import the module."""
-        return importlib.import_module(self.module)
-
-    def settings(self, scale: Scale | None, overrides: Mapping[str, Any]) -> Any:
-        """``Settings`` with the scale's values where it has such fields, then this name's, then the overrides."""
-        cls = self.load().Settings
-        own = {f.name for f in fields(cls)}
-        scaled = {k: v for k, v in asdict(scale).items() if k in own} if scale else {}
-        return build(cls, {**scaled, **self.defaults, **overrides})
+@cache
+def own_protocols() -> dict[str, Code]:
+    """The suite's own protocols by name, a file of ``protocols/`` each."""
+    return {name: Code("protocol", name, f"mdebench.protocols.{name}") for name in _files("protocols")}
 
 
 @cache
 def methods() -> dict[str, Entry]:
-    """Every method by name: the MDE's variants, then each file of ``baselines/``."""
-    entries = {name: Entry(name, "mdebench.methods.mde", fixed) for name, fixed in VARIANTS.items()}
-    return entries | {name: Entry(name, f"mdebench.baselines.{name}", {}) for name in _files("baselines")}
-
-
-def method(name: str) -> Entry:
-    """The method called ``name`` (or one of its short names); UserError with a suggestion when there is none.
-
-    "timm:resnet18" is the method ``timm`` with its first setting at "resnet18".
-    """
-    family, colon, argument = name.partition(":")
-    entry = choose(ALIASES.get(family, family), methods(), "method")
-    if not colon:
-        return entry
-    first = fields(entry.load().Settings)[0].name
-    return Entry(name, entry.module, {**entry.defaults, first: argument})
+    """Every method by name: the suite's own, then those of installed distributions."""
+    known = own_methods()
+    return known | {
+        name: Entry("method", name, module, place) for name, module, place in _offered("mdebench.methods", known)
+    }
 
 
 @cache
-def protocols() -> dict[str, str]:
-    """Every protocol's name → module, a file of ``protocols/`` each."""
-    return {name: f"mdebench.protocols.{name}" for name in _files("protocols")}
+def protocols() -> dict[str, Code]:
+    """Every protocol by name: the suite's own, then those of installed distributions."""
+    known = own_protocols()
+    return known | {
+        name: Code("protocol", name, module, place) for name, module, place in _offered("mdebench.protocols", known)
+    }
 
 
-def find_protocol(name: str) -> str:
-    """The module of the protocol called ``name``; UserError with a suggestion when there is none."""
-    return choose(name, protocols(), "protocol")
+def method(word: str) -> Entry:
+    """The method of that name, short name or path; UserError with a suggestion when there is none.
+
+    "timm:resnet18" is the method ``timm`` with its first setting at "resnet18".
+    """
+    if is_path(word):
+        place = _place(word, "method", own_methods())
+        return Entry("method", Path(place).stem, "", place)
+    family, colon, argument = word.partition(":")
+    name = ALIASES.get(family, family)
+    entry = own_methods().get(name) or choose(name, methods(), "method")
+    if not colon:
+        return entry
+    first = fields(entry.load().Settings)[0].name
+    return Entry("method", word, entry.module, entry.place, (*entry.defaults, (first, argument)))
 
 
-def protocol(name: str) -> ModuleType:
-    """Import the protocol called ``name``."""
-    return importlib.import_module(find_protocol(name))
+def method_at(name: str, place: str) -> Entry:
+    """The method of a run, by the name and place that its record tells; Absent when it is not there (any more)."""
+    try:
+        return method(place if place.endswith(".py") else name)
+    except UserError as error:
+        raise Absent(f"its method {name!r}{f' came from {place} and' if place else ''} is not here: {error}") from error
+
+
+def find_protocol(word: str) -> Code:
+    """The protocol of that name or path; UserError with a suggestion when there is none."""
+    if is_path(word):
+        place = _place(word, "protocol", own_protocols())
+        return Code("protocol", Path(place).stem, "", place)
+    return own_protocols().get(word) or choose(word, protocols(), "protocol")
+
+
+def protocol(word: str) -> ModuleType:
+    """Import the protocol of that name or path."""
+    return find_protocol(word).load()
+
+
+def is_path(word: str) -> bool:
+    """Whether a word names a file rather than something known."""
+    return word.endswith(".py") or "/" in word
+
+
+def _place(word: str, kind: str, known: Mapping[str, Code]) -> str:
+    """The absolute path of somebody's file; UserError when there is none, or its name cannot be told from our own."""
+    path = Path(word).expanduser().absolute()
+    if not path.is_file() or path.suffix != ".py":
+        raise UserError(f"there is no file {word} with a {kind}; name one that ends in .py")
+    if not path.stem.isidentifier() or keyword.iskeyword(path.stem):
+        raise UserError(
+            f"{word}: a {kind}'s file name is its name in rows and folders; use letters, digits and _ alone"
+        )
+    if path.stem in known:
+        raise UserError(f"{word}: {path.stem} is the name of the suite's own {kind}; give the file another name")
+    return str(path)
+
+
+def _offered(group: str, known: Mapping[str, Code]) -> list[tuple[str, str, str]]:
+    """Name, module and distribution of every entry point of a group; of equal names all but one with the latter's."""
+    from importlib.metadata import entry_points  # slow to import
+
+    found = list[tuple[str, str, str]]()
+    taken = set(known)
+    for point in sorted(
+        entry_points(group=group), key=lambda point: (point.dist.name if point.dist else "", point.name)
+    ):
+        owner = point.dist.name if point.dist else "unknown"
+        name = point.name if point.name not in taken else f"{owner}.{point.name}"
+        taken.add(name)
+        found.append((name, point.value, f"{owner} {point.dist.version}" if point.dist else owner))
+    return found
+
+
+def _import_foreign(code: Code) -> ModuleType:
+    try:
+        return importlib.import_module(code.module)
+    except Exception as error:
+        raise UserError(f"{code.module} of {code.place} cannot be imported: {_told(error)}") from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    """The module in a file, imported once for its content; files beside it can be imported by it."""
+    name = f"mdebench_file_{path.stem}_{hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # it ends in .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UserError(f"{path} cannot be imported: {_told(error, path)}") from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _told(error: Exception, path: Path | None = None) -> str:
+    """An error in a sentence, with the line of the file that it happened in."""
+    line, trace = getattr(error, "lineno", None), error.__traceback__
+    while trace and path:
+        line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == str(path) else line
+        trace = trace.tb_next
+    return f"{type(error).__name__}: {error}" + (f" (line {line})" if line else "")
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

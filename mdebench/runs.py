@@ -25,7 +25,8 @@ class Recipe:
     """All that decides a run's numbers. Two runs with equal recipes on equal machines end in equal bits.
 
     ``settings`` are the method's, as plain values; ``pack_hash`` is the data's content; ``precision`` is ``fp32``,
-    ``bf16`` or ``fp64``; ``overrides`` are what the user changed against the scale (they stand in the folder's name).
+    ``bf16`` or ``fp64``; ``overrides`` are what the user changed against the scale (they stand in the folder's name);
+    ``place`` is where the method's code is from, "" for the suite's own (see ``catalog``).
     """
 
     method: str
@@ -40,6 +41,7 @@ class Recipe:
     batch: int
     precision: str
     overrides: dict[str, str]
+    place: str = ""
 
     @property
     def batch_norm(self) -> str:

@@ -1,6 +1,31 @@
-"""Text for people that several rooms write: lists and durations in words."""
+"""Words for people that several rooms say: lists, durations, sizes, and lines on the terminal as they are meant."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STYLES = {
+    **dict.fromkeys(("note", "left out", "no judge:"), "yellow"),
+    **dict.fromkeys(("done", "finished"), "green"),
+    "failed": "red",
+    "kept": "dim",
+}
+
+
+def new_console() -> "Console":
+    """Where commands speak: no markup, so that brackets in a name stay; no colours for numbers; paths never broken."""
+    from rich.console import Console  # slow to import
+
+    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+def tell(console: "Console", word: str, text: str) -> None:
+    """Say a line whose first word tells its kind, in that kind's colour; the text stands as it is."""
+    from rich.text import Text
+
+    console.print(Text.assemble((word, STYLES.get(word, "bold")), " ", text), soft_wrap=True)
 
 
 def duration(seconds: float) -> str:
@@ -16,3 +41,12 @@ def words(items: Iterable[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     *most, last = items
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def size(count: float) -> str:
+    """Bytes: "512 B", "3.4 MB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit in ("B", "kB") else f"{count:.1f} {unit}"

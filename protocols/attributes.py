@@ -10,8 +10,9 @@ majority value gives about 20 % on CelebA, ridge regression on raw pixels about 
 
 from mdebench.data.pack import Pack
 from mdebench.evaluation.contract import Subject
-from mdebench.evaluation.readouts import Settings, cases, cost, readouts
+from mdebench.evaluation.readouts import Settings, cases, cost, few_labels_chart, few_labels_table, readouts
 from mdebench.evaluation.tasks import Attributes
+from mdebench.results.displays import Display, Metric
 from mdebench.results.rows import Measurement
 
 __all__ = ["FEATURES", "NEEDS", "VERSION", "Settings", "cases", "cost", "evaluate", "requires"]
@@ -19,6 +20,22 @@ __all__ = ["FEATURES", "NEEDS", "VERSION", "Settings", "cases", "cost", "evaluat
 VERSION = 1
 NEEDS = "encode"
 FEATURES = True
+DISPLAY = Display(
+    metrics=(
+        Metric(
+            "attribute_error",
+            "Attributes",
+            "% error",
+            "lower",
+            told=True,
+            axis="Attribute error",
+            axis_unit="%",
+        ),
+        Metric("balanced_accuracy", "Attributes, balanced accuracy", "%", "higher"),
+    ),
+    tables=(few_labels_table("attribute_error", "balanced_accuracy"),),  # beside the paper's Tables 1 and 2
+    charts=(few_labels_chart("attribute_error"),),
+)
 
 
 def requires(pack: Pack) -> str | None:

@@ -22,6 +22,7 @@ from mdebench.evaluation import readouts
 from mdebench.evaluation.contract import Cost, Subject
 from mdebench.evaluation.passes import Indices
 from mdebench.evaluation.tasks import Classes, join
+from mdebench.results.displays import CODES, PIXELS, ChartOf, Display, Metric
 from mdebench.results.rows import Measurement
 from mdebench.settings import suggest
 
@@ -31,6 +32,20 @@ FEATURES = True
 SETTINGS = {"probe": "frozen-probe", "knn": "", "probe-1%": "frozen-probe-1%", "probe-10%": "frozen-probe-10%"}
 KS = (1, 3, 5, 10, 20, 50)
 SIMILARITY = 2e-8  # seconds that one cosine of two codes of 1,000 takes
+DISPLAY = Display(
+    title="Classes read off the frozen code",
+    metrics=(Metric("accuracy", "Accuracy", "%", "higher", told=True),),
+    reference=PIXELS,
+    references=CODES,
+    charts=(
+        ChartOf(
+            "classes",
+            "Classification from the frozen code",
+            ("accuracy",),
+            order=("knn", "probe-1%", "probe-10%", "probe"),
+        ),
+    ),
+)
 
 
 @dataclass(frozen=True)

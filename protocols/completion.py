@@ -29,6 +29,7 @@ from mdebench.evaluation.scenarios import Scenario, parse_all, test_images, test
 from mdebench.evaluation.scores import fid, inception_score, kid
 from mdebench.methods.classifiers import Look
 from mdebench.results import galleries
+from mdebench.results.displays import Display, Metric
 from mdebench.results.rows import Measurement
 from mdebench.variants import RANDOM_BOX
 
@@ -36,6 +37,31 @@ VERSION = 1
 NEEDS = "complete"
 FEATURES = False
 SPLITS = 10  # of the Inception score (Salimans et al. 2016)
+DISPLAY = Display(
+    title="Completion: every run on every test scenario",
+    metrics=(
+        Metric("psnr/raw/image", "pSNR of the raw output, whole image", "dB", "higher", told=True, axis="pSNR"),
+        Metric("psnr/raw/hole", "pSNR of the raw output, hole", "dB", "higher"),
+        Metric("psnr/composite/image", "pSNR of the composite, whole image", "dB", "higher"),
+        Metric("psnr/composite/hole", "pSNR of the composite, hole", "dB", "higher"),
+        Metric("ssim/raw/image", "SSIM of the raw output, whole image", "", "higher", digits=3, axis="SSIM"),
+        Metric("ssim/composite/image", "SSIM of the composite, whole image", "", "higher", digits=3),
+        Metric(
+            "inception_score/raw",
+            "Inception score of the raw output",
+            better="higher",
+            told=True,
+            by_judge=True,
+            axis="Inception score",
+        ),
+        Metric("inception_score/composite", "Inception score of the composite", "", "higher", by_judge=True),
+        Metric("inception_score/originals", "Inception score of the originals, for comparison", by_judge=True),
+        Metric("fid/raw", "FID of the raw output (lower is better)", "", "lower", by_judge=True),
+        Metric("kid/raw", "KID of the raw output (lower is better)", "", "lower", digits=3, by_judge=True),
+        Metric("lpips/raw/image", "LPIPS of the raw output (lower is better)", "", "lower", digits=3),
+    ),
+    charts=(),  # the paper's Figures 8 and 9
+)
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,36 @@ from mdebench.evaluation.passes import CHUNK, Indices, chunks, load
 from mdebench.evaluation.scenarios import Scenario, parse_all, test_images, test_masks
 from mdebench.methods.losses import hide_and_seek
 from mdebench.methods.masks import draw, rasterize
+from mdebench.results.displays import ChartOf, Display, Metric
 from mdebench.results.rows import Measurement
 from mdebench.variants import RANDOM_BOX
 
 VERSION = 1
 NEEDS = "complete"
 FEATURES = False
+DISPLAY = Display(
+    title="Hide and seek: does a fresh network find the boxes in completed images?",
+    metrics=(
+        Metric(
+            "seek_share",
+            "Error of the seeker, as a share of a blind guess's",
+            "%",
+            "higher",
+            told=True,
+            axis="Seeker's error as a share of a blind guess's",
+        ),
+        Metric("seek_error", "Error of the seeker", "of the side", "higher", digits=3),
+        Metric("blind_error", "Error of a blind guess", "of the side", digits=3),
+    ),
+    charts=(
+        ChartOf(
+            "hide_and_seek",
+            "Hide and seek, the boxes sought in completed images",
+            ("seek_share",),
+            levels=(("blind guess", 100.0),),
+        ),
+    ),
+)
 SEEKER_SECONDS = 2e-3  # for one update on one image of 64×64 pixels, on two cores
 AMPLIFIED = 20  # a difference of 1/20 of the range is seen well
 WARM_UP = 0.1  # share of the updates in which the learning rate climbs

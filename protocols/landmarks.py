@@ -16,8 +16,9 @@ import numpy as np
 
 from mdebench.data.pack import Pack
 from mdebench.evaluation.contract import Subject
-from mdebench.evaluation.readouts import Settings, cases, cost, readouts
+from mdebench.evaluation.readouts import Settings, cases, cost, few_labels_chart, few_labels_table, readouts
 from mdebench.evaluation.tasks import Landmarks
+from mdebench.results.displays import Display, Metric
 from mdebench.results.rows import Measurement
 
 __all__ = ["FEATURES", "NEEDS", "VERSION", "Settings", "cases", "cost", "evaluate", "requires"]
@@ -25,6 +26,16 @@ __all__ = ["FEATURES", "NEEDS", "VERSION", "Settings", "cases", "cost", "evaluat
 VERSION = 1
 NEEDS = "encode"
 FEATURES = True
+DISPLAY = Display(
+    metrics=(
+        Metric("landmark_distance", "Landmarks", "px of 96", "lower", told=True, axis="Landmark distance"),
+        Metric(
+            "landmark_distance_iod", "Landmarks, share of the distance between the eyes", "% of inter-ocular", "lower"
+        ),
+    ),
+    tables=(few_labels_table("landmark_distance"),),  # beside the paper's Table 1
+    charts=(few_labels_chart("landmark_distance"),),
+)
 
 
 def requires(pack: Pack) -> str | None:

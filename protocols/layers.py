@@ -24,12 +24,50 @@ from mdebench.evaluation.passes import Indices, chunks, frozen, load
 from mdebench.evaluation.readouts import Readout, converged, probe_seconds
 from mdebench.methods.contract import Stages
 from mdebench.methods.networks import stages_for
+from mdebench.results.displays import PIXELS, PROBE, RANDOM, ChartOf, Display, Metric
 from mdebench.results.rows import Measurement
 
 VERSION = 1
 NEEDS = "stages"
 FEATURES = True
 KINDS = (tasks.Attributes, tasks.Landmarks, tasks.Classes)
+_HOME = {"attributes": ("attributes", PROBE), "landmarks": ("landmarks", PROBE), "classes": ("classes", "probe")}
+DISPLAY = Display(
+    title="Layers: which stage of the encoder knows what",
+    metrics=(
+        Metric(
+            "attribute_error",
+            "Attributes",
+            "% error",
+            "lower",
+            told=True,
+            axis="Attribute error",
+            axis_unit="%",
+            home=_HOME["attributes"],
+        ),
+        Metric(
+            "landmark_distance",
+            "Landmarks",
+            "px of 96",
+            "lower",
+            told=True,
+            axis="Landmark distance",
+            home=_HOME["landmarks"],
+        ),
+        Metric("accuracy", "Classes", "%", "higher", told=True, axis="Accuracy", home=_HOME["classes"]),
+    ),
+    reference=PIXELS,
+    references=(PIXELS, RANDOM),
+    charts=(
+        ChartOf(
+            "layers",
+            "What each layer knows, converged probe",
+            ("attribute_error", "landmark_distance", "accuracy"),
+            "curves",
+            across=("pixels",),
+        ),
+    ),
+)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from mdebench.evaluation.passes import chunks, load
 from mdebench.evaluation.tasks.landmarks import misplaced
 from mdebench.methods.masks import PRESETS, preset
 from mdebench.pictures import grid
+from mdebench.results.displays import Display, Metric
 from mdebench.results.rows import Measurement
 from mdebench.settings import suggest
 
@@ -33,6 +34,24 @@ NEEDS = "complete"
 FEATURES = False
 ON_SHEET = 8  # test images shown
 READING = 3.3e-3  # seconds that all readings of an image take on two cores
+SPOKEN = {"raw": "raw output", "composite": "composite", "image": "whole image", "hole": "hole"}
+DISPLAY = Display(
+    metrics=tuple(
+        Metric(
+            f"{metric}/{kind}/{region}",
+            f"{name} of the {SPOKEN[kind]}, {SPOKEN[region]}",
+            unit,
+            "higher",
+            digits=digits,
+            axis=name,
+        )
+        for metric, name, unit, digits in (("psnr", "pSNR", "dB", 2), ("ssim", "SSIM", "", 3))
+        for kind in ("raw", "composite")
+        for region in ("image", "hole")
+    ),
+    tables=(),  # the paper's Table 3, all readings beside it, and the chart of it
+    charts=(),
+)
 
 
 @dataclass(frozen=True)

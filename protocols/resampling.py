@@ -27,11 +27,57 @@ from mdebench.evaluation.readouts import LinearProbe, converged
 from mdebench.evaluation.scenarios import Scenario, test_images, test_masks
 from mdebench.evaluation.tasks import Attributes
 from mdebench.results import galleries
+from mdebench.results.displays import BIHARMONIC, FILLS, ChartOf, Display, Metric, TableOf
 from mdebench.results.rows import Measurement
 
 VERSION = 1
 NEEDS = "complete"
 FEATURES = False
+_AGREEMENT = ("judge_agreement", "attribute_agreement")
+DISPLAY = Display(
+    title="Resampling: what is left after completing completions, again and again",
+    metrics=(
+        Metric(
+            "judge_agreement",
+            "The judge says what it says of the original",
+            "%",
+            "higher",
+            told=True,
+            by_judge=True,
+            axis="Judge still agrees with the original",
+        ),
+        Metric(
+            "attribute_agreement",
+            "Attributes as predicted of the original",
+            "%",
+            "higher",
+            told=True,
+            axis="Attributes still as in the original",
+        ),
+        Metric("psnr/raw/image", "pSNR to the original", "dB", "higher", axis="pSNR"),
+    ),
+    tables=(
+        TableOf(
+            "resampling",
+            "Resampling: what is left after completing completions, again and again",
+            (*_AGREEMENT, "psnr/raw/image"),
+            BIHARMONIC,
+            FILLS,
+            settings=("step 1", "step 2", "step 5", "step 10"),
+        ),
+    ),
+    charts=(
+        ChartOf(
+            "resampling",
+            "Ten successive completions",
+            (*_AGREEMENT, "psnr/raw/image"),
+            "curves",
+            marks=("chance",),
+            start=("step 0", 100.0),  # every original agrees with itself
+            started=_AGREEMENT,
+        ),
+    ),
+)
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,33 @@ from mdebench.evaluation.passes import chunks, encode, frozen, load
 from mdebench.evaluation.readouts import Readout, converged, probe_seconds
 from mdebench.evaluation.tasks.landmarks import misplaced
 from mdebench.methods.masks import PRESETS, preset
+from mdebench.results.displays import CODES, PIXELS, ChartOf, Display, Metric
 from mdebench.results.rows import Measurement
 
 VERSION = 1
 NEEDS = "encode"
 FEATURES = True
+_BOTH = ("attribute_error", "landmark_distance")
+DISPLAY = Display(
+    title="Robustness: what is read off a face that is itself occluded",
+    metrics=(
+        Metric("attribute_error", "Attributes", "% error", "lower", told=True, axis="Attribute error", axis_unit="%"),
+        Metric("landmark_distance", "Landmarks", "px of 96", "lower", told=True, axis="Landmark distance"),
+    ),
+    reference=PIXELS,
+    references=CODES,
+    charts=(
+        ChartOf(
+            "robustness",
+            "Representations of occluded faces",
+            _BOTH,
+            "dots",
+            note="upright ticks: the same line on clean faces",
+            order=("clean", *PRESETS),
+            origin="clean",
+        ),
+    ),
+)
 KINDS = (tasks.Attributes, tasks.Landmarks)
 CLEAN = "clean"
 

@@ -37,7 +37,7 @@ def pack(home):
 @pytest.fixture
 def console():
     """A console whose text a test can read back with ``console.file.getvalue()``."""
-    return Console(file=io.StringIO(), width=200)
+    return Console(file=io.StringIO(), width=200, markup=False)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def say(record: Record, console: Console) -> None:
     """The numbers of a record, a line each, with the quartiles over the rounds."""
     console.print(f"{record.case}: {machine()}")
     lines = [(m.metric, _number(m.value), m.unit, _spread(m)) for m in record.measured]
-    console.print(tabulate(lines, tablefmt="plain", disable_numparse=True, colalign=("left", "right")), markup=False)
+    console.print(tabulate(lines, tablefmt="plain", disable_numparse=True, colalign=("left", "right")))
 
 
 def machine() -> str:

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mdebench.cli.options import Commands, home_option, new_console, set_option
+from mdebench.cli.options import Commands, home_option, set_option
 from mdebench.home import Home
 from mdebench.settings import SCALES, parse_overrides
+from mdebench.words import new_console
 
 if TYPE_CHECKING:
     from mdebench.bench.record import Record

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mdebench.cli.options import Commands, home_option, new_console
+from mdebench.cli.options import Commands, home_option
 from mdebench.errors import UserError
 from mdebench.home import Home
+from mdebench.words import new_console
 
 if TYPE_CHECKING:
     from mdebench.data.pack import Pack

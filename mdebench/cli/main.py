@@ -14,11 +14,12 @@ import click
 from mdebench import __version__, catalog
 from mdebench.cli.bench import bench
 from mdebench.cli.data import data
-from mdebench.cli.options import Commands, home_option, new_console, set_option
+from mdebench.cli.options import Commands, home_option, set_option
 from mdebench.errors import UserError
 from mdebench.home import Home
 from mdebench.settings import SCALES, parse_overrides
 from mdebench.suite.experiments import WHAT
+from mdebench.words import new_console, tell
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -104,7 +105,7 @@ def pretrain(
         recipe = recipes.make_recipe(method, pack, scale, seed, overrides)
         if pack.size != size:
             sizes = f"{pack.name} has {pack.size} pixels, scale {scale} {size}"
-            console.print(f"[yellow]note[/] {sizes}: the networks take {pack.size}")
+            tell(console, "note", f"{sizes}: the networks take {pack.size}")
         try:
             _train(home, recipe, pack, devices, console)
         except Interrupted as stop:
@@ -220,8 +221,8 @@ def tables(out: Path | None, home: Home) -> None:
     from mdebench.tables.write import write_tables
 
     console = new_console()
-    versions = {name: catalog.protocol(name).VERSION for name in catalog.protocols()}
-    written = write_tables(home, out or home.tables, versions)
+    displays = displays_of(home)
+    written = write_tables(home, out or home.tables, displays)
     sheets = write_sheets(home, out / "sheets" if out else home.sheets)
     for path in [*written, *sheets]:
         console.print(str(path))
@@ -340,8 +341,8 @@ def figures(home: Home) -> None:
     from mdebench.figures.write import write_figures
 
     console = new_console()
-    versions = {name: catalog.protocol(name).VERSION for name in catalog.protocols()}
-    for path in write_figures(home, versions, console):
+    displays = displays_of(home)
+    for path in write_figures(home, displays, console):
         console.print(str(path))
 
 
@@ -352,8 +353,8 @@ def report(out: Path | None, home: Home) -> None:
     """Write one page with all runs, tables, figures and completions, which opens from disk."""
     from mdebench.report.page import write_report
 
-    versions = {name: catalog.protocol(name).VERSION for name in catalog.protocols()}
-    new_console().print(str(write_report(home, out or home.report, versions)))
+    displays = displays_of(home)
+    new_console().print(str(write_report(home, out or home.report, displays)))
 
 
 @cli.command()

@@ -1,14 +1,11 @@
 """What the commands share: options of one meaning, a group that answers misspelt names, the console."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from mdebench.home import Home
 from mdebench.settings import suggest
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 # The folder that holds packs/, runs/ and results/.
 home_option = click.option(
@@ -32,10 +29,3 @@ class Commands(click.Group):
             names = self.list_commands(ctx)
             raise click.UsageError(f"there is no command {name!r}.{suggest(name, names)} Commands: {', '.join(names)}.")
         return super().resolve_command(ctx, args)
-
-
-def new_console() -> "Console":
-    """Where commands speak: no colours for numbers, and paths are never broken."""
-    from rich.console import Console  # slow to import
-
-    return Console(highlight=False, soft_wrap=True)

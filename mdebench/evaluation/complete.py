@@ -23,13 +23,14 @@ from mdebench.data.report import KINDS
 from mdebench.data.store import MAX_BYTES, BadImage
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Subject
-from mdebench.evaluation.measuring import load_subject
 from mdebench.evaluation.metrics import composite
 from mdebench.evaluation.scenarios import parse
+from mdebench.evaluation.subjects import load_subject
 from mdebench.files import write_atomically
 from mdebench.home import Home
 from mdebench.methods import masks
 from mdebench.pictures import Cell, Colour, draw_box, enlarge, grid
+from mdebench.words import tell
 
 COLUMNS = ("input", "completion", "composite", "original")
 CELL = 224  # pixels at least that a cell of the grid is wide
@@ -99,7 +100,7 @@ def complete_images(
     subject = load_subject(run)
     sheets = [_complete(subject, picture, fragments) for picture in pictures]
     for picture, sheet, path in zip(pictures, sheets, paths):
-        console.print(f"{picture.path}: {', '.join(picture.done)}", markup=False)
+        console.print(f"{picture.path}: {', '.join(picture.done)}")
         _write(path, sheet, console)
     return paths
 
@@ -170,7 +171,7 @@ def read_mask(path: Path, size: int, pictures: Sequence[Picture], console: Conso
     seen = grey >= 127.5
     between = int(((grey > 12) & (grey < 243)).sum())
     cuts = f"; {between} of its {grey.size} pixels are grey: the lighter half counts as seen" if between else ""
-    console.print(f"mask {path}: {', '.join(mask.done)}{cuts}", markup=False)
+    console.print(f"mask {path}: {', '.join(mask.done)}{cuts}")
     return Fragments(torch.from_numpy(seen).float().expand(1, 3, size, size))
 
 
@@ -208,14 +209,16 @@ def draw_fragments(name: str, size: int, count: int, seed: int) -> Fragments:
 def _say(fragments: Fragments, count: int, console: Console) -> None:
     """Tell what a user may not expect of the masks."""
     if len(fragments.seen) < count:
-        console.print(
-            f"[yellow]note[/] one sample instead of {count}: this mask is fixed, and a run completes the same "
-            "fragment always in the same way"
+        tell(
+            console,
+            "note",
+            f"one sample instead of {count}: this mask is fixed, and a run completes the same "
+            "fragment always in the same way",
         )
     for number, seen in enumerate(fragments.seen, start=1):
         if not seen.any() or seen.all():
             what = "nothing is missing" if seen.all() else "nothing is seen"
-            console.print(f"[yellow]note[/] sample {number}: {what}")
+            tell(console, "note", f"sample {number}: {what}")
 
 
 def _complete(subject: Subject, picture: Picture, fragments: Fragments) -> Image.Image:
@@ -258,4 +261,4 @@ def _write(path: Path, sheet: Image.Image, console: Console) -> None:
     except OSError as error:
         raise UserError(f"{path.parent} cannot be made: {error.strerror}; choose another folder") from error
     write_atomically(path, data.getvalue())
-    console.print(f"{path}{' (replaces what was there)' if replaced else ''}", markup=False)
+    console.print(f"{path}{' (replaces what was there)' if replaced else ''}")

@@ -21,6 +21,7 @@ from mdebench.evaluation.passes import Indices
 from mdebench.evaluation.scores import fid, inception_score, kid
 from mdebench.home import Home
 from mdebench.methods.classifiers import load_classifier
+from mdebench.words import tell
 
 
 def find_judge(home: Home, pack: Pack, spec: str, console: Console) -> Judge | None:
@@ -30,15 +31,17 @@ def find_judge(home: Home, pack: Pack, spec: str, console: Console) -> Judge | N
     when a network of others cannot be had.
     """
     if spec == "none":
-        console.print("[yellow]no judge[/]: Inception score, FID and KID are left out")
+        tell(console, "no judge:", "Inception score, FID and KID are left out")
         return None
     if spec != "own":
         return _foreign(spec)
     own = OwnJudge(home, pack)
     if own.lesson is None:
-        console.print(
-            f"[yellow]no judge[/]: {pack.name} has neither classes nor identities with three training images each;"
-            " Inception score, FID and KID are left out (another network can judge: judge ARCH:FILE)"
+        tell(
+            console,
+            "no judge:",
+            f"{pack.name} has neither classes nor identities with three training images each;"
+            " Inception score, FID and KID are left out (another network can judge: judge ARCH:FILE)",
         )
         return None
     return own.trained(console)

@@ -1,81 +1,65 @@
-"""Which runs and rows are wanted, which exist, and doing what is missing: recipes → runs, runs × protocol → rows.
+"""Measuring by a protocol: what is stored already is not measured again, what cannot be measured is left out and said.
 
-Every table needs the rows of the untrained methods (majority, raw pixels, random weights, …): they are runs like all
-others, made here without anybody asking, and said aloud.
+A unit is one case of a protocol for one subject. Its rows share a key, made of all that decides whether they are good.
 """
 
+import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from rich.console import Console
 
 from mdebench import catalog
-from mdebench.compute.machine import default_device
+from mdebench.catalog import Absent, Code, Entry
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Subject
+from mdebench.evaluation.displays import display_of
 from mdebench.evaluation.judge import Judge
 from mdebench.evaluation.judges import find_judge
 from mdebench.evaluation.lpips import load_lpips
+from mdebench.evaluation.passes import watched
+from mdebench.evaluation.subjects import load_subject
+from mdebench.files import write_atomically
 from mdebench.home import Home
 from mdebench.results.provenance import provenance
-from mdebench.results.rows import Measurement, Row, append_rows, has_unit, keep_values, unit_key
+from mdebench.results.rows import Measurement, Row, append_rows, keep_values, stored_rows, unit_key
 from mdebench.runs import Run
 from mdebench.settings import build
-from mdebench.training.trainer import build_method, weights_hash
+from mdebench.training.recipes import entry_of
+from mdebench.words import duration, tell
+
+ABILITIES = {"complete": "complete images (it has no decoder)", "encode": "encode images", "stages": "show its stages"}
 
 
-def load_subject(run: Run, judge: Judge | None = None) -> Subject:
-    """A finished run with its trained weights, ready to be measured; UserError when its state does not fit."""
-    info = run.info
-    if not run.finished:
-        raise UserError(
-            f"run {run.folder.name} is not finished ({info.get('status')}); go on with the command that began it"
-        )
-    method = build_method(info["method"], info["settings"], info["size"], info["seed"])
-    if info["precision"] == "fp64":
-        method.double()
-    try:
-        method.load_state_dict(run.load_state()["method"])
-    except RuntimeError as error:
-        raise UserError(f"{run.state_path} does not fit the networks of run.json; train this run again") from error
-    if weights_hash(method) != info["weights_hash"]:
-        raise UserError(f"{run.state_path} holds other weights than run.json says; train this run again")
-    if info["precision"] == "fp64":  # images are measured in float32
-        method.float()
-    method.to(default_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return Subject(run.folder.name, method, run.folder, info["seed"], info["weights_hash"], judge)
-
-
-def check(name: str, runs: Sequence[Run], pack: Pack, overrides: Mapping[str, Any]) -> list[Any]:
+def check(word: str, runs: Sequence[Run], pack: Pack, overrides: Mapping[str, Any]) -> list[Any]:
     """The cases of a protocol, once it is sure that it can be measured on the pack and by each of the runs named.
 
     UserError when the pack lacks the labels, a setting is wrong, or a run lacks what the protocol needs.
     """
-    module = catalog.protocol(name)
+    code = catalog.find_protocol(word)
+    module = code.load()
     cases: list[Any] = module.cases(build(module.Settings, overrides))
     if reason := module.requires(pack):
-        raise UserError(f"{name} cannot be measured on {pack.name}: {reason}")
+        raise UserError(f"{code.name} cannot be measured on {pack.name}: {reason}")
     for run in runs:
-        if not able(run.info["method"], name):
-            raise UserError(f"{name} cannot be measured: {_unable(run, module)}; choose another run")
+        if not able(entry_of(run.info), word):
+            raise UserError(f"{code.name} cannot be measured: {_unable(run, module.NEEDS)}; choose another run")
     return cases
 
 
-def able(method: str, protocol: str) -> bool:
+def able(method: Entry, protocol: str) -> bool:
     """Whether a method can do what a protocol needs."""
-    return hasattr(catalog.method(method).load().Method, catalog.protocol(protocol).NEEDS)
+    return hasattr(method.load().Method, catalog.protocol(protocol).NEEDS)
 
 
-def _unable(run: Run, module: ModuleType) -> str:
-    what = {"complete": "complete images (it has no decoder)", "encode": "encode images", "stages": "show its stages"}
-    return f"{run.info['label']} cannot {what[module.NEEDS]}"
+def _unable(run: Run, need: str) -> str:
+    return f"{run.info['label']} cannot {ABILITIES[need]}"
 
 
 def judge_for(home: Home, cases: Sequence[Any], pack: Pack, console: Console) -> Judge | None:
@@ -84,60 +68,127 @@ def judge_for(home: Home, cases: Sequence[Any], pack: Pack, console: Console) ->
     return None if spec is None else find_judge(home, pack, spec, console)
 
 
+def measurable(word: str, runs: Sequence[Run], console: Console) -> list[Run]:
+    """Those of the runs that can be measured by a protocol; of the others it is said why they are left out."""
+    need, kept = catalog.protocol(word).NEEDS, []
+    for run in runs:
+        try:
+            method = entry_of(run.info)
+            fits = able(method, word)
+        except Absent as absent:
+            tell(console, "left out", f"{run.folder.name}: {absent!s}")
+            continue
+        if fits:
+            kept.append(run)
+        elif not method.load().Method.REFERENCE:  # nobody expects a majority value to complete
+            tell(console, "left out", f"{run.folder.name}: {_unable(run, need)}")
+    return kept
+
+
 def measure(
-    home: Home, name: str, runs: Sequence[Run], pack: Pack, overrides: Mapping[str, Any], console: Console
+    home: Home, word: str, runs: Sequence[Run], pack: Pack, overrides: Mapping[str, Any], console: Console
 ) -> int:
     """Measure runs by a protocol; returns the number of new rows. What is measured already is not measured again.
 
-    A run that lacks what the protocol needs is left out, and said so.
+    A run that lacks what the protocol needs, or whose method is not here, is left out, and said so.
     """
-    module, cases, new = catalog.protocol(name), check(name, [], pack, overrides), 0
-    judge = judge_for(home, cases, pack, console)
-    for run in runs:
-        if able(run.info["method"], name):
-            new += measure_run(home, name, run, pack, cases, judge, console)
-        elif (
-            not catalog.method(run.info["method"]).load().Method.REFERENCE
-        ):  # nobody expects a majority value to complete
-            console.print(f"[yellow]left out[/] {run.folder.name}: {_unable(run, module)}")
+    cases = check(word, [], pack, overrides)
+    able_runs = measurable(word, runs, console)
+    judge = judge_for(home, cases, pack, console) if able_runs else None
+    begin, new = time.monotonic(), 0
+    for done, run in enumerate(able_runs):
+        new += measure_run(home, word, run, pack, cases, judge, console)
+        if new and len(able_runs) - done > 1:
+            each = (time.monotonic() - begin) / (done + 1)
+            left = duration(each * (len(able_runs) - done - 1))
+            tell(console, f"{done + 1} of {len(able_runs)} runs, about {left} left", "")
     return new
 
 
 def measure_run(
-    home: Home, name: str, run: Run, pack: Pack, cases: Sequence[Any], judge: Judge | None, console: Console
+    home: Home, word: str, run: Run, pack: Pack, cases: Sequence[Any], judge: Judge | None, console: Console
 ) -> int:
     """Measure one finished run by the cases of a protocol that have no rows yet; returns the number of new rows."""
-    if run.info["size"] != pack.size:
-        raise UserError(f"run {run.folder.name} takes {run.info['size']} pixels, pack {pack.name} has {pack.size}")
-    if run.info["pack"] == pack.name and run.info["pack_hash"] != pack.hash:
-        console.print(f"[yellow]note[/] {run.folder.name} was trained on another version of {pack.name}")
-    module, by = catalog.protocol(name), judge.id if judge else ""
-    missing = [c for c in cases if not has_unit(home, name, run.folder.name, case_key(name, c, run, pack, by))]
+    name, info = run.folder.name, run.info
+    if info["size"] != pack.size:
+        raise UserError(f"run {name} takes {info['size']} pixels, pack {pack.name} has {pack.size}")
+    if info["pack"] == pack.name and info["pack_hash"] != pack.hash:
+        tell(console, "note", f"{name} was trained on another version of {pack.name}")
+    source = entry_of(info).source
+    if source != info.get("source", ""):
+        before, now = info.get("source") or "the suite's own code", source or "the suite's own"
+        tell(console, "note", f"{name} was trained by {before}; measured by {now}")
+    info = {**info, "source": source}
+    return measure_subject(home, word, name, info, lambda: load_subject(run, judge), pack, cases, judge, console)
+
+
+def measure_subject(
+    home: Home,
+    word: str,
+    name: str,
+    info: Mapping[str, Any],
+    load: Callable[[], Subject],
+    pack: Pack,
+    cases: Sequence[Any],
+    judge: Judge | None,
+    console: Console,
+) -> int:
+    """Measure a subject by the cases that have no rows yet; returns the number of new rows.
+
+    ``info`` is its record as in run.json; it is loaded only when something is missing.
+    """
+    code = catalog.find_protocol(word)
+    module, source, by = code.load(), code.source, judge.id if judge else ""
+    keys = {row["key"]: row for row in stored_rows(home, code.name, name)}
+    missing = []
+    for case in cases:
+        kept = keys.get(case_key(word, case, info, pack, by))
+        if kept is None:
+            missing.append(case)
+        elif kept["protocol_source"] != source:
+            other, now = kept["protocol_source"] or "the suite's own", source or "the suite's own"
+            tell(
+                console,
+                "note",
+                f"{code.name} of {name} was measured by other code ({other}; now "
+                f"{now}) and is kept, as its VERSION is still {module.VERSION}: raise that to measure again",
+            )
     if not missing:
-        console.print(f"[dim]kept[/] {name} of {run.folder.name}: measured already")
+        tell(console, "kept", f"{code.name} of {name}: measured already")
         return 0
-    subject, begin, new = load_subject(run, judge), time.monotonic(), 0
-    for case in missing:
-        with console.status(f"{name} of {subject.name} {case}"):
+    subject, begin, new = load(), time.monotonic(), 0
+    if source:
+        _keep_display(home, code)
+    for place, case in enumerate(missing, start=1):
+        what = f"{code.name} of {subject.name}" + (f", {place} of {len(missing)}" if len(missing) > 1 else "")
+        with watched(console, what):
             measurements: list[Measurement] = module.evaluate(subject, pack, case)
-        facts = _facts(name, module, case, run, pack, judge)
+        facts = _facts(word, case, name, info, pack, judge) | {"protocol_source": source}
         keep_values(home, facts["key"], measurements)
         new += append_rows(home, [Row(**facts, **m.plain()) for m in measurements])
-    console.print(f"{name} of {subject.name}: {new} rows, {time.monotonic() - begin:.1f} s")
+    console.print(f"{code.name} of {subject.name}: {new} rows, {time.monotonic() - begin:.1f} s")
     return new
 
 
-def case_key(name: str, case: Any, run: Run, pack: Pack, judge: str) -> str:
+def _keep_display(home: Home, code: Code) -> None:
+    """Somebody else's protocol says beside its rows how they are shown, as its code may be gone when they are."""
+    path = home.rows / code.name / "display.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(asdict(display_of(code)), indent=1) + "\n").encode())
+
+
+def case_key(word: str, case: Any, info: Mapping[str, Any], pack: Pack, judge: str) -> str:
     """The key of one case's rows for a finished run; ``judge`` is the id of the classifier, "" for none."""
+    code = catalog.find_protocol(word)
     return unit_key(
-        protocol=name,
-        protocol_version=catalog.protocol(name).VERSION,
+        protocol=code.name,
+        protocol_version=code.load().VERSION,
         protocol_settings=_recorded_case(case, judge),
-        method=run.info["method"],
-        settings=_recorded_settings(run),
-        seed=run.info["seed"],
+        method=info["method"],
+        settings=_recorded_settings(info),
+        seed=info["seed"],
         pack_hash=pack.hash,
-        weights_hash=run.info["weights_hash"],
+        weights_hash=info["weights_hash"],
     )
 
 
@@ -150,31 +201,32 @@ def _recorded_case(case: Any, judge: str) -> dict[str, Any]:
     return settings
 
 
-def _recorded_settings(run: Run) -> dict[str, Any]:
+def _recorded_settings(info: Mapping[str, Any]) -> dict[str, Any]:
     """A run's settings as its rows tell them: a perceptual weight file by name and hash, not by its path here."""
-    settings: dict[str, Any] = run.info["settings"] | run.info.get("told", {})
-    return settings | ({"perceptual": run.info["perceptual"]} if "perceptual" in settings else {})
+    settings: dict[str, Any] = info["settings"] | info.get("told", {})
+    return settings | ({"perceptual": info["perceptual"]} if "perceptual" in settings else {})
 
 
-def _facts(name: str, module: ModuleType, case: Any, run: Run, pack: Pack, judge: Judge | None) -> dict[str, Any]:
+def _facts(word: str, case: Any, name: str, info: Mapping[str, Any], pack: Pack, judge: Judge | None) -> dict[str, Any]:
     """Everything a row says beside the measurement itself."""
+    code, by = catalog.find_protocol(word), judge.id if judge else ""
     same = ["method", "label", "scale", "updates", "batch", "precision"]
     same += ["seed", "weights_hash", "perceptual", "losses"]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    by = judge.id if judge else ""
     return {
-        "key": case_key(name, case, run, pack, by),
-        "protocol": name,
-        "protocol_version": module.VERSION,
+        "key": case_key(word, case, info, pack, by),
+        "protocol": code.name,
+        "protocol_version": code.load().VERSION,
         "protocol_settings": _recorded_case(case, by),
-        "run": run.folder.name,
+        "run": name,
         "dataset": pack.name,
         "pack_hash": pack.hash,
         "pack_note": pack.footnote(),
         "device": device,
         "judge": judge.name if judge else "",
-        "settings": _recorded_settings(run),
-        **{key: run.info[key] for key in same},
-        **{key: float(run.info.get(key, math.nan)) for key in ("seconds", "gflop")},
+        "settings": _recorded_settings(info),
+        "method_source": info.get("source", ""),
+        **{key: info[key] for key in same},
+        **{key: float(info.get(key, math.nan)) for key in ("seconds", "gflop")},
         **provenance(),
     }

@@ -1,19 +1,17 @@
 """Passes over a pack with a frozen network: which images at once, in which form, and nothing moves meanwhile."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.methods.contract import Encodes, Method
-
-if TYPE_CHECKING:
-    pass
 
 Indices = npt.NDArray[np.int64]
 CHUNK = 64  # images per forward pass, which fits the caches; eval mode makes the result independent of it
@@ -25,9 +23,33 @@ def load(pack: Pack, indices: Indices, device: torch.device) -> torch.Tensor:
 
 
 def chunks(indices: Indices, size: int = CHUNK) -> Iterator[Indices]:
-    """Consecutive pieces of at most `size` indices."""
+    """Consecutive pieces of at most `size` indices; whoever watches is told how far the pass is."""
     for start in range(0, len(indices), size):
         yield indices[start : start + size]
+        for tell in _watching:
+            tell(min(start + size, len(indices)), len(indices))
+
+
+_watching: list[Callable[[int, int], None]] = []
+
+
+@contextmanager
+def watched(console: Console, what: str) -> Iterator[None]:
+    """On a terminal, show how far the pass under way is, and how long it takes yet."""
+    columns = (TextColumn(what, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+
+        def tell(done: int, total: int) -> None:
+            if done < bar.tasks[task].completed:  # another pass: its time is another
+                bar.reset(task)
+            bar.update(task, completed=done, total=total)
+
+        _watching.append(tell)
+        try:
+            yield
+        finally:
+            _watching.remove(tell)
 
 
 @contextmanager

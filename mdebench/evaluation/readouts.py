@@ -21,6 +21,7 @@ from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Cost, Subject
 from mdebench.evaluation.passes import Indices, chunks, encode, frozen, load
+from mdebench.results.displays import CODES, PIXELS, PROBE, ChartOf, TableOf
 
 Predictions = npt.NDArray[np.float32]
 Features = Callable[[Indices], npt.NDArray[np.float32]]  # rows of the pack (n,) → (n, d)
@@ -50,6 +51,18 @@ class Settings:
             raise UserError(f"setting={self.setting!r} is neither 'frozen' nor 'finetune' nor 'few-labels'")
         if min(self.updates, self.batch_size, self.learning_rate) <= 0:
             raise UserError("updates, batch_size and learning_rate of a head must be above 0")
+
+
+def few_labels_table(*metrics: str) -> TableOf:
+    """A protocol's part of the table of few labels."""
+    title = "Few labels: the probe trained on 1 % and on 10 % of them"
+    return TableOf("few_labels", title, metrics, PIXELS, CODES, (*FEW, PROBE), lines_with=tuple(FEW))
+
+
+def few_labels_chart(*metrics: str) -> ChartOf:
+    """A protocol's part of the chart of few labels."""
+    every = (*FEW, PROBE)
+    return ChartOf("few_labels", "Probes with few labels", metrics, "dots", "", every, every, lines_with=tuple(FEW))
 
 
 def cases(settings: Settings) -> list[Settings]:

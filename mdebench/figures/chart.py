@@ -12,23 +12,11 @@ from typing import Any
 import pandas as pd
 
 from mdebench.home import Home
-from mdebench.results.cells import Cell, Column, Line, cell_from_rows
-from mdebench.results.displays import PROBE, setting_order, spoken
+from mdebench.results.cells import Cell, Line, cell_from_rows
+from mdebench.results.displays import PROBE, SILENT, Display, Displays, Metric, setting_order, spoken, versions
 from mdebench.results.lines import NAMES, TRIVIAL, judges, lines_of, newest_per_seed, short, with_lines
 from mdebench.results.rows import read_rows, stale, superseded
 from mdebench.words import words
-
-TITLES = {  # metric → what its axis says
-    "psnr/raw/image": ("pSNR", "dB"),
-    "ssim/raw/image": ("SSIM", ""),
-    "inception_score/raw": ("Inception score", ""),
-    "attribute_error": ("Attribute error", "%"),
-    "landmark_distance": ("Landmark distance", "px of 96"),
-    "accuracy": ("Accuracy", "%"),
-    "seek_share": ("Seeker's error as a share of a blind guess's", "%"),
-    "judge_agreement": ("Judge still agrees with the original", "%"),
-    "attribute_agreement": ("Attributes still as in the original", "%"),
-}
 
 
 @dataclass(frozen=True)
@@ -38,7 +26,7 @@ class Panel:
     `origins` are marked beside their cells: where the line stood before. `judge` is who judged, where several did.
     """
 
-    metric: str
+    shown: Metric
     cells: Mapping[tuple[str, str], Cell]
     published: Mapping[tuple[str, str], Cell] = field(default_factory=dict)
     references: Mapping[str, float] = field(default_factory=dict)
@@ -46,21 +34,26 @@ class Panel:
     judge: str = ""
 
     @property
+    def metric(self) -> str:
+        """The metric's name in the rows."""
+        return self.shown.name
+
+    @property
     def title(self) -> str:
         """What the axis shows, with its unit and which way is better."""
-        name, unit = TITLES.get(self.metric, (self.metric, ""))
-        better = f"{'higher' if self.higher_is_better else 'lower'} is better" if self.metric in TITLES else ""
-        note = ", ".join(part for part in (unit, better, self.judge and short(self.judge)) if part)
-        return f"{name} ({note})" if note else name
+        title = self.shown.axis_title
+        if not self.judge:
+            return title
+        return f"{title[:-1]}, {short(self.judge)})" if title.endswith(")") else f"{title} ({short(self.judge)})"
 
     @property
     def higher_is_better(self) -> bool:
         """Whether a larger value is the better one."""
-        return Column("", "", "", self.metric).higher_is_better
+        return self.shown.better == "higher"
 
     def text(self, value: float) -> str:
         """A value in as many digits as tell lines apart."""
-        digits = 3 if self.metric.startswith("ssim") else sum(abs(value) < bound for bound in (10, 100))
+        digits = 3 if self.shown.digits == 3 else sum(abs(value) < bound for bound in (10, 100))
         return f"{value:.{digits}f}"
 
 
@@ -103,12 +96,21 @@ class Chart:
 
 @dataclass(frozen=True)
 class Part:
-    """The current rows of one data set and scale, with a column `line`; `versions`: protocol → its version now."""
+    """The current rows of one data set and scale, with a column `line`; `displays` say how they are shown."""
 
     dataset: str
     scale: str
     rows: pd.DataFrame
-    versions: Mapping[str, int]
+    displays: Displays
+
+    def display(self, protocol: str) -> Display:
+        """How the rows of a protocol are shown."""
+        rows = self.rows[self.rows["protocol"] == protocol].drop_duplicates("metric")
+        return self.displays.get(protocol, SILENT).shown_for(protocol, zip(rows["metric"], rows["unit"]))
+
+    def panels(self, protocol: str, rows: pd.DataFrame, *metrics: str) -> list[Panel]:
+        """A panel for each of the metrics that there are rows of, and for each judge of what a judge says."""
+        return panels_of(rows, *map(self.display(protocol).metric, metrics))
 
     def of(self, protocol: str, *metrics: str) -> pd.DataFrame:
         """The rows of a protocol's metrics; of several partitions the one called test, if there is one."""
@@ -134,7 +136,7 @@ class Part:
             tuple(panels),
             tuple(lines_of(rows, ((label, "") for label in rows["label"]))),
             tuple(settings),
-            " · ".join(filter(None, (note, _caption(rows, self.versions)))),
+            " · ".join(filter(None, (note, _caption(rows, versions(self.displays))))),
         )
 
     def reference(self, protocol: str, metric: str, method: str, setting: str = PROBE) -> dict[str, float]:
@@ -143,11 +145,11 @@ class Part:
         return {NAMES[method]: float(rows["value"].mean())} if len(rows) else {}
 
 
-def parts(home: Home, versions: Mapping[str, int]) -> list[Part]:
+def parts(home: Home, displays: Displays) -> list[Part]:
     """The rows of `home`, one part per data set and scale; superseded rows are left out."""
     rows = read_rows(home)
     found = rows[~superseded(rows)].groupby(["dataset", "scale"])
-    return [Part(str(d), str(s), newest_per_seed(with_lines(here))[0], versions) for (d, s), here in found]
+    return [Part(str(d), str(s), newest_per_seed(with_lines(here), displays)[0], displays) for (d, s), here in found]
 
 
 def loss_order(name: str) -> tuple[Any, ...]:
@@ -165,22 +167,24 @@ def usual(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[place == best]
 
 
-def panel(rows: pd.DataFrame, metric: str, **more: Any) -> Panel:
+def panel(rows: pd.DataFrame, metric: Metric, **more: Any) -> Panel:
     """The panel of one metric: a cell per line and setting, its seeds together."""
     found: dict[tuple[str, str], list[dict[Any, Any]]] = defaultdict(list)
-    for row in rows[rows["metric"] == metric].to_dict("records"):
+    for row in rows[rows["metric"] == metric.name].to_dict("records"):
         found[row["line"], row["setting"]].append(row)
     return Panel(metric, {place: cell_from_rows(cell, 2) for place, cell in found.items()}, **more)
 
 
-def panels_of(rows: pd.DataFrame, *metrics: str) -> list[Panel]:
+def panels_of(rows: pd.DataFrame, *metrics: Metric) -> list[Panel]:
     """A panel for each of the metrics that there are rows of, and for each judge of what a judge says."""
     found = ((metric, judge) for metric in metrics for judge in judges(rows, metric))
     by = {place: rows[rows["judge"] == place[1]] if place[1] else rows for place in found}
-    return [panel(own, metric, judge=judge) for (metric, judge), own in by.items() if (own["metric"] == metric).any()]
+    return [
+        panel(own, metric, judge=judge) for (metric, judge), own in by.items() if (own["metric"] == metric.name).any()
+    ]
 
 
-def _caption(rows: pd.DataFrame, versions: Mapping[str, int]) -> str:
+def _caption(rows: pd.DataFrame, now: Mapping[str, int]) -> str:
     """What a reader must know about the rows of a chart."""
     own = rows[~rows["method"].isin(TRIVIAL)]
     counts, seeds = rows["n"], sorted(set(rows["seed"]))
@@ -194,7 +198,7 @@ def _caption(rows: pd.DataFrame, versions: Mapping[str, int]) -> str:
         *(f"judge {judge}" for judge in sorted(set(rows["judge"]) - {""})),
         "intervals: 95 %" + ("; over several seeds the mean, and the range of all their intervals" if several else ""),
     ]
-    late = rows[stale(rows, versions)]
+    late = rows[stale(rows, now)]
     if len(late):
         facts.append(f"STALE, measured by an older version of the protocol: {words(sorted(set(late['line'])))}")
     if rows["pack_hash"].nunique() > 1:

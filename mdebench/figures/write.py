@@ -5,7 +5,7 @@ whoever shows the file can say what it shows. Figures with people go to `results
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,32 +19,31 @@ from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 
 from mdebench.errors import UserError
-from mdebench.figures import bars, chart_rows, curves, image_grids
+from mdebench.figures import bars, curves, image_grids, paper_charts
 from mdebench.figures.chart import Chart, Part, parts
 from mdebench.figures.csv_data import chart_csv, grid_csv
 from mdebench.figures.gallery_grids import grids
 from mdebench.figures.image_grids import Grid
+from mdebench.figures.learning_curves import learning
+from mdebench.figures.protocol_charts import asked_for, protocol_chart
 from mdebench.files import write_atomically
 from mdebench.home import Home
+from mdebench.results.displays import Displays
 from mdebench.settings import choose
+from mdebench.words import tell
 
 NO_PEOPLE = ("toyfaces", "flowers", "mnist")  # sources of packs whose pictures anybody may see
 
 Make = Callable[[Part], Chart | None]
 Draw = Callable[[Chart], Figure]
-CHARTS: dict[str, tuple[Make, Draw]] = {
-    "figure8": (chart_rows.matrix, curves.heat),
-    "figure8-bars": (chart_rows.matrix_bars, bars.bars),
-    "figure9": (chart_rows.losses, bars.bars),
-    "rank": (chart_rows.ranking, bars.ranks),
-    "occlusion": (chart_rows.occlusion, bars.bars),
-    "layers": (chart_rows.layers, curves.curves),
-    "robustness": (chart_rows.robustness, bars.dots),
-    "resampling": (chart_rows.resampling, curves.curves),
-    "hide_and_seek": (chart_rows.hide_and_seek, bars.bars),
-    "classes": (chart_rows.classes, bars.bars),
-    "few_labels": (chart_rows.few_labels, bars.dots),
+PAPER: dict[str, tuple[Make, Draw]] = {
+    "figure8": (paper_charts.matrix, curves.heat),
+    "figure8-bars": (paper_charts.matrix_bars, bars.bars),
+    "figure9": (paper_charts.losses, bars.bars),
+    "rank": (paper_charts.ranking, bars.ranks),
+    "occlusion": (paper_charts.occlusion, bars.bars),
 }
+KINDS: dict[str, Draw] = {"bars": bars.bars, "dots": bars.dots, "curves": curves.curves}
 GRIDS = ("figure1", "figure5", "figure6", "figure7")
 SOURCES = {  # figure → what it is made from, and the command that makes that
     "figure1": ("galleries of one variant trained with several loss sets", "mdebench reproduce figure1"),
@@ -58,7 +57,7 @@ SOURCES = {  # figure → what it is made from, and the command that makes that
     "few_labels": ("rows of few labels", "mdebench measure attributes --set setting=few-labels"),
     "learning": ("logs of runs", "mdebench pretrain"),
 }
-ORDER = ("figure1", "figure5", "figure6", "figure7", *CHARTS, "learning")
+ORDER = (*GRIDS, *PAPER, "learning")  # the charts of protocols stand before the last
 
 
 @dataclass(frozen=True)
@@ -72,19 +71,19 @@ class FigureFile:
     kind: str
 
 
-def write_figures(
-    home: Home, versions: Mapping[str, int], console: Console, only: Collection[str] | None = None
-) -> list[Path]:
+def write_figures(home: Home, displays: Displays, console: Console, only: Collection[str] | None = None) -> list[Path]:
     """Write every figure that there is data for (of those in `only`); returns the paths of the PNG and CSV files.
 
-    `versions` is each protocol's current version. UserError for a name in `only` that is no figure, and when there is
-    nothing for any of them; what else is left out is printed.
+    `displays` say how each protocol's rows are shown. UserError for a name in `only` that is no figure, and when there
+    is nothing for any of them; what else is left out is printed.
     """
+    *first, last = ORDER
+    known = [*first, *asked_for({name: display.shown_for(name, ()) for name, display in displays.items()}), last]
     for name in only or ():
-        choose(name, dict.fromkeys(ORDER), "figure")
-    wanted = [name for name in ORDER if only is None or {name, name.partition("-")[0]} & set(only)]
+        choose(name, dict.fromkeys(known), "figure")
+    wanted = [name for name in known if only is None or {name, name.partition("-")[0]} & set(only)]
     paths, missing = list[Path](), set(wanted)
-    for name, folder, stem, stamp, draw in _drafts(home, versions, wanted, console):
+    for name, folder, stem, stamp, draw in _drafts(home, displays, None if only is None else wanted, console):
         missing.discard(name)
         png, table = (home.results / folder / f"{stem}{ending}" for ending in (".png", ".csv"))
         paths += [png, table]
@@ -101,7 +100,7 @@ def write_figures(
     if reasons and not paths:
         raise UserError("; ".join(reasons))
     for reason in reasons:
-        console.print(f"[yellow]left out[/] {reason}")
+        tell(console, "left out", f"{reason}")
     return paths
 
 
@@ -116,13 +115,15 @@ def list_figures(home: Home) -> list[FigureFile]:
             kind = "images" if folder == "sheets" or path.stem.startswith(GRIDS) else "chart"
             alt = told.get("Description", f"Completions of test images, {title}.")
             found.append(FigureFile(path, table if table.exists() else None, title, alt, kind))
-    return sorted(found, key=lambda figure: (_place(figure.path.stem), figure.path.stem))
+    return sorted(found, key=lambda figure: (_place(figure.path), figure.path.stem))
 
 
-def _place(stem: str) -> int:
-    """Where in ORDER a file's figure is; last where it is none of them."""
-    fits = [name for name in ORDER if stem.startswith(f"{name}-")]
-    return ORDER.index(max(fits, key=len)) if fits else len(ORDER)
+def _place(path: Path) -> float:
+    """Where in ORDER a file's figure is: a protocol's chart before the learning curves, a contact sheet last."""
+    fits = [name for name in ORDER if path.stem.startswith(f"{name}-")]
+    if fits:
+        return ORDER.index(max(fits, key=len))
+    return len(ORDER) - 1.5 if path.parent.name == "figures" else len(ORDER)
 
 
 def _text(path: Path) -> dict[str, str]:
@@ -137,11 +138,15 @@ def _text(path: Path) -> dict[str, str]:
 
 
 def _drafts(
-    home: Home, versions: Mapping[str, int], wanted: Collection[str], console: Console
+    home: Home, displays: Displays, only: Collection[str] | None, console: Console
 ) -> Iterator[tuple[str, str, str, str, Callable[[], tuple[bytes, str]]]]:
     """Of all that is wanted and can be made: figure, folder, stem, stamp, and what draws its PNG and CSV."""
-    for grid in grids(home) if set(wanted) & set(GRIDS) else ():
-        if grid.name in wanted:
+
+    def wanted(name: str) -> bool:
+        return only is None or name in only
+
+    for grid in grids(home) if any(map(wanted, GRIDS)) else ():
+        if wanted(grid.name):
             public = home.source_of(grid.dataset) in NO_PEOPLE
             if not public:
                 console.print(f"{grid.stem} may show people: it lies in results/sheets/, which git ignores")
@@ -149,14 +154,19 @@ def _drafts(
                 (grid.title, grid.caption, grid.alt, grid.columns), *(path.read_bytes() for path in grid.files)
             )
             yield grid.name, "figures" if public else "sheets", grid.stem, stamp, partial(_draw_grid, grid, stamp)
-    charts_wanted = [name for name in CHARTS if name in wanted]
-    for part in parts(home, versions) if charts_wanted else ():
-        for name in charts_wanted:
-            make, draw = CHARTS[name]
-            if chart := make(part):
+    for part in parts(home, displays):
+        charts = [(name, make(part), draw) for name, (make, draw) in PAPER.items() if wanted(name)]
+        asked = asked_for({name: part.display(name) for name in set(part.rows["protocol"])})
+        charts += [
+            (name, protocol_chart(part, shares), KINDS[shares[0].chart.kind])
+            for name, shares in asked.items()
+            if wanted(name)
+        ]
+        for name, chart, draw in charts:
+            if chart:
                 yield name, "figures", chart.stem, _stamp(chart), partial(_draw_chart, chart, draw)
-    for run in home.list_runs() if "learning" in wanted else ():
-        if chart := chart_rows.learning(run):
+    for run in home.list_runs() if wanted("learning") else ():
+        if chart := learning(run):
             yield "learning", "figures", chart.stem, _stamp(chart), partial(_draw_chart, chart, curves.learning)
 
 

@@ -18,6 +18,7 @@ from mdebench.home import Home
 from mdebench.report.embedded import Original, Picture, csv_uri, fit
 from mdebench.report.gallery import Exhibit, exhibits, run_names
 from mdebench.results.cells import MISSING, Cell, Table
+from mdebench.results.displays import Displays
 from mdebench.results.lines import line_of, rank
 from mdebench.tables.write import build_tables
 from mdebench.words import duration
@@ -74,12 +75,12 @@ class Origins:
         return row["run"], row["key"], row["setting"], row["metric"], row["split"]
 
 
-def write_report(home: Home, out: Path, versions: Mapping[str, int], title: str = "mdebench") -> Path:
+def write_report(home: Home, out: Path, displays: Displays, title: str = "mdebench") -> Path:
     """Write the page of all runs, rows, figures, galleries and samples of `home` to the file `out`; returns it.
 
-    `versions` is each protocol's current version. UserError for damaged rows, runs or pictures, or a full disk.
+    `displays` say how each protocol's rows are shown. UserError for damaged rows, runs or pictures, or a full disk.
     """
-    tables = build_tables(home, versions)
+    tables = build_tables(home, displays)
     infos = sorted((run.info for run in home.list_runs()), key=_run_order)
     figures = list_figures(home)
     shown, note = exhibits(home, infos)

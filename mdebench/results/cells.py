@@ -10,21 +10,18 @@ from dataclasses import dataclass, replace
 from statistics import stdev
 from typing import Any, Literal
 
+from mdebench.results.displays import Better, Metric
+
 MISSING = "–"
 Verdict = Literal["better", "overlap", "worse", ""]
 Rule = Literal["paired", "seeds", "intervals", ""]  # how two cells were compared; see `paired`
 MARKS: dict[str, str] = {"better": "†", "overlap": "≈"}
-UPWARD = ("psnr", "ssim", "balanced_accuracy", "accuracy", "inception_score", "judge_agreement", "attribute_agreement")
-HIDING = ("seek_share", "seek_error")  # what a seeker does not find is well hidden
 # What a run's training took, and not what it is worth: a field of its rows, and how many of its units make ours.
 COSTS: dict[str, tuple[str, float]] = {
     "cost/updates": ("updates", 1),
     "cost/minutes": ("seconds", 60),
     "cost/tflop": ("gflop", 1000),
 }
-UNJUDGED = ("cost/", "blind_error", "inception_score/originals")  # of the images, not of the method
-BY_JUDGE = ("inception_score", "fid", "kid", "judge_agreement")  # mean nothing beside another judge's
-THREE_DIGITS = ("ssim", "kid", "lpips", "seek_error", "blind_error")
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Column:
     """Which rows a column shows, or, when `published`, which of a paper's numbers.
 
     `against` and `beside` are the setting and the protocol in which the reference line is read where they are not
-    this column's own; `judge` is who judged, where several did.
+    this column's own; `judge` is who judged, where several did; `digits` are decimals shown.
     """
 
     title: str
@@ -45,6 +42,8 @@ class Column:
     against: str = ""
     beside: str = ""
     judge: str = ""
+    better: Better = ""
+    digits: int = 2
 
     @property
     def header(self) -> str:
@@ -52,24 +51,25 @@ class Column:
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
     @property
-    def digits(self) -> int:
-        """Decimals shown: three for what is mostly below one (SSIM, LPIPS, …), else two."""
-        return 3 if self.metric.startswith(THREE_DIGITS) else 2
-
-    @property
     def higher_is_better(self) -> bool:
         """Whether a larger value is the better one."""
-        return self.metric.startswith(UPWARD + HIDING)
+        return self.better == "higher"
 
     @property
     def judged(self) -> bool:
         """Whether a value says that one method is better than another."""
-        return not self.metric.startswith(UNJUDGED)
+        return bool(self.better)
 
     @property
     def reference(self) -> "Column":
         """The column in which the reference line is read."""
         return replace(self, setting=self.against or self.setting, protocol=self.beside or self.protocol)
+
+
+def column(metric: Metric, title: str, protocol: str, setting: str, split: str = "test", **more: Any) -> Column:
+    """The column of a metric, shown as its protocol says; `more` as in `Column`."""
+    shown: dict[str, Any] = {"unit": metric.unit, "better": metric.better, "digits": metric.digits}
+    return Column(title, protocol, setting, metric.name, split=split, **{**shown, **more})
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,20 @@
-"""How rows are shown: settings in words and in order, and the lines that others are compared with."""
+"""How a protocol's rows are shown: its metrics, with titles, units and the better way, its tables, charts, references.
+
+A protocol's file says it in ``DISPLAY``; one that says nothing gets a table and a chart of all that it measured.
+Everything here is plain data, so that what a stranger's protocol said stands beside its rows, and tables, figures and
+report show them without its code.
+"""
 
 import re
-from typing import NamedTuple
-
-import pandas as pd
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, is_dataclass, replace
+from types import NoneType, UnionType
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from mdebench.variants import VARIANTS
+
+Better = Literal["higher", "lower", ""]
+Kind = Literal["bars", "dots", "curves"]
 
 
 class Reference(NamedTuple):
@@ -20,16 +29,150 @@ class Reference(NamedTuple):
 PROBE = "frozen-probe"  # the readout that serves raw pixels best, and so the one others are compared with
 PIXELS = Reference("pixels", "raw pixels")
 RANDOM = Reference("random", "random weights", same_setting=True)
+CONSTANT = Reference("constant", "the constant answer", same_setting=True)
 BIHARMONIC = Reference("biharmonic", "the biharmonic fill")
 MEAN_COLOUR = Reference("mean_colour", "the mean colour")
+FILLS = (BIHARMONIC, MEAN_COLOUR)  # what a completion is compared with
+CODES = (PIXELS._replace(same_setting=True), RANDOM, CONSTANT)  # and what a representation is
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of a protocol: a block of its table, a panel of its chart.
+
+    ``title`` heads the block, ``unit`` the columns; ``better`` "" says nothing of a method, and is compared with
+    nothing; ``told``: the table's plain words speak of it; ``by_judge``: means nothing beside another judge's;
+    ``axis`` and ``axis_unit`` stand at a chart's axis in the place of title and unit; ``home``: the (protocol, setting)
+    that reads the same metric off the code, shown and compared with here too.
+    """
+
+    name: str
+    title: str = ""
+    unit: str = ""
+    better: Better = ""
+    told: bool = False
+    digits: int = 2
+    by_judge: bool = False
+    axis: str = ""
+    axis_unit: str | None = None
+    home: tuple[str, str] | None = None
+
+    @property
+    def axis_title(self) -> str:
+        """What a chart's axis says: name, unit, and which way is better."""
+        name, unit = self.axis or self.title or self.name, self.unit if self.axis_unit is None else self.axis_unit
+        note = ", ".join(filter(None, (unit, f"{self.better} is better" if self.better else "")))
+        return f"{name} ({note})" if note else name
+
+
+@dataclass(frozen=True)
+class TableOf:
+    """A table: metrics by name, the line that the marks compare with, and all lines that the plain words speak of.
+
+    ``settings`` are those shown as columns, () for all; of ``lines_with`` settings a line must have one to be shown.
+    Tables of one name from several protocols are one table.
+    """
+
+    name: str
+    title: str
+    metrics: tuple[str, ...]
+    reference: Reference
+    references: tuple[Reference, ...] = ()
+    settings: tuple[str, ...] = ()
+    lines_with: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ChartOf:
+    """A chart: a panel for each metric, a mark for each line and setting.
+
+    ``kind``: "bars" from zero, "dots" with intervals, or "curves" over the settings, which stand in ``order``, others
+    after them. Lines across: fixed ``levels``, the value of a method by a metric's ``home`` (``across``), and the mean
+    of the metric with an ending, "chance" for ``{metric}/chance`` (``marks``). ``origin`` is the setting where a line
+    stood before, drawn as a tick; ``start`` a first setting at which every line has a value.
+    Charts of one name from several protocols are one chart.
+    """
+
+    name: str
+    title: str
+    metrics: tuple[str, ...]
+    kind: Kind = "bars"
+    note: str = ""
+    order: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    lines_with: tuple[str, ...] = ()
+    levels: tuple[tuple[str, float], ...] = ()
+    across: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+    origin: str = ""
+    start: tuple[str, float] | None = None
+    started: tuple[str, ...] = ()  # the metrics that have a start
+
+
+@dataclass(frozen=True)
+class Display:
+    """All that is said about a protocol's rows. ``tables`` and ``charts`` None: one each of all ``metrics``.
+
+    ``version``, ``needs`` and ``source`` are the protocol's own, filled in where it is loaded; without ``metrics`` the
+    rows tell which there are.
+    """
+
+    title: str = ""
+    metrics: tuple[Metric, ...] = ()
+    reference: Reference | None = None
+    references: tuple[Reference, ...] = ()
+    tables: tuple[TableOf, ...] | None = None
+    charts: tuple[ChartOf, ...] | None = None
+    version: int = 0
+    needs: str = ""
+    source: str = ""
+
+    def metric(self, name: str) -> Metric:
+        """The metric of that name; one that is only known by name where the protocol does not speak of it."""
+        return next((m for m in self.metrics if m.name == name), Metric(name, name, by_judge=True))
+
+    def shown_for(self, protocol: str, metrics: Iterable[tuple[str, str]]) -> "Display":
+        """The same with all defaults filled in, given the (name, unit) of the metrics that there are rows of."""
+        known = self.metrics or tuple(Metric(name, name, unit, by_judge=True) for name, unit in metrics)
+        completes = self.needs == "complete"
+        reference = self.reference or (BIHARMONIC if completes else CODES[0])
+        references = self.references or (FILLS if completes else CODES)
+        title = self.title or protocol.replace("_", " ").capitalize()
+        names = tuple(metric.name for metric in known)
+        told = tuple(metric.name for metric in known if metric.told) or names
+        tables = (TableOf(protocol, title, names, reference, references),) if self.tables is None else self.tables
+        charts = (ChartOf(protocol, title, told),) if self.charts is None else self.charts
+        return replace(self, title=title, metrics=known, reference=reference, tables=tables, charts=charts)
+
+
+Displays = Mapping[str, Display]  # protocol → what it says
+SILENT = Display()
+
+
+def versions(displays: Displays) -> dict[str, int]:
+    """Protocol → its version now."""
+    return {name: display.version for name, display in displays.items()}
+
+
+def from_plain(plain: Any, kind: Any = Display) -> Any:
+    """The display whose ``asdict`` was written as JSON; ValueError, KeyError, TypeError, AttributeError else."""
+    if get_origin(kind) in (Union, UnionType):
+        return None if plain is None else from_plain(plain, next(k for k in get_args(kind) if k is not NoneType))
+    if isinstance(kind, type) and is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return kind(**{name: from_plain(value, hints[name]) for name, value in plain.items()})
+    if get_origin(kind) is tuple:
+        each, *more = get_args(kind)
+        kinds = [each] * len(plain) if more == [...] else [each, *more]
+        return tuple(from_plain(value, own) for value, own in zip(plain, kinds, strict=True))
+    if hasattr(kind, "_fields"):
+        return kind(*plain)
+    if not isinstance(plain, (str, int, float, bool)):
+        raise ValueError(f"{plain!r} is no plain value")
+    return plain
+
 
 ORDER = ("clean", "probe", "knn", *VARIANTS, "step", "stage", "code")  # of settings, by their first word
-FEW = ("frozen-probe-1%", "frozen-probe-10%", PROBE)
-
-
-def with_few(rows: pd.DataFrame) -> pd.DataFrame:
-    """Those of the lines that were read with few labels, too."""
-    return rows[rows["line"].isin(rows.loc[rows["setting"].str.endswith("%"), "line"])]
 
 
 def setting_order(setting: str) -> tuple[int, float, str]:

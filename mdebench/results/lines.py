@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from mdebench.results.cells import BY_JUDGE, Line
+from mdebench.results.cells import Line
+from mdebench.results.displays import SILENT, Displays, Metric
 
 TRIVIAL = ("constant", "pixels", "mean_colour", "biharmonic", "random")
 ORDER = (
@@ -105,13 +106,20 @@ def _facts(variant: Mapping[Any, Any]) -> dict[str, Any]:
     return {name: variant[name] for name in RECIPE} | dict(json.loads(variant["settings"]))
 
 
-def newest_per_seed(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def newest_per_seed(rows: pd.DataFrame, displays: Displays) -> tuple[pd.DataFrame, list[str]]:
     """One row per line, seed and measurement: the newest; and a sentence about each run that another one replaces.
 
     A score by another judge is another measurement; see `judges`.
     """
     what = ["line", "seed", "protocol", "setting", "split", "metric", "by"]
-    by = rows["judge"].where(rows["metric"].str.startswith(BY_JUDGE), "")
+    scored = {
+        (protocol, metric): displays.get(protocol, SILENT).metric(metric).by_judge
+        for protocol, metric in set(zip(rows["protocol"], rows["metric"]))
+    }
+    by = [
+        judge if scored[protocol, metric] else ""
+        for protocol, metric, judge in zip(rows["protocol"], rows["metric"], rows["judge"])
+    ]
     ordered = rows.assign(by=by).sort_values("time", kind="stable")
     last = ordered.drop_duplicates(what, keep="last")
     dropped = ordered.drop(last.index)
@@ -122,9 +130,14 @@ def newest_per_seed(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     ]
 
 
-def judges(rows: pd.DataFrame, metric: str) -> list[str]:
+def with_settings(rows: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
+    """Those of the lines that were measured in one of the settings."""
+    return rows[rows["line"].isin(rows.loc[rows["setting"].isin(settings), "line"])]
+
+
+def judges(rows: pd.DataFrame, metric: Metric) -> list[str]:
     """Who judged, where several did: what one says does not compare with what another says. Else one nobody, ""."""
-    found = sorted(set(rows.loc[rows["metric"] == metric, "judge"])) if metric.startswith(BY_JUDGE) else []
+    found = sorted(set(rows.loc[rows["metric"] == metric.name, "judge"])) if metric.by_judge else []
     return found if len(found) > 1 else [""]
 
 

@@ -55,7 +55,8 @@ class Row:
 
     `label` is the variant in words ("rec 0.1"); `protocol_settings` and `settings` (the method's) are plain JSON
     values; `losses` is the loss set that was in fact used; `seconds` and `gflop` are what the run's training took, NaN
-    where it was not counted; `git` is the revision of the code, or "wheel"; `time` is ISO 8601 in UTC.
+    where it was not counted; `method_source` and `protocol_source` are "" for the suite's own code, else the file or
+    distribution with its SHA-256; `git` is the revision of the code, or "wheel"; `time` is ISO 8601 in UTC.
     """
 
     key: str
@@ -94,9 +95,11 @@ class Row:
     precision: str = ""
     seconds: float = math.nan
     gflop: float = math.nan
+    method_source: str = ""
+    protocol_source: str = ""
 
 
-LATER = {"seconds": None, "gflop": None}  # what rows of 0.1 before these fields do not say
+LATER = {"seconds": None, "gflop": None, "method_source": "", "protocol_source": ""}  # what older rows do not say
 COLUMNS = tuple(field.name for field in fields(Row))
 _TYPES: dict[str, type] = {name: get_origin(hint) or hint for name, hint in get_type_hints(Row).items()}
 

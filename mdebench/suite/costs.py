@@ -24,6 +24,7 @@ from mdebench.suite.plan import LOADING, Order, make_plan
 from mdebench.suite.schedule import Mishaps, makespan, schedule
 from mdebench.suite.speed import Speed
 from mdebench.suite.tasks import Task
+from mdebench.training.recipes import method_of
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def speed_from(steps: Sequence[Mapping[str, Any]]) -> Callable[[Recipe], Speed]:
     updates = {catalog.method(step["method"]).module: step["ours_ms"] / 1000 for step in steps}
 
     def speed(recipe: Recipe) -> Speed:
-        entry = catalog.method(recipe.method)
+        entry = method_of(recipe)
         reference = entry.load().Method.REFERENCE  # not trained; counted like the slowest that is
         if not updates or not (reference or entry.module in updates):
             raise NotMeasured("not measured")

@@ -6,6 +6,7 @@ from mdebench import catalog
 from mdebench.data import finding
 from mdebench.data.pack import open_pack
 from mdebench.evaluation import measuring
+from mdebench.evaluation.displays import displays as gather_displays
 from mdebench.figures.contact_sheets import write_sheets
 from mdebench.home import Home
 from mdebench.report.page import write_report
@@ -35,8 +36,8 @@ def run_demo(home: Home, console: Console) -> None:
     for name in PROTOCOLS:
         need = catalog.protocol(name).NEEDS
         measuring.measure(home, name, wanted.with_references(home, runs, pack, need, console), pack, {}, console)
-    versions = {name: catalog.protocol(name).VERSION for name in PROTOCOLS}
-    write_tables(home, home.tables, versions)
+    displays = gather_displays(home)
+    write_tables(home, home.tables, displays)
     write_sheets(home, home.sheets)
-    page = write_report(home, home.folder / "index.html", versions, title="mdebench: the demo")
+    page = write_report(home, home.folder / "index.html", displays, title="mdebench: the demo")
     console.print(f"look at {page.resolve()}")

@@ -94,7 +94,7 @@ def print_methods(home: Home, scale: str, console: Console) -> None:
         for method in list_methods(home, scale, console)
     ]
     headers = ("method", "paper", "parameters (M)", "GFLOP per update", "does", "tried on")
-    console.print(tabulate(lines, headers=headers, disable_numparse=True), markup=False)
+    console.print(tabulate(lines, headers=headers, disable_numparse=True))
     values = SCALES[scale]
     console.print(
         f"parameters and operations at scale {scale}: {values.size}×{values.size} pixels, batch {values.batch}"

@@ -43,6 +43,7 @@ class Order:
     """What was asked for: an experiment, where, at what scale, on which pack, for which seeds, with what changed.
 
     `overrides` with a dot are a protocol's ("completion.images"), the others every run's, as in `mdebench pretrain`.
+    `methods` and `protocols`, by name or path, are trained and measured beside those of the experiment.
     """
 
     home: Home
@@ -51,6 +52,8 @@ class Order:
     pack: str
     seeds: tuple[int, ...] = (0,)
     overrides: Mapping[str, str] = field(default_factory=dict)
+    methods: tuple[str, ...] = ()
+    protocols: tuple[str, ...] = ()
 
     def of_protocol(self, name: str) -> dict[str, str]:
         """The overrides of one protocol's settings."""
@@ -73,10 +76,13 @@ def make_plan(order: Order, console: Console, speed: Callable[[Recipe], Speed] =
             catalog.find_protocol(key.partition(".")[0])
     planner = _Planner(order, console, speed)
     perceptual = order.of_runs.get("perceptual", scale.perceptual)
+    beside = [planner.beside(method, seed) for method in order.methods for seed in order.seeds]
     for part in parts(order.what, planner.source, scale, perceptual):
         runs = [planner.run(wanted, seed) for wanted in part.runs for seed in order.seeds]
         for measure in part.measures:
-            planner.measure(measure, runs)
+            planner.measure(measure, runs if measure.own else [*runs, *beside])
+        for protocol in order.protocols:
+            planner.measure(Measure(protocol), [*runs, *beside])
     return planner.plan()
 
 
@@ -100,6 +106,14 @@ class _Planner:
         ratio = {} if scenario.S is None else {"S": f"{scenario.S:g}"}
         return self._add(scenario.variant, seed, {**ratio, **wanted.overrides, **self.order.of_runs})
 
+    def beside(self, method: str, seed: int) -> Recipe:
+        """The recipe of a method that the experiment does not name; of the overrides it takes those that it knows."""
+        return self._add(method, seed, self._fitting(method, recipes.RECIPE_KEYS))
+
+    def _fitting(self, method: str, more: Sequence[str]) -> dict[str, str]:
+        known = {f.name for f in fields(catalog.method(method).load().Settings)}.union(more)
+        return {key: value for key, value in self.order.of_runs.items() if key in known}
+
     def _add(self, method: str, seed: int, overrides: Mapping[str, str]) -> Recipe:
         recipe = recipes.make_recipe(method, self.pack, self.order.scale, seed, overrides)
         return self.recipes.setdefault(recipe.name, recipe)
@@ -112,11 +126,10 @@ class _Planner:
             return
         known = references(module.NEEDS)
         for reference in known if wanted.references is None else [r for r in wanted.references if r in known]:
-            own = {f.name for f in fields(catalog.method(reference).load().Settings)}
-            recipe = self._add(reference, 0, {k: v for k, v in self.order.of_runs.items() if k in own})
+            recipe = self._add(reference, 0, self._fitting(reference, ()))
             self._cases(wanted, module, recipe)
         for recipe in runs:
-            if measuring.able(recipe.method, name):
+            if measuring.able(recipes.method_of(recipe), name):
                 self._cases(wanted, module, recipe)
             else:
                 self._note(f"left out: {name} of {recipe.label}, which cannot be measured by it")
@@ -170,7 +183,7 @@ class _Planner:
         task = replace(task, needs=(f"pack {self.pack.name}",), run=recipe.name)
         if run.finished:
             return task
-        if catalog.method(recipe.method).load().Method.REFERENCE:
+        if recipes.method_of(recipe).load().Method.REFERENCE:
             return replace(task, state="missing", left="nothing to train", seconds=LOADING)
         done, logged = run.info.get("step", 0), run.info.get("images_per_second", 0)
         update = recipe.batch / logged if logged else self._speed(recipe).update
@@ -184,18 +197,19 @@ class _Planner:
         state: State = "stale" if "stale" in states else "missing" if todo else "kept"
         left = f"{len(todo)} of {len(cases)} units" if todo else ""
         seconds = self._seconds(catalog.protocol(name), recipe, todo)
-        measure = partial(tasks.measure, name, recipe.name, self.order.pack, todo)
+        measure = partial(tasks.measure, name, recipe.name, self.order.pack, [asdict(case) for case in todo])
         needs = (f"run {recipe.name}", *(judge if hasattr(cases[0], "judge") else ()))
-        return Task("rows", f"{name} of {recipe.name}", state, left, seconds, measure, needs, recipe.name)
+        return Task("rows", f"{catalog.find_protocol(name).name} of {recipe.name}", state, left, seconds, measure, needs, recipe.name)
 
     def _state(self, name: str, case: Any, run: Run) -> State:
         """Whether a case's rows are there; stale: only rows of another version, other weights or another judge are."""
         if not (self.drawn and run.finished):
             return "missing"
         judge = judge_id(self.home, self.pack, case.judge) if hasattr(case, "judge") else ""
-        rows = [row for row in stored_rows(self.home, name, run.folder.name) if row["dataset"] == self.pack.name]
+        stored = stored_rows(self.home, catalog.find_protocol(name).name, run.folder.name)
+        rows = [row for row in stored if row["dataset"] == self.pack.name]
         if judge is not None:
-            key = measuring.case_key(name, case, run, self.pack, judge)
+            key = measuring.case_key(name, case, run.info, self.pack, judge)
             if any(row["key"] == key for row in rows):
                 return "kept"
         return "stale" if any(_same(case, row["protocol_settings"]) for row in rows) else "missing"
@@ -217,7 +231,8 @@ class _Planner:
     def _speed(self, recipe: Recipe) -> Speed:
         """Taken once for each network: variants and ratios cost the same."""
         same = {key: value for key, value in recipe.settings.items() if key not in ("variant", "S")}
-        what = json.dumps([catalog.method(recipe.method).module, same, recipe.batch, recipe.precision])
+        entry = recipes.method_of(recipe)
+        what = json.dumps([entry.module or entry.place, same, recipe.batch, recipe.precision])
         if what not in self.speeds:
             self.speeds[what] = self.speed(recipe)
         return self.speeds[what]

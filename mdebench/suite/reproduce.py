@@ -12,8 +12,8 @@ from typing import Any
 from rich.console import Console
 from tabulate import tabulate
 
-from mdebench import catalog
 from mdebench.errors import UserError
+from mdebench.evaluation.displays import displays as gather_displays
 from mdebench.figures.contact_sheets import write_sheets
 from mdebench.figures.write import write_figures
 from mdebench.files import write_atomically
@@ -25,7 +25,7 @@ from mdebench.suite.schedule import makespan
 from mdebench.suite.tasks import Plan
 from mdebench.suite.workers import ALONE, Workers, at_threads
 from mdebench.tables.write import write_tables
-from mdebench.words import duration
+from mdebench.words import duration, tell
 
 
 def reproduce(order: Order, dry_run: bool, console: Console, workers: Workers = ALONE) -> list[str]:
@@ -57,9 +57,9 @@ def show(plan: Plan, jobs: int, console: Console) -> None:
         left = f"{len(todo)} of {len(tasks)} runs" + (f", {stale} with stale rows" if stale else "") if todo else ""
         state = "stale" if stale else "missing" if todo else "kept"
         lines.append(["rows", name, state, left, _time(sum(t.seconds for t in todo))])
-    console.print(tabulate(lines, headers=("", "what", "state", "left", "time"), tablefmt="plain"), markup=False)
+    console.print(tabulate(lines, headers=("", "what", "state", "left", "time"), tablefmt="plain"))
     for note in plan.notes:
-        console.print(f"[yellow]note[/] {note}")
+        tell(console, "note", f"{note}")
     done, all_tasks = len(plan.tasks) - len(plan.missing), len(plan.tasks)
     if not plan.missing:
         console.print("nothing is missing")
@@ -77,10 +77,10 @@ def write(order: Order, console: Console) -> None:
     written: dict[str, dict[str, Any]] = json.loads(stamp.read_text()) if stamp.is_file() else {}
     last = written.get(order.what, {"state": "", "files": []})
     if last["state"] == state and all((order.home.folder / name).is_file() for name in last["files"]):
-        console.print(f"[dim]kept[/] {len(last['files'])} files in {order.home}: nothing has changed since")
+        tell(console, "kept", f"{len(last['files'])} files in {order.home}: nothing has changed since")
         return
     files = _write(order, console)
-    console.print("\n".join(str(path) for path in files), markup=False)
+    console.print("\n".join(str(path) for path in files))
     names = [str(path.relative_to(order.home.folder)) for path in files]
     # What was drawn on the way, such as contact sheets, is among the files that the next look at them sees.
     written[order.what] = {"state": _state_of(order.home), "files": names}
@@ -88,14 +88,14 @@ def write(order: Order, console: Console) -> None:
 
 
 def _write(order: Order, console: Console) -> list[Path]:
-    versions = {name: catalog.protocol(name).VERSION for name in catalog.protocols()}
+    displays = gather_displays(order.home)
     if order.what.startswith("figure"):
-        return write_figures(order.home, versions, console, only={order.what})
-    files = write_tables(order.home, order.home.tables, versions)
+        return write_figures(order.home, displays, console, only={order.what})
+    files = write_tables(order.home, order.home.tables, displays)
     write_sheets(order.home, order.home.sheets)
     if order.what == "all":
-        files += write_figures(order.home, versions, console)
-        files.append(write_report(order.home, order.home.report, versions))
+        files += write_figures(order.home, displays, console)
+        files.append(write_report(order.home, order.home.report, displays))
     return files
 
 

@@ -15,6 +15,7 @@ from mdebench.compute.machine import default_device
 from mdebench.evaluation.passes import frozen
 from mdebench.methods.contract import Batch, Completes, Encodes
 from mdebench.runs import Recipe
+from mdebench.training.recipes import method_of
 from mdebench.training.trainer import Trainer, build_method
 
 ENOUGH = 1.0  # seconds: what takes longer is not repeated
@@ -32,7 +33,7 @@ class Speed:
 
 def measure_speed(recipe: Recipe) -> Speed:
     """Time an untrained method of the recipe on random images."""
-    method = build_method(recipe.method, recipe.settings, recipe.size, recipe.seed)
+    method = build_method(method_of(recipe), recipe.settings, recipe.size, recipe.seed)
     device = default_device()
     trainer = Trainer(method, recipe, device)
     images = torch.rand(max(recipe.batch, 8), 3, recipe.size, recipe.size, device=device)

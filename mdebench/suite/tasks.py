@@ -4,13 +4,14 @@ A task's call gets the home folder and a console, and finds everything else in f
 on another machine that sees the same folder, with the same result.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
 from rich.console import Console
 
+from mdebench import catalog
 from mdebench.data import finding
 from mdebench.data.pack import open_pack
 from mdebench.evaluation import measuring
@@ -18,6 +19,7 @@ from mdebench.evaluation.judge import Judge
 from mdebench.evaluation.judges import find_judge
 from mdebench.home import Home
 from mdebench.runs import Recipe
+from mdebench.settings import build
 from mdebench.training import recipes
 
 State = Literal["kept", "begun", "stale", "missing"]
@@ -81,11 +83,12 @@ def train(recipe: Recipe, pack_name: str, home: Home, console: Console) -> None:
     recipes.train_run(home, replace(recipe, pack_hash=pack.hash), pack, console)
 
 
-def measure(protocol: str, run: str, pack_name: str, cases: Sequence[Any], home: Home, console: Console) -> None:
-    """Measure a finished run by a protocol's cases, which share their judge."""
-    pack = open_pack(home.pack(pack_name))
-    judge = _judge(home, pack_name, cases[0].judge, console) if hasattr(cases[0], "judge") else None
-    measuring.measure_run(home, protocol, home.run(run), pack, cases, judge, console)
+def measure(protocol: str, run: str, pack_name: str, cases: Sequence[Mapping[str, Any]], home: Home, console: Console) -> None:
+    """Measure a finished run by a protocol's cases, as plain settings, which share their judge."""
+    pack, settings = open_pack(home.pack(pack_name)), catalog.protocol(protocol).Settings
+    judge = _judge(home, pack_name, cases[0]["judge"], console) if "judge" in cases[0] else None
+    known = [build(settings, case) for case in cases]
+    measuring.measure_run(home, protocol, home.run(run), pack, known, judge, console)
 
 
 @cache  # a judge serves many tasks

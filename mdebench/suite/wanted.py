@@ -22,7 +22,7 @@ def finished_runs(home: Home, pack: str) -> list[Run]:
 
 def references(need: str) -> list[str]:
     """The untrained methods that stand in every table for comparison and can do what is needed."""
-    found = {name: entry.load().Method for name, entry in catalog.methods().items()}
+    found = {name: entry.load().Method for name, entry in catalog.own_methods().items()}
     return [name for name, cls in found.items() if cls.REFERENCE and hasattr(cls, need)]
 
 

@@ -28,7 +28,7 @@ from mdebench.errors import Interrupted, UserError
 from mdebench.home import Home
 from mdebench.suite.schedule import Agenda, makespan
 from mdebench.suite.tasks import Task
-from mdebench.words import duration
+from mdebench.words import duration, tell
 
 MOST_JOBS = 4  # by default, on a machine of many cores: each job takes its gigabyte of memory
 
@@ -127,19 +127,19 @@ def work_through(
             begun += 1
             left = makespan([*running.values(), task, *agenda.waiting], workers.jobs)
             pace = (time.monotonic() - begin) / (estimate - left) if done and left < estimate else 1.0
-            console.print(f"[bold]{begun}/{len(tasks)}[/] {task.title} (about {duration(left * pace)} left)")
+            tell(console, f"{begun}/{len(tasks)}", f"{task.title} (about {duration(left * pace)} left)")
             running[submit(task)] = task
         finished, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in finished:
             task = running.pop(future)
             try:
-                console.print(future.result(), end="", markup=False, highlight=False)
+                console.print(future.result(), end="")
             except UserError as error:
-                console.print(f"[red]failed[/] {task.title}: {error}")
+                tell(console, "failed", f"{task.title}: {error}")
                 failed.append(f"{task.title} ({error})")
                 for lost in agenda.fail(task):
                     begun += 1
-                    console.print(f"[yellow]left out[/] {lost.title}: it needs {task.title}")
+                    tell(console, "left out", f"{lost.title}: it needs {task.title}")
             else:
                 agenda.end(task)
                 done.append(task.title)
@@ -161,7 +161,8 @@ def _here(home: Home, console: Console, task: Task) -> Future[str]:
     return future
 
 
-_console = Console(file=StringIO(), width=120)  # a worker's; its text goes to the parent when a task ends
+# A worker's; its text goes to the parent when a task ends.
+_console = Console(file=StringIO(), width=120, soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
 def do_unseen(home: Home, task: Task) -> str:

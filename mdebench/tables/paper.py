@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from mdebench.results.cells import Block, Cell, Column, Line, Table
+from mdebench.results.cells import Block, Cell, Column, Line, Table, column
 from mdebench.results.displays import BIHARMONIC, MEAN_COLOUR, PIXELS, PROBE, RANDOM, Reference
 from mdebench.results.lines import TRIVIAL, lines_of
 from mdebench.results.published import paper_dir
@@ -13,7 +13,7 @@ from mdebench.tables.plain_words import PAPER_SCALE
 from mdebench.tables.view import Published, View
 
 READINGS = ("raw/image", "raw/hole", "composite/image", "composite/hole")
-COMPLETION = (("psnr", "pSNR", "dB"), ("ssim", "SSIM", ""))
+COMPLETION = (("psnr", "pSNR"), ("ssim", "SSIM"))
 LONG_HEAD = 50_000  # updates of the head of Table 2
 FEW = r"%$"  # how the settings of few labels end, which have a table of their own
 RIDGE = PIXELS._replace(called="raw pixels read by the ridge probe")
@@ -33,14 +33,14 @@ def transfer(view: View, name: str = "table1", title: str = "Table 1: landmarks 
     blocks: list[Block] = []
     say: list[str] = []
     for kind, metric, unit, constant, ours in (
-        ("Landmarks", "landmark_distance", "px", "the mean shape", _landmarks(rows, "frozen")),
-        ("Attributes", "attribute_error", "% error", "the majority value", _attributes(rows, "frozen")),
+        ("Landmarks", "landmark_distance", "px", "the mean shape", _landmarks(view, rows, "frozen")),
+        ("Attributes", "attribute_error", "% error", "the majority value", _attributes(view, rows, "frozen")),
     ):
         published = Column("Paper", "", "head-5000", metric, unit, published=True)
         blocks.append(view.block(f"{kind}, frozen encoder", [published, *ours], lines, RIDGE, _cells(paper)))
-        told = [column for column in ours if column.metric == metric and column.split == "test"]
+        told = [each for each in ours if each.metric == metric and each.split == "test"]
         say += view.reading(blocks[-1], told, (RIDGE, RANDOM, Reference("constant", constant)))
-    if tuned := _landmarks(rows, "finetune") + _attributes(rows, "finetune"):
+    if tuned := _landmarks(view, rows, "finetune") + _attributes(view, rows, "finetune"):
         lines = lines_of(rows[rows["setting"].str.startswith("finetune")])
         blocks.append(view.block("Fine-tuned encoder", tuned, lines, RIDGE))
     blocks.append(view.costs(rows))
@@ -70,7 +70,7 @@ def equal_operations(view: View) -> list[Table | None]:
 def interocular(view: View) -> Table | None:
     """Beside Table 1: the landmark distance as a share of the distance between the eyes."""
     rows = _all_labels(view, "landmarks")
-    columns = _landmarks(rows, "frozen", "landmark_distance_iod", "% of inter-ocular")
+    columns = _landmarks(view, rows, "frozen", "landmark_distance_iod")
     blocks = [view.block("Frozen encoder", columns, lines_of(rows), RIDGE)]
     title = "Table 1, other reading: landmark distance as a share of the inter-ocular distance"
     return view.table("table1-interocular", title, rows, blocks, [], RIDGE)
@@ -81,7 +81,7 @@ def attributes(view: View) -> Table | None:
     rows, paper = _all_labels(view, "attributes"), _paper(2)
     columns = [
         Column("Paper", "", "", "attribute_error", "% error", published=True),
-        *_attributes(rows, "frozen", [LONG_HEAD]),
+        *_attributes(view, rows, "frozen", [LONG_HEAD]),
     ]
     own = [(label, name) for label, name in _names(paper) if label.startswith("rec")]
     theirs = [Line(name, label, "") for label, name in _names(paper) if (label, name) not in own]
@@ -95,8 +95,9 @@ def occlusion(view: View) -> Table | None:
     lines = [Line(f"{name}, published", label, "") for label, name in _names(paper)] + lines_of(rows)
     blocks: list[Block] = []
     say: list[str] = []
-    for metric, name, unit in COMPLETION:
-        columns = [Column(_spoken(p), "occlusion", p, f"{metric}/raw/image", unit) for p in _presets(paper)]
+    shown = view.display("occlusion")
+    for metric, name in COMPLETION:
+        columns = [column(shown.metric(f"{metric}/raw/image"), _spoken(p), "occlusion", p) for p in _presets(paper)]
         blocks.append(view.block(name, columns, lines, BIHARMONIC, _cells(paper)))
         say += [f"{name}, {text}" for text in view.reading(blocks[-1], columns, (BIHARMONIC, MEAN_COLOUR))]
     blocks.append(view.costs(rows))
@@ -106,12 +107,12 @@ def occlusion(view: View) -> Table | None:
 
 def readings(view: View) -> Table | None:
     """Beside Table 3: all four readings of pSNR and of SSIM."""
-    rows = view.of("occlusion")
+    rows, shown = view.of("occlusion"), view.display("occlusion")
     blocks = []
     for preset in _presets(_paper(3)):
         columns = [
-            Column(f"{name} {which.replace('/', ', ')}", "occlusion", preset, f"{metric}/{which}", unit)
-            for metric, name, unit in COMPLETION
+            column(shown.metric(f"{metric}/{which}"), f"{name} {which.replace('/', ', ')}", "occlusion", preset)
+            for metric, name in COMPLETION
             for which in READINGS
         ]
         blocks.append(view.block(_spoken(preset).capitalize(), columns, lines_of(rows), BIHARMONIC))
@@ -156,23 +157,22 @@ def _all_labels(view: View, *protocols: str) -> pd.DataFrame:
     return rows[~rows["setting"].str.contains(FEW)]
 
 
-def _landmarks(
-    rows: pd.DataFrame, kind: str, metric: str = "landmark_distance", unit: str = "px of 96"
-) -> list[Column]:
+def _landmarks(view: View, rows: pd.DataFrame, kind: str, metric: str = "landmark_distance") -> list[Column]:
     found = rows[(rows["protocol"] == "landmarks") & (rows["metric"] == metric)]
+    shown = view.display("landmarks").metric(metric)
     return [
-        Column(f"Landmarks{also}, {called}", "landmarks", setting, metric, unit, split, against=PROBE)
+        column(shown, f"Landmarks{also}, {called}", "landmarks", setting, split, against=PROBE)
         for split, also in (("test", ""), ("annotated", " (annotated)"))
         for setting, called in _settings(found.loc[found["split"] == split, "setting"], kind)
     ]
 
 
-def _attributes(rows: pd.DataFrame, kind: str, heads: Sequence[int] = ()) -> list[Column]:
+def _attributes(view: View, rows: pd.DataFrame, kind: str, heads: Sequence[int] = ()) -> list[Column]:
     found = rows.loc[rows["protocol"] == "attributes", "setting"]
-    metrics = (("Attributes", "attribute_error", "% error"), ("Balanced accuracy", "balanced_accuracy", "%"))
+    shown = view.display("attributes")
     return [
-        Column(f"{title}, {called}", "attributes", setting, metric, unit, against=PROBE)
-        for title, metric, unit in metrics
+        column(shown.metric(metric), f"{title}, {called}", "attributes", setting, against=PROBE)
+        for title, metric in (("Attributes", "attribute_error"), ("Balanced accuracy", "balanced_accuracy"))
         for setting, called in _settings(found, kind, heads)
     ]
 

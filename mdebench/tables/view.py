@@ -15,7 +15,7 @@ import pandas as pd
 
 from mdebench.home import Home
 from mdebench.results.cells import COSTS, Block, Cell, Column, Line, Table, cell_from_rows, cost_cell
-from mdebench.results.displays import PIXELS, Reference
+from mdebench.results.displays import PIXELS, SILENT, Display, Displays, Reference, versions
 from mdebench.results.lines import TRIVIAL, lines_of
 from mdebench.results.paired import contrast
 from mdebench.tables.footnotes import footnotes
@@ -27,8 +27,8 @@ Published = Mapping[tuple[str, str, str], Cell]  # label, metric, setting → a 
 class View:
     """The current rows of one data set and scale (column `line` added), and what is made of them.
 
-    `old` are the superseded rows, `twins` sentences about runs that agree in settings and seed, `versions` each
-    protocol's current version; per-image values are read from `home`.
+    `old` are the superseded rows, `twins` sentences about runs that agree in settings and seed, `displays` say how each
+    protocol's rows are shown; per-image values are read from `home`.
     """
 
     def __init__(
@@ -39,15 +39,20 @@ class View:
         rows: pd.DataFrame,
         old: pd.DataFrame,
         twins: Sequence[str],
-        versions: Mapping[str, int],
+        displays: Displays,
     ) -> None:
         self.dataset, self.scale, self.rows = dataset, scale, rows
-        self.old, self.twins, self.versions = old, twins, versions
+        self.old, self.twins, self.displays = old, twins, displays
         self.home, self.contrast = home, partial(contrast, home)
         self.index: dict[tuple[str, ...], list[dict[Any, Any]]] = defaultdict(list)
         for row in rows.to_dict("records"):
             self.index[tuple(row[name] for name in ("line", "protocol", "setting", "metric", "split"))].append(row)
         self.runs = {line: part.drop_duplicates("run").to_dict("records") for line, part in rows.groupby("line")}
+
+    def display(self, protocol: str) -> Display:
+        """How the rows of a protocol are shown."""
+        rows = self.of(protocol).drop_duplicates("metric")
+        return self.displays.get(protocol, SILENT).shown_for(protocol, zip(rows["metric"], rows["unit"]))
 
     def of(self, *protocols: str) -> pd.DataFrame:
         """The rows of these protocols."""
@@ -56,7 +61,7 @@ class View:
     def only(self, lines: Collection[str]) -> "View":
         """The same with these lines and the untrained ones alone."""
         kept = self.rows[self.rows["line"].isin(lines) | self.rows["method"].isin(TRIVIAL)]
-        return View(self.home, self.dataset, self.scale, kept, self.old, self.twins, self.versions)
+        return View(self.home, self.dataset, self.scale, kept, self.old, self.twins, self.displays)
 
     def costs(self, rows: pd.DataFrame) -> Block:
         """What training each line of `rows` took; times are of the machine that trained it."""
@@ -106,7 +111,7 @@ class View:
             return None
         old = self.old[self.old["protocol"].isin(rows["protocol"])]
         first = [legend(reference.called, blocks), INTERVALS, *remarks]
-        notes = footnotes(rows, old, self.twins, self.versions, first)
+        notes = footnotes(rows, old, self.twins, versions(self.displays), first)
         title = f"{title} · {self.dataset} · {self.scale}"
         stem = f"{name}-{self.dataset}-{self.scale}"
         return Table(stem, title, self.dataset, self.scale, tuple(blocks), tuple(say), tuple(notes))

@@ -3,30 +3,27 @@
 One set per data set and scale, each as Markdown, CSV (one line per cell, with the keys of its rows) and LaTeX.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from mdebench.errors import UserError
-from mdebench.figures.contact_sheets import write_sheets
 from mdebench.home import Home
 from mdebench.results.cells import Table
+from mdebench.results.displays import Displays
 from mdebench.results.lines import newest_per_seed, with_lines
-from mdebench.results.published import paper_dir
 from mdebench.results.rows import read_rows, superseded
 from mdebench.tables.formats import csv_text, latex, markdown
 from mdebench.tables.paper import paper_tables
 from mdebench.tables.protocols import protocol_tables
 from mdebench.tables.view import View
 
-__all__ = ["build_tables", "paper_dir", "write_sheets", "write_tables"]
 
+def write_tables(home: Home, out: Path, displays: Displays) -> list[Path]:
+    """Write every table as .md, .csv and .tex into `out`; returns the paths.
 
-def write_tables(home: Home, out: Path, versions: Mapping[str, int]) -> list[Path]:
-    """Write every table as .md, .csv and .tex into `out`; returns the paths. `versions`: protocol → current version.
-
-    UserError when there are no rows, a damaged one, or no room to write.
+    `displays` say how each protocol's rows are shown. UserError when there are no rows, a damaged one, or no room to
+    write.
     """
-    tables = build_tables(home, versions)
+    tables = build_tables(home, displays)
     if not tables:
         raise UserError(
             f"There are no rows under {home.rows} to make tables from: "
@@ -45,14 +42,14 @@ def write_tables(home: Home, out: Path, versions: Mapping[str, int]) -> list[Pat
     return paths
 
 
-def build_tables(home: Home, versions: Mapping[str, int]) -> list[Table]:
+def build_tables(home: Home, displays: Displays) -> list[Table]:
     """All tables that the rows of `home` have something for, by data set and scale."""
     rows = read_rows(home)
     old = superseded(rows)
     tables: list[Table] = []
     for (dataset, scale), here in rows[~old].groupby(["dataset", "scale"]):
-        part, twins = newest_per_seed(with_lines(here))
+        part, twins = newest_per_seed(with_lines(here), displays)
         lost = rows[old & (rows["dataset"] == dataset) & (rows["scale"] == scale)]
-        view = View(home, str(dataset), str(scale), part, lost, twins, versions)
+        view = View(home, str(dataset), str(scale), part, lost, twins, displays)
         tables += [*paper_tables(view), *protocol_tables(view)]
     return tables

@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from mdebench import catalog
 from mdebench.compute import devices
 from mdebench.compute.machine import default_device
 from mdebench.data.pack import Pack
@@ -28,8 +29,9 @@ from mdebench.pictures import grid
 from mdebench.results.provenance import provenance
 from mdebench.runs import Recipe, Run
 from mdebench.training.operations import Operations
-from mdebench.training.progress import _polite_stop, _progress
-from mdebench.training.trainer import Trainer, _batch, batch_at, build_method, weights_hash
+from mdebench.training.progress import polite_stop, progress_line
+from mdebench.training.trainer import Trainer, batch_at, batch_of, build_method, weights_hash
+from mdebench.words import tell
 
 LOG_EVERY = 10  # updates per line of the log
 SAMPLES = 5  # sheets of sample pictures over a run
@@ -59,24 +61,26 @@ def pretrain(
         run = devices.on_first(Run, run.folder)  # what another process may have written while we waited
         _check_same(run, recipe)
         if devices.on_first(lambda: run.finished):
-            console.print(
-                f"[green]finished[/] {recipe.name}: {recipe.updates} updates; delete {run.folder} to train it again"
-            )
+            tell(console, "finished", f"{recipe.name}: {recipe.updates} updates; delete {run.folder} to train it again")
             return
-        method = method or build_method(recipe.method, recipe.settings, recipe.size, recipe.seed)
+        entry = None if method else catalog.method_at(recipe.method, recipe.place)
+        method = method or build_method(entry or recipe.method, recipe.settings, recipe.size, recipe.seed)
         for note in method.notes:
-            console.print(f"[yellow]note[/] {note}")
+            tell(console, "note", f"{note}")
         trainer = Trainer(method, recipe, device)
         state = devices.on_first(lambda: run.load_state() if run.state_path.is_file() else None)
         if state is not None:
             trainer.restore(state, str(run.state_path))
             console.print(f"resuming {recipe.name} at update {trainer.step} of {recipe.updates}")
-        record = _record(recipe, method, pack, device) | {"stretches": _stretches(run, recipe, trainer.step, console)}
+        record = _record(recipe, method, pack, device) | {
+            "source": entry.source if entry else "",
+            "stretches": _stretches(run, recipe, trainer.step, console),
+        }
         if devices.count() > 1:
             _meet(trainer, console)
         devices.on_first(run.update, **record, status="running", step=trainer.step)
         devices.on_first(run.cut_log, trainer.step)
-        with _polite_stop() as signals:  # a second signal must not end us between the state and the word about it
+        with polite_stop() as signals:  # a second signal must not end us between the state and the word about it
             try:
                 _loop(trainer, run, pack, console, save_seconds, signals)
             except (UserError, Interrupted) as stop:
@@ -91,7 +95,7 @@ def pretrain(
                 raise
         run.info.pop("stopped_by", None)
         devices.on_first(run.update, status="finished", step=trainer.step, weights_hash=weights_hash(method))
-        console.print(f"[green]done[/] {recipe.name} in {run.folder}")
+        tell(console, "done", f"{recipe.name} in {run.folder}")
 
 
 def _meet(trainer: Trainer, console: Console) -> None:
@@ -103,8 +107,10 @@ def _meet(trainer: Trainer, console: Console) -> None:
 
 
 def _check_same(run: Run, recipe: Recipe) -> None:
-    old = run.info.get("recipe")
-    if old is not None and old != (new := json.loads(json.dumps(asdict(recipe)))):
+    old, new = run.info.get("recipe"), json.loads(json.dumps(asdict(recipe)))
+    if old is not None:
+        new["place"] = old["place"] = ""  # the same code may lie elsewhere now; its hash is told when it is measured
+    if old is not None and old != new:
         changed = sorted(k for k in new.keys() | old.keys() if old.get(k) != new.get(k))
         raise UserError(
             f"{run.folder} holds a run with another recipe (different: {', '.join(changed)});"
@@ -120,7 +126,7 @@ def _stretches(run: Run, recipe: Recipe, step: int, console: Console) -> list[di
     if before == now["processes"]:
         return done or [now]
     change = "numbers change with it" if recipe.batch_norm == "local" else "the same training, rounded otherwise"
-    console.print(f"[yellow]note[/] processes from update {step} on: {now['processes']}, before: {before}; {change}")
+    tell(console, "note", f"processes from update {step} on: {now['processes']}, before: {before}; {change}")
     return [*done, now]
 
 
@@ -132,6 +138,7 @@ def _record(recipe: Recipe, method: Method, pack: Pack, device: torch.device) ->
         **{key: value for key, value in plain.items() if key != "overrides"},
         "name": recipe.name,
         "pack_note": pack.footnote(),
+        "crop": pack.info.get("crop", ""),
         "recipe": plain,
         "updates": recipe.updates if method.players() else 0,
         "losses": method.losses,
@@ -172,7 +179,7 @@ def _loop(
         saved = time.monotonic()
         cost = saved - begin
 
-    with _progress(console, recipe, trainer.step, updates) as show:
+    with progress_line(console, recipe, trainer.step, updates) as show:
         while trainer.step < updates:
             batch = batch_at(pack, train, recipe, trainer.step, device)
             parts, operations = counts.update(trainer, batch)
@@ -224,7 +231,7 @@ def _log(run: Run, line: Mapping[str, Any]) -> None:
 def _sample_sheet(trainer: Trainer, completer: Completes, run: Run, pack: Pack) -> None:
     """Eight validation images (training ones where there is no such partition): input, completed, original."""
     chosen = pack.indices("val") if len(pack.indices("val")) else pack.indices("train")
-    batch = _batch(pack, chosen[:8], trainer.recipe, trainer.recipe.updates, 0, trainer.device)
+    batch = batch_of(pack, chosen[:8], trainer.recipe, trainer.recipe.updates, 0, trainer.device)
     seen = trainer.method.eval().draw_seen(batch).to(trainer.device)
     with torch.autocast(trainer.device.type, torch.bfloat16, enabled=trainer.recipe.precision == "bf16"):
         output = completer.complete(batch.images, seen)

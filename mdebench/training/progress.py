@@ -2,19 +2,23 @@
 
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from mdebench.runs import Recipe
+from mdebench.words import duration
+
+Show = Callable[[int, Mapping[str, float], float], None]  # step, means of the losses, images a second
+EVERY = 30  # seconds between lines where nobody watches
 
 
 @contextmanager
-def _polite_stop() -> Iterator[list[str]]:
+def polite_stop() -> Iterator[list[str]]:
     """A list that receives the name of a signal that asks us to stop; the loop looks at it between updates."""
     received: list[str] = []
 
@@ -30,27 +34,51 @@ def _polite_stop() -> Iterator[list[str]]:
 
 
 @contextmanager
-def _progress(console: Console, recipe: Recipe, step: int, updates: int) -> Iterator[Any]:
-    """A progress bar with losses, images/s and time left on a terminal; a line every half minute elsewhere."""
+def progress_line(console: Console, recipe: Recipe, step: int, updates: int) -> Iterator[Show]:
+    """A progress line on a terminal; elsewhere a line of text every half minute.
+
+    However narrow the terminal, the step, the time left and the speed are shown; the losses take the room that is left.
+    """
     if console.is_terminal:
-        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-        with Progress(TextColumn(recipe.name), *columns, TextColumn("{task.fields[losses]}"), console=console) as bar:
-            task = bar.add_task("", total=updates, completed=step, losses="")
-            yield lambda step, means, speed: bar.update(task, completed=step, losses=_short(means, speed))
+        if updates:
+            console.print(f"training {recipe.name}")
+        with Progress(*_columns(), console=console, expand=True) as bar:
+            task = bar.add_task("", total=updates, completed=step, losses="", speed="")
+
+            def show(step: int, means: Mapping[str, float], speed: float) -> None:
+                bar.update(task, completed=step, losses=_losses(means), speed=f"{speed:.0f} images/s")
+
+            yield show
     else:
         last = time.monotonic()
 
         def line(step: int, means: Mapping[str, float], speed: float) -> None:
             nonlocal last
-            if time.monotonic() - last > 30 or step == updates:
-                left = (updates - step) * recipe.batch / speed
+            if time.monotonic() - last > EVERY or step == updates:
+                left = duration((updates - step) * recipe.batch / speed)
                 console.print(
-                    f"{recipe.name} {step}/{updates}, {left:.0f} s left, {_short(means, speed)}", soft_wrap=True
+                    f"{recipe.name} {step}/{updates}, {left} left, {speed:.0f} images/s, {_losses(means)}",
+                    soft_wrap=True,
                 )
                 last = time.monotonic()
 
         yield line
 
 
-def _short(means: Mapping[str, float], speed: float) -> str:
-    return " ".join(f"{key.partition('/')[2]} {value:.3g}" for key, value in means.items()) + f" {speed:.0f} images/s"
+def _columns() -> list[BarColumn | MofNCompleteColumn | TimeRemainingColumn | TextColumn]:
+    def kept() -> Column:
+        return Column(no_wrap=True)
+
+    losses = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    return [
+        BarColumn(bar_width=8, table_column=kept()),
+        MofNCompleteColumn(table_column=kept()),
+        TimeRemainingColumn(table_column=kept()),
+        TextColumn("left", table_column=kept()),
+        TextColumn("{task.fields[speed]}", markup=False, table_column=kept()),
+        TextColumn("{task.fields[losses]}", markup=False, table_column=losses),
+    ]
+
+
+def _losses(means: Mapping[str, float]) -> str:
+    return " ".join(f"{key.partition('/')[2]} {value:.3g}" for key, value in means.items())

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from mdebench import catalog
+from mdebench.catalog import Entry
 from mdebench.compute.batchnorm import KINDS
 from mdebench.compute.machine import default_device, default_precision
 from mdebench.data.pack import Pack
@@ -16,7 +17,18 @@ from mdebench.runs import Recipe, Run
 from mdebench.settings import SCALES, choose
 from mdebench.training.loop import pretrain
 
-_RECIPE_KEYS = ("updates", "batch", "precision", "batch_norm")
+
+def method_of(recipe: Recipe) -> Entry:
+    """The method of a recipe; Absent where its code is not here."""
+    return catalog.method_at(recipe.method, recipe.place)
+
+
+def entry_of(info: Mapping[str, Any]) -> Entry:
+    """The method of a run, from its record; Absent where its code is not here."""
+    return catalog.method_at(info["method"], info.get("recipe", {}).get("place", ""))
+
+
+RECIPE_KEYS = ("updates", "batch", "precision", "batch_norm")
 
 
 def method_settings(method: str, scale: str, overrides: Mapping[str, str]) -> Any:
@@ -27,7 +39,7 @@ def method_settings(method: str, scale: str, overrides: Mapping[str, str]) -> An
     if overrides.get("precision", "fp32") not in ("fp32", "bf16", "fp64"):
         raise UserError(f"precision={overrides['precision']} is none of fp32, bf16 and fp64")
     choose(overrides.get("batch_norm", "synchronised"), KINDS, "batch_norm")
-    own = {k: v for k, v in overrides.items() if k not in _RECIPE_KEYS}
+    own = {k: v for k, v in overrides.items() if k not in RECIPE_KEYS}
     return catalog.method(method).settings(values, own)
 
 
@@ -36,12 +48,12 @@ def make_recipe(method: str, pack: Pack, scale: str, seed: int, overrides: Mappi
 
     ``overrides`` may name ``updates``, ``batch``, ``precision``, ``batch_norm`` and any of the method's settings.
     """
-    values, name = SCALES[scale], catalog.method(method).name
+    values, entry = SCALES[scale], catalog.method(method)
     plain = asdict(method_settings(method, scale, overrides))
     S = plain.get("S")
     return Recipe(
-        method=name,
-        label=name if S is None else f"{name} {S:g}",
+        method=entry.name,
+        label=entry.name if S is None else f"{entry.name} {S:g}",
         settings=plain,
         scale=scale,
         size=pack.size,
@@ -52,6 +64,7 @@ def make_recipe(method: str, pack: Pack, scale: str, seed: int, overrides: Mappi
         batch=_positive("batch", overrides, values.batch),
         precision=overrides.get("precision", default_precision(default_device())),
         overrides={k: v for k, v in overrides.items() if k != "S"},
+        place=entry.place,
     )
 
 

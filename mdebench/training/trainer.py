@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mdebench import catalog
+from mdebench.catalog import Entry
 from mdebench.compute import devices
 from mdebench.compute.batchnorm import average_statistics, batch_norms
 from mdebench.compute.memory import keep_freed_memory
@@ -34,13 +35,16 @@ def step_seed(seed: int, step: int, part: int = 0) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def build_method(name: str, settings: Mapping[str, Any], size: int, seed: int) -> Method:
-    """A method by name with initial weights drawn from ``seed``; global random state is left as it was."""
-    module = catalog.method(name).load()
+def build_method(method: Entry | str, settings: Mapping[str, Any], size: int, seed: int) -> Method:
+    """A method, by name or as the catalog found it, with initial weights drawn from ``seed``.
+
+    Global random state is left as it was.
+    """
+    module = (catalog.method(method) if isinstance(method, str) else method).load()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        method: Method = module.Method(build(module.Settings, settings), size)
-    return method
+        built: Method = module.Method(build(module.Settings, settings), size)
+    return built
 
 
 def weights_hash(method: Method) -> str:
@@ -152,7 +156,7 @@ def batch_at(pack: Pack, train: NDArray[np.int64], recipe: Recipe, step: int, de
     order, part, parts = _order(recipe.seed, epoch, len(train)), devices.rank(), devices.count()
     index = train[order[place * recipe.batch : (place + 1) * recipe.batch]]
     own = index.reshape(parts, devices.part_of(recipe.batch, parts))[part]
-    return replace(_batch(pack, own, recipe, step, epoch, device), part=part, parts=parts)
+    return replace(batch_of(pack, own, recipe, step, epoch, device), part=part, parts=parts)
 
 
 @lru_cache(maxsize=1)
@@ -161,7 +165,10 @@ def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def _batch(pack: Pack, index: NDArray[np.int64], recipe: Recipe, step: int, epoch: int, device: torch.device) -> Batch:
+def batch_of(
+    pack: Pack, index: NDArray[np.int64], recipe: Recipe, step: int, epoch: int, device: torch.device
+) -> Batch:
+    """These images of the pack as the batch of a step."""
     dtype = torch.float64 if recipe.precision == "fp64" else torch.float32
     images = pack.batch(index, device).to(dtype).div_(255).contiguous(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(step_seed(recipe.seed, step))

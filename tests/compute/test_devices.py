@@ -100,24 +100,24 @@ def test_a_run_in_two_processes_records_them_and_logs_the_means_of_the_whole_bat
 
 def test_killed_stopped_and_resumed_it_ends_in_the_same_bits(unbroken, killed, tmp_path):
     shutil.copytree(killed, tmp_path, symlinks=True, dirs_exist_ok=True)
-    assert only_run(tmp_path).load_state()["step"] == 7
+    assert only_run(Home(tmp_path)).load_state()["step"] == 7
     with pytest.raises(Interrupted, match="SIGINT at update 21 of 40"):
-        launch(2, run_stopped, tmp_path, 20)
-    stopped = only_run(tmp_path)
+        launch(2, run_stopped, Home(tmp_path), 20)
+    stopped = only_run(Home(tmp_path))
     assert stopped.info["status"] == "interrupted" and stopped.load_state()["step"] == 21
     words = [f"--set={key}={value}" for key, value in RUN.items()]
     where = ["--scale", "tiny", "--pack", "toyfaces16", "--home", str(tmp_path)]
     cli.main(["pretrain", "rec", *words, *where, "--devices", "2"], standalone_mode=False)
-    resumed = only_run(tmp_path)
+    resumed = only_run(Home(tmp_path))
     assert resumed.finished and resumed.info["weights_hash"] == only_run(unbroken).info["weights_hash"]
     assert resumed.info["stretches"] == [{"from": 0, "processes": 2}]
 
 
 def test_another_number_of_processes_says_so_and_goes_on(unbroken, killed, tmp_path, console):
     shutil.copytree(killed, tmp_path, symlinks=True, dirs_exist_ok=True)
-    run(tmp_path, console)
+    run(Home(tmp_path), console)
     assert "processes from update 7 on: 1, before: 2" in console.file.getvalue()
-    resumed = only_run(tmp_path)
+    resumed = only_run(Home(tmp_path))
     assert resumed.info["stretches"] == [{"from": 0, "processes": 2}, {"from": 7, "processes": 1}]
     whole = only_run(unbroken).load_state()["method"]
     for key, value in resumed.load_state()["method"].items():

@@ -209,7 +209,7 @@ with PackWriter(Path(sys.argv[1]), 16) as writer:
 
 @pytest.mark.parametrize("when", ["early", "late"])
 def test_a_killed_pack_is_no_pack_and_is_cleared_away(tmp_path: Path, when: str) -> None:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     command = [sys.executable, "-c", KILLED, str(tmp_path / "test16"), when]
     assert subprocess.run(command, cwd=root, check=False).returncode == -signal.SIGKILL
     assert visible(tmp_path) == [".test16.part"]
@@ -284,4 +284,4 @@ def test_opening_a_pack_imports_no_torch(path: Path) -> None:
     code = (
         f"import sys; from mdebench.data import open_pack; open_pack({str(path)!r}); assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)

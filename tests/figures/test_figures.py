@@ -30,7 +30,7 @@ def home(tmp_path):
     return Home(tmp_path)
 
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAPER = ROOT / "results" / "paper"
 NOW = {"landmarks": 1}
 RUN = {"scale": "tiny", "updates": 1200, "perceptual": "none", "status": "finished", "step": 1200}
@@ -167,9 +167,9 @@ def test_the_data_is_what_the_rows_say(full):
     assert row["keys"] == "completion-inpainting 0.25-compl+adv"
 
 
-def test_the_same_data_gives_the_same_bytes_and_is_not_drawn_again(full, home, monkeypatch):
+def test_the_same_data_gives_the_same_bytes_and_is_not_drawn_again(full, tmp_path, monkeypatch):
     home, paths = full
-    again = home.folder / "again"
+    again = Home(tmp_path / "again")
     shutil.copytree(home, again, ignore=shutil.ignore_patterns("figures"))
     few = {"rank", "figure6"}
     for path in write_figures(again, NOW, quiet(), only=few):

@@ -25,7 +25,7 @@ from mdebench.errors import UserError
 from mdebench.home import Home
 from mdebench.training.trainer import Trainer, batch_at, build_method
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def by_metric(measured):

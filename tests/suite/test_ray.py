@@ -97,7 +97,7 @@ def test_a_run_that_a_dying_worker_holds_is_waited_for(in_a_worker, tmp_path, mo
 # --- with Ray, in processes of its own that all have a mark in their environment
 
 MARK = f"MDEBENCH_TEST_RAY={os.getpid()}"
-TASKS = Path(__file__).with_name("ray_tasks.py")
+TASKS = Path(__file__).parents[1] / "ray_tasks.py"
 ENV = {
     **os.environ,
     **dict([MARK.split("=")]),

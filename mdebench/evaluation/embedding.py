@@ -1,0 +1,98 @@
+"""Codes of a folder of pictures: each cropped as the encoder's training pictures were, encoded, and named in a list."""
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from mdebench.data.celeba import crop as celeba_crop
+from mdebench.data.decode import Box, centre_square, decode
+from mdebench.data.report import KINDS
+from mdebench.data.store import MAX_BYTES, BadImage
+from mdebench.errors import UserError
+from mdebench.evaluation.encoders import Encoder
+from mdebench.evaluation.passes import CHUNK, chunks, watched
+from mdebench.files import write_atomically
+from mdebench.words import tell
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
+OTHER = "of another shape than CelebA's aligned pictures: the square in the middle was taken"
+
+
+def embed(encoder: Encoder, folder: Path, out: Path, console: Console) -> tuple[Path, Path]:
+    """Encode every picture under a folder; returns the paths of the codes (n, feature_dim) float32 and of the list.
+
+    The list ``<out>.csv`` names the file of each row. Pictures that cannot be read are left out, counted and named.
+    UserError where there is none, or the disk is full.
+    """
+    paths = _pictures(folder)
+    if not paths:
+        raise UserError(f"there is no picture under {folder} (endings: {', '.join(ENDINGS)})")
+    codes: list[NDArray[np.float32]] = []
+    names: list[str] = []
+    told: Counter[str] = Counter()
+    with watched(console, f"encoding by {encoder.name}"):
+        for piece in chunks(np.arange(len(paths)), CHUNK):
+            read = list(_read([paths[i] for i in piece], encoder, told, console))
+            if read:
+                images = torch.from_numpy(np.stack([pixels for _, pixels in read])).float().div_(255)
+                codes.append(encoder.encode(images).cpu().numpy())
+                names += [path.relative_to(folder).as_posix() for path, _ in read]
+    for kind, count in sorted(told.items()):
+        tell(console, "note", f"{count:,} {'picture' if count == 1 else 'pictures'}: {kind}")
+    if not names:
+        raise UserError(f"none of the {len(paths)} pictures under {folder} can be read")
+    data, lines = io.BytesIO(), io.StringIO()
+    np.save(data, np.concatenate(codes))
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerows([("row", "file"), *enumerate(names)])
+    listed = out.with_suffix(".csv")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(listed, lines.getvalue().encode())
+    write_atomically(out, data.getvalue())
+    console.print(f"{len(names):,} codes of {encoder.feature_dim:,} numbers")
+    return out, listed
+
+
+def _pictures(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}")
+    found = [Path(root) / name for root, _, files in os.walk(folder) for name in files]
+    return sorted(path for path in found if path.suffix.lower() in ENDINGS and not path.name.startswith("."))
+
+
+def _read(
+    paths: list[Path], encoder: Encoder, told: Counter[str], console: Console
+) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
+    """The pictures that can be read, as (3, size, size); what is done to them, and why others are left out, is told."""
+    as_celeba = str(encoder.info.get("crop", "")).startswith("square of side 0.75")
+
+    def crop(width: int, height: int) -> Box:
+        if not as_celeba:
+            return centre_square(width, height)
+        try:
+            return celeba_crop(width, height)
+        except BadImage:
+            told[OTHER] += 1
+            return centre_square(width, height)
+
+    for path in paths:
+        try:
+            if path.stat().st_size > MAX_BYTES:
+                raise BadImage("too_large")
+            pixels, _, kinds = decode(path.read_bytes(), crop, encoder.size)
+        except (BadImage, OSError) as error:
+            why = KINDS[str(error)][1] if isinstance(error, BadImage) else str(error.strerror)
+            tell(console, "left out", f"{path}: {why}")
+            told["left out"] += 1
+            continue
+        for kind in kinds:
+            told[KINDS[kind][1]] += 1
+        yield path, pixels

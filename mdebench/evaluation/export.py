@@ -1,0 +1,229 @@
+"""Encoders in files for elsewhere: weights (.safetensors), a graph (.onnx) or a program (.pt), each with a JSON beside it
+that says size, code, preprocessing, run and hash.
+
+The weights are those that encoding needs, decoders and critics are left behind. What is written is read again and held
+against the encoder before it stands in its place.
+"""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mdebench import __version__
+from mdebench.errors import UserError
+from mdebench.evaluation.encoders import Encoder
+from mdebench.evaluation.passes import encode, frozen
+from mdebench.files import write_atomically
+from mdebench.methods.contract import Encodes, Method, Stages
+from mdebench.settings import suggest
+from mdebench.training.recipes import entry_of
+from mdebench.training.trainer import build_method
+
+TOLERANCE = 1e-4  # between the file's codes and the encoder's
+FORMATS = (".safetensors", ".onnx", ".pt")
+RECORD = (  # of run.json: what a loaded encoder is measured and reported with
+    *("method", "label", "settings", "scale", "size", "pack", "pack_hash", "seed", "updates", "batch", "precision"),
+    *("losses", "perceptual", "told", "weights_hash", "feature_dim", "seconds", "gflop", "source", "crop", "recipe"),
+)
+
+
+class Codes(nn.Module):
+    """Images in, codes out: what is exported."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, 3, size, size) in [0, 1] → (N, feature_dim)."""
+        return encode(self.method, images)
+
+
+class Looks(nn.Module):
+    """Images in, maps of the stages out: what else of the weights a file of weights should hold."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Images (N, 3, size, size) in [0, 1] → maps."""
+        assert isinstance(self.method, Stages)
+        return self.method.stages(images)
+
+
+def export(encoder: Encoder, path: Path) -> Path:
+    """Write an encoder to a file of one of FORMATS, and ``<file>.json`` beside it; returns the path.
+
+    UserError for another ending, an encoder that cannot be traced, missing packages, or a file whose codes differ from
+    the encoder's by more than TOLERANCE.
+    """
+    if path.suffix not in FORMATS:
+        raise UserError(f"{path}: an encoder is exported to one of {', '.join(FORMATS)}.{suggest(path.suffix, FORMATS)}")
+    if not isinstance(encoder.method, Encodes):
+        raise UserError(f"{encoder.name} has no encoder to export")
+    write = {".safetensors": _weights, ".onnx": _graph, ".pt": _program}[path.suffix]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent) as scratch, torch.no_grad():
+        file = Path(scratch) / path.name
+        facts = write(encoder, file)
+        about = _about(encoder) | facts | {"file": path.name}
+        if path.suffix == ".safetensors":  # it tells its record itself, too
+            _with_metadata(file, about)
+        about["file_sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+        if off := _difference(encoder, file):
+            raise UserError(f"{path} was not written: its codes would differ from the encoder's by {off:.2g}")
+        file.replace(path)
+    write_atomically(path.with_name(f"{path.name}.json"), (json.dumps(about, indent=1) + "\n").encode())
+    return path
+
+
+def _about(encoder: Encoder) -> dict[str, Any]:
+    info = encoder.info
+    return {
+        "mdebench": __version__,
+        "run": encoder.name,
+        "input": ["N", 3, encoder.size, encoder.size],
+        "code": encoder.feature_dim,
+        "preprocessing": {
+            "crop": info.get("crop", "largest centred square"),
+            "size": encoder.size,
+            "range": [0, 1],
+            "mean": [0.0, 0.0, 0.0],
+            "std": [1.0, 1.0, 1.0],
+        },
+        "record": {key: info[key] for key in RECORD if key in info},
+    }
+
+
+def load_export(path: Path) -> Encoder:
+    """The encoder in a .safetensors file of ours; UserError for another file, and one that was changed."""
+    if path.suffix != ".safetensors":
+        other = "onnxruntime" if path.suffix == ".onnx" else "torch.export.load"
+        raise UserError(f"{path} is not loaded here: use {other}, or export the run to a .safetensors file")
+    if not path.is_file():
+        raise UserError(f"there is no {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})["mdebench"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path} is no encoder that mdebench exported, or is damaged ({error})") from error
+    if _hash(tensors) != about["encoder_sha256"]:
+        raise UserError(f"{path} holds other weights than it says; export the run again")
+    info = about["record"] | {"exported": True}
+    method = build_method(entry_of(info), info["settings"], info["size"], info["seed"])
+    if unknown := sorted(set(tensors) - set(method.state_dict())):
+        raise UserError(f"{path} does not fit the networks of {info['method']} (it has {unknown[0]}); export it again")
+    try:
+        method.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise UserError(f"{path} does not fit the networks of {info['method']}; export the run again") from error
+    from mdebench.compute.machine import default_device
+
+    method.to(default_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return Encoder(about["run"], method, info)
+
+
+# --- the three formats
+
+
+def _weights(encoder: Encoder, file: Path) -> dict[str, Any]:
+    """The tensors that encoding and looking at stages need, by their names in the method."""
+    parts = [Codes, Looks] if isinstance(encoder.method, Stages) else [Codes]
+    needed: set[str] = set()
+    for part in parts:
+        signature = _traced(encoder, part).graph_signature
+        names = (*signature.inputs_to_parameters.values(), *signature.inputs_to_buffers.values())
+        needed |= {name.removeprefix("method.") for name in names}
+    state = encoder.method.state_dict()
+    tensors = {name: state[name].detach().cpu().contiguous().clone() for name in sorted(needed & set(state))}
+    save_file(tensors, file)
+    return {"encoder_sha256": _hash(tensors), "tensors": len(tensors), "trunk": _trunk_of(encoder)}
+
+
+def _trunk_of(encoder: Encoder) -> str:
+    """Whether, and how, the weights are those of a trunk as timm has them."""
+    if not isinstance(encoder.method, Stages):
+        return "none: this method shows no maps before its code"
+    trunk = encoder.trunk()
+    if trunk.network is None:
+        return "mdebench.load(…).trunk(): shaped as timm's networks, of this suite's own making"
+    prefix = next(name for name, module in encoder.method.named_modules() if module is trunk.network)
+    return f"tensors under {prefix}. have the names of timm's {type(trunk.network).__name__}; see mdebench.load(…).trunk()"
+
+
+def _with_metadata(file: Path, about: Mapping[str, Any]) -> None:
+    with safe_open(file, framework="pt") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    save_file(tensors, file, metadata={"mdebench": json.dumps(about)})
+
+
+def _program(encoder: Encoder, file: Path) -> dict[str, Any]:
+    torch.export.save(_traced(encoder, Codes), file)
+    return {"torch": torch.__version__, "load": "torch.export.load(file).module()"}
+
+
+def _graph(encoder: Encoder, file: Path) -> dict[str, Any]:
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401  # _difference needs it
+        import onnxscript  # noqa: F401  # torch's exporter needs it
+    except ImportError as error:
+        raise UserError(f"an .onnx file needs {error.name}: pip install 'mdebench[onnx]'") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about its own inner workings
+        program = torch.onnx.export(
+            _traced(encoder, Codes), (), input_names=["images"], output_names=["codes"], dynamo=True, verbose=False
+        )
+    assert program is not None
+    program.save(file, external_data=False)
+    return {"onnx": onnx.__version__, "opset": program.model.opset_imports.get("", 0)}
+
+
+def _traced(encoder: Encoder, part: Callable[[Method], nn.Module]) -> torch.export.ExportedProgram:
+    """The encoder as a graph for any number of images; UserError where it cannot be traced."""
+    method = encoder.method
+    tensors = (*method.parameters(), *method.buffers())
+    images = torch.rand(3, 3, encoder.size, encoder.size, device=tensors[0].device if tensors else "cpu")
+    try:
+        with frozen(method), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.export(part(method), (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    except Exception as error:
+        raise UserError(f"{encoder.name} cannot be traced: {type(error).__name__}: {str(error).splitlines()[0]}") from error
+
+
+def _difference(encoder: Encoder, file: Path) -> float:
+    """The largest difference between the file's codes and the encoder's on drawn images, 0 within TOLERANCE."""
+    images = torch.rand(5, 3, encoder.size, encoder.size, generator=torch.Generator().manual_seed(0))
+    expected = encoder.encode(images)
+    if file.suffix == ".safetensors":
+        found = load_export(file).encode(images)
+    elif file.suffix == ".pt":
+        device = next((tensor.device for tensor in encoder.method.parameters()), torch.device("cpu"))
+        found = torch.export.load(file).module()(images.to(device)).cpu()
+    else:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
+        found = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    off = float((found - expected).abs().max())
+    return 0.0 if off <= TOLERANCE * max(1.0, float(expected.abs().max())) else off
+
+
+def _hash(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
