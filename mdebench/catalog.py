@@ -10,7 +10,7 @@ import importlib.util
 import keyword
 import pkgutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -31,7 +31,7 @@ class Code:
     """A method's or protocol's name, the module that it is, and the place that it is from.
 
     ``place`` is "" for the suite's own, else a file's absolute path or a distribution ("name 1.0"); ``kind`` is
-    "method" or "protocol".
+    "method", "protocol", or "file" for what may be either.
     """
 
     kind: str
@@ -54,10 +54,14 @@ class Code:
         if not self.place:
             return importlib.import_module(self.module)
         module = _import_file(Path(self.place)) if self.is_file else _import_foreign(self)
-        needed = ("Method", "Settings") if self.kind == "method" else ("VERSION", "NEEDS", "Settings", "evaluate")
+        needed = _NEEDED[self.kind]
         if lacking := [name for name in needed if not hasattr(module, name)]:
             where = self.place if self.is_file else f"{self.module} of {self.place}"
             raise UserError(f"{where} is no {self.kind}: it lacks {', '.join(lacking)}; CONTRIBUTING.md has an example")
+        if self.kind == "protocol":
+            for name, usual in _LEFT_OUT.items():
+                if not hasattr(module, name):
+                    setattr(module, name, usual(module))
         return module
 
     @property
@@ -67,6 +71,17 @@ class Code:
             return ""
         told = Path(self.place).name if self.is_file else self.place
         return f"{told}, sha256 {_hash(Path(str(self.load().__file__)))}"
+
+
+# What a file must define; of one that may be either nothing is asked.
+_NEEDED = {"method": ("Method", "Settings"), "protocol": ("VERSION", "NEEDS", "Settings", "evaluate"), "file": ()}
+# What somebody's protocol may leave out, and what it then is.
+_LEFT_OUT: dict[str, Callable[[ModuleType], Any]] = {
+    "FEATURES": lambda module: module.NEEDS == "encode",
+    "requires": lambda module: lambda pack: None,
+    "cases": lambda module: lambda settings: [settings],
+    "cost": lambda module: None,
+}
 
 
 @dataclass(frozen=True)
@@ -199,7 +214,7 @@ def _import_foreign(code: Code) -> ModuleType:
     try:
         return importlib.import_module(code.module)
     except Exception as error:
-        raise UserError(f"{code.module} of {code.place} cannot be imported: {_told(error)}") from error
+        raise UserError(f"{code.module} of {code.place} cannot be imported: {told(error)}") from error
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -216,13 +231,13 @@ def _import_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise UserError(f"{path} cannot be imported: {_told(error, path)}") from error
+        raise UserError(f"{path} cannot be imported: {told(error, path)}") from error
     finally:
         sys.path.remove(str(path.parent))
     return module
 
 
-def _told(error: Exception, path: Path | None = None) -> str:
+def told(error: Exception, path: Path | None = None) -> str:
     """An error in a sentence, with the line of the file that it happened in."""
     line, trace = getattr(error, "lineno", None), error.__traceback__
     while trace and path:

@@ -21,12 +21,12 @@ from torch import Tensor
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Cost, Subject
-from mdebench.evaluation.judge import Judge
-from mdebench.evaluation.lpips import load_lpips
+from mdebench.evaluation.judging.judge import Judge
+from mdebench.evaluation.judging.lpips import load_lpips
+from mdebench.evaluation.judging.scores import fid, inception_score, kid
 from mdebench.evaluation.metrics import composite, measure_mean, psnr, ssim
 from mdebench.evaluation.passes import CHUNK, Indices, chunks, load
 from mdebench.evaluation.scenarios import Scenario, parse_all, test_images, test_masks
-from mdebench.evaluation.scores import fid, inception_score, kid
 from mdebench.methods.classifiers import Look
 from mdebench.results import galleries
 from mdebench.results.displays import Display, Metric

@@ -20,7 +20,7 @@ from torch import Tensor
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Cost, Subject
-from mdebench.evaluation.judge import Judge
+from mdebench.evaluation.judging.judge import Judge
 from mdebench.evaluation.metrics import measure_mean, psnr
 from mdebench.evaluation.passes import CHUNK, Indices, chunks, load
 from mdebench.evaluation.readouts import LinearProbe, converged

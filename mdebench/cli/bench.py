@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mdebench.cli.options import Commands, home_option, set_option
+from mdebench.cli.options import METHODS, Commands, home_option, scale_option, set_option
 from mdebench.home import Home
-from mdebench.settings import SCALES, parse_overrides
+from mdebench.settings import parse_overrides
 from mdebench.words import new_console
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ rounds_option = click.option(
     "--rounds", type=click.IntRange(min=3), default=15, show_default=True, help="Alternations measured."
 )
 save_option = click.option("--save", is_flag=True, help="Keep the numbers as rows in results/speed/.")
-scale_option = click.option("--scale", default="small", show_default=True, help=f"One of {', '.join(SCALES)}.")
 
 
 @click.group(cls=Commands)
@@ -37,7 +36,7 @@ def peak(rounds: int, save: bool, home: Home) -> None:
 
 
 @bench.command()
-@click.argument("method", default="rec")
+@click.argument("method", default="rec", shell_complete=METHODS)
 @scale_option
 @click.option("--size", type=click.IntRange(min=8), default=None, help="Pixels a side instead of the scale's.")
 @click.option("--batch", type=click.IntRange(min=1), default=None, help="Images an update instead of the scale's.")
@@ -81,7 +80,7 @@ def data(root: Path | None, size: int, count: int, rounds: int, save: bool, home
 
 
 @bench.command()
-@click.argument("method", default="rec")
+@click.argument("method", default="rec", shell_complete=METHODS)
 @scale_option
 @click.option("--updates", type=click.IntRange(min=1), default=5000, show_default=True, help="Updates of the head.")
 @click.option("--images", type=click.IntRange(min=100), default=15_000, show_default=True, help="Images of the pack.")

@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mdebench.cli.options import Commands, home_option
+from mdebench.cli.options import PACKS, Commands, completing, home_option
 from mdebench.errors import UserError
 from mdebench.home import Home
 from mdebench.words import new_console
 
 if TYPE_CHECKING:
     from mdebench.data.pack import Pack
+
+
+SOURCES = ("toyfaces", "celeba", "flowers", "mnist", "folder")
 
 
 @click.group(cls=Commands)
@@ -23,7 +26,7 @@ def data() -> None:
 @home_option
 def data_list(home: Home) -> None:
     """List the packs and the sources they can be made from."""
-    from mdebench.data import SOURCES, list_packs
+    from mdebench.data import list_packs
 
     packs, problems = list_packs(home.packs)
     for pack in packs:
@@ -34,7 +37,7 @@ def data_list(home: Home) -> None:
 
 
 @data.command("prepare")
-@click.argument("source")
+@click.argument("source", shell_complete=completing(lambda home: SOURCES))
 @click.option("--root", type=click.Path(path_type=Path), help="Folder (or archive) with the source's files.")
 @click.option("--size", type=click.IntRange(min=8), default=64, show_default=True, help="Height and width in pixels.")
 @click.option("--name", help="Name of the pack; by default the source's and the size.")
@@ -84,7 +87,7 @@ def data_prepare(
 
 
 @data.command("show")
-@click.argument("pack_name", metavar="PACK")
+@click.argument("pack_name", metavar="PACK", shell_complete=PACKS)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="PNG file; default home/packs/PACK.png.")
 @home_option
 def data_show(pack_name: str, out: Path | None, home: Home) -> None:
@@ -99,7 +102,7 @@ def data_show(pack_name: str, out: Path | None, home: Home) -> None:
 
 
 @data.command("verify")
-@click.argument("pack_name", metavar="PACK")
+@click.argument("pack_name", metavar="PACK", shell_complete=PACKS)
 @home_option
 def data_verify(pack_name: str, home: Home) -> None:
     """Recompute every hash of PACK."""

@@ -1,11 +1,23 @@
-"""What the commands share: options of one meaning, a group that answers misspelt names, the console."""
+"""What the commands share: options of one meaning, what a shell completes, a group that answers misspelt names."""
 
-from typing import Any
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from mdebench import catalog
 from mdebench.home import Home
-from mdebench.settings import suggest
+from mdebench.settings import SCALES, suggest
+from mdebench.variants import ALIASES
+
+if TYPE_CHECKING:
+    from mdebench.data.pack import Pack
+    from mdebench.runs import Run
+
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 # The folder that holds packs/, runs/ and results/.
 home_option = click.option(
@@ -17,6 +29,57 @@ home_option = click.option(
     help="Folder that holds packs/, runs/ and results/.",
 )
 set_option = click.option("--set", "sets", multiple=True, metavar="NAME=VALUE", help="Override a setting; repeatable.")
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Tasks at a time, each with its share of the cores; by default one for each core, up to 4, and 1 on a GPU.",
+)
+on_option = click.option(
+    "--on",
+    "where",
+    metavar="ray[:HOST:PORT]",
+    help="Hand the tasks to Ray: one started here, or a cluster this machine is part of, all machines of which must see"
+    " --home. By default a task for each GPU, or for each core.",
+)
+
+
+def completing(names: Callable[[Home], Iterable[str]], files: bool = False) -> Completer:
+    """Completes a word to one of ``names``, or to a Python file where ``files`` may be named."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        home = Home(ctx.params.get("home") or os.environ.get("MDEBENCH_HOME", "."))
+        found = [CompletionItem(name) for name in names(home) if name.startswith(incomplete)]
+        if files and (incomplete.startswith((".", "/", "~")) or not found):
+            found.append(CompletionItem(incomplete, type="file"))
+        return found
+
+    return complete
+
+
+def _folders(folder: Path, mark: str) -> list[str]:
+    return sorted(path.parent.name for path in folder.glob(f"*/{mark}"))
+
+
+METHODS = completing(lambda home: [*catalog.methods(), *ALIASES], files=True)
+PROTOCOLS = completing(lambda home: catalog.protocols(), files=True)
+RUNS = completing(lambda home: _folders(home.runs, "run.json"))
+PACKS = completing(lambda home: _folders(home.packs, "pack.json"))
+ANYTHING = completing(
+    lambda home: [*catalog.methods(), *catalog.protocols(), *_folders(home.runs, "run.json")], files=True
+)
+
+scale_option = click.option(
+    "--scale",
+    default="small",
+    show_default=True,
+    shell_complete=completing(lambda home: SCALES),
+    help=f"One of {', '.join(SCALES)}.",
+)
+
+
+def pack_option(text: str) -> Callable[[Any], Any]:
+    """``--pack``, with what it is for and what it is by default."""
+    return click.option("--pack", "pack_name", shell_complete=PACKS, help=text)
 
 
 class Commands(click.Group):
@@ -29,3 +92,25 @@ class Commands(click.Group):
             names = self.list_commands(ctx)
             raise click.UsageError(f"there is no command {name!r}.{suggest(name, names)} Commands: {', '.join(names)}.")
         return super().resolve_command(ctx, args)
+
+
+def find_runs(home: Home, names: Iterable[str]) -> list["Run"]:
+    """The runs named; UserError with near names for the first that is not there."""
+    return [home.find_run(name) for name in names]
+
+
+def check_pack(home: Home, name: str | None) -> None:
+    """UserError for a pack that is not there and cannot be drawn, before anything is loaded."""
+    from mdebench.data.finding import embedded_size
+    from mdebench.data.pack import open_pack
+
+    if name is not None and (home.pack(name).exists() or embedded_size(name) is None):
+        open_pack(home.pack(name))
+
+
+def find_pack(home: Home, name: str) -> "Pack":
+    """The pack of that name, drawn where it is an embedded one that is not there."""
+    from mdebench.data.finding import find_pack as find
+    from mdebench.words import new_console
+
+    return find(home, name, new_console())

@@ -20,7 +20,6 @@ from typing import IO, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mdebench import __version__
 from mdebench.data.pack import (
     ARRAYS,
     FORMAT,
@@ -33,6 +32,7 @@ from mdebench.data.pack import (
 )
 from mdebench.data.report import Report
 from mdebench.errors import UserError
+from mdebench.version import __version__
 
 Progress = Callable[[int, int], None]  # (images done, images in all)
 

@@ -1,5 +1,28 @@
 """Measuring: what a protocol is given, passes over a pack, readouts, metrics, the judge.
 
-A protocol's file imports what stands here; more has modules of its own: ``readouts``, ``metrics``, ``scenarios``,
+A protocol's file imports what stands here. More has modules of its own: ``readouts``, ``metrics``, ``scenarios``,
 ``scores``, ``tasks``, ``lpips``, ``judge``.
 """
+
+from mdebench.evaluation.contract import Cost, Subject
+from mdebench.evaluation.metrics import measure_mean
+from mdebench.evaluation.passes import Indices, chunks, encode, frozen, load
+from mdebench.results.displays import (
+    BIHARMONIC,
+    CODES,
+    CONSTANT,
+    FILLS,
+    MEAN_COLOUR,
+    PIXELS,
+    RANDOM,
+    ChartOf,
+    Display,
+    Metric,
+    Reference,
+    TableOf,
+)
+from mdebench.results.rows import Measurement
+
+__all__ = ["BIHARMONIC", "CODES", "CONSTANT", "FILLS", "MEAN_COLOUR", "PIXELS", "RANDOM"]
+__all__ += ["ChartOf", "Cost", "Display", "Indices", "Measurement", "Metric", "Reference", "Subject", "TableOf"]
+__all__ += ["chunks", "encode", "frozen", "load", "measure_mean"]

@@ -30,7 +30,7 @@ from mdebench.evaluation.passes import Indices, chunks, encode, frozen, load
 from mdebench.methods.contract import Completes, Method
 
 if TYPE_CHECKING:
-    from mdebench.evaluation.judge import Judge
+    from mdebench.evaluation.judging.judge import Judge
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Subject
 from mdebench.evaluation.displays import display_of
-from mdebench.evaluation.judge import Judge
-from mdebench.evaluation.judges import find_judge
-from mdebench.evaluation.lpips import load_lpips
+from mdebench.evaluation.judging.judge import Judge
+from mdebench.evaluation.judging.judges import find_judge
+from mdebench.evaluation.judging.lpips import load_lpips
 from mdebench.evaluation.passes import watched
 from mdebench.evaluation.subjects import load_subject
 from mdebench.files import write_atomically

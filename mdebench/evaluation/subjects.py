@@ -5,7 +5,7 @@ import torch
 from mdebench.compute.machine import default_device
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Subject
-from mdebench.evaluation.judge import Judge
+from mdebench.evaluation.judging.judge import Judge
 from mdebench.runs import Run
 from mdebench.training.recipes import entry_of
 from mdebench.training.trainer import build_method, weights_hash

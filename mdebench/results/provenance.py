@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mdebench import __version__
+from mdebench.version import __version__
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow")
 CODE = ("mdebench", "baselines", "protocols", "pyproject.toml")  # what can change a number

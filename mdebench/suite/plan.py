@@ -19,8 +19,9 @@ from mdebench import catalog
 from mdebench.data import finding, toyfaces
 from mdebench.data.pack import ATTRIBUTES, Pack, open_pack
 from mdebench.evaluation import measuring
-from mdebench.evaluation.judges import judge_id
-from mdebench.evaluation.own_judge import OwnJudge
+from mdebench.evaluation.contract import Cost
+from mdebench.evaluation.judging.judges import judge_id
+from mdebench.evaluation.judging.own_judge import OwnJudge
 from mdebench.evaluation.scenarios import parse
 from mdebench.home import Home
 from mdebench.results.rows import stored_rows
@@ -199,7 +200,8 @@ class _Planner:
         seconds = self._seconds(catalog.protocol(name), recipe, todo)
         measure = partial(tasks.measure, name, recipe.name, self.order.pack, [asdict(case) for case in todo])
         needs = (f"run {recipe.name}", *(judge if hasattr(cases[0], "judge") else ()))
-        return Task("rows", f"{catalog.find_protocol(name).name} of {recipe.name}", state, left, seconds, measure, needs, recipe.name)
+        called = f"{catalog.find_protocol(name).name} of {recipe.name}"
+        return Task("rows", called, state, left, seconds, measure, needs, recipe.name)
 
     def _state(self, name: str, case: Any, run: Run) -> State:
         """Whether a case's rows are there; stale: only rows of another version, other weights or another judge are."""
@@ -224,7 +226,7 @@ class _Planner:
             self.encoded.add(recipe.name)
             total += len(self.pack.images) * speed.encode
         for case in cases:
-            cost = module.cost(self.pack, case)
+            cost = module.cost(self.pack, case) if module.cost else Cost(seconds=1.0)  # a guess, where nothing is said
             total += cost.encoded * speed.encode + cost.completed * speed.complete + cost.seconds * slowness()
         return total
 

@@ -15,8 +15,8 @@ from mdebench import catalog
 from mdebench.data import finding
 from mdebench.data.pack import open_pack
 from mdebench.evaluation import measuring
-from mdebench.evaluation.judge import Judge
-from mdebench.evaluation.judges import find_judge
+from mdebench.evaluation.judging.judge import Judge
+from mdebench.evaluation.judging.judges import find_judge
 from mdebench.home import Home
 from mdebench.runs import Recipe
 from mdebench.settings import build
@@ -83,7 +83,9 @@ def train(recipe: Recipe, pack_name: str, home: Home, console: Console) -> None:
     recipes.train_run(home, replace(recipe, pack_hash=pack.hash), pack, console)
 
 
-def measure(protocol: str, run: str, pack_name: str, cases: Sequence[Mapping[str, Any]], home: Home, console: Console) -> None:
+def measure(
+    protocol: str, run: str, pack_name: str, cases: Sequence[Mapping[str, Any]], home: Home, console: Console
+) -> None:
     """Measure a finished run by a protocol's cases, as plain settings, which share their judge."""
     pack, settings = open_pack(home.pack(pack_name)), catalog.protocol(protocol).Settings
     judge = _judge(home, pack_name, cases[0]["judge"], console) if "judge" in cases[0] else None

@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
 from mdebench.errors import UserError
-from mdebench.evaluation.complete import (
+from mdebench.evaluation.encoders.complete import (
     CELL,
     COLOURS,
     SHARED,

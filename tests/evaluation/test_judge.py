@@ -11,12 +11,12 @@ from scipy.special import softmax
 
 from mdebench.data.pack import SPLITS
 from mdebench.errors import Interrupted, UserError
-from mdebench.evaluation import own_judge
-from mdebench.evaluation.judge import describe
-from mdebench.evaluation.judges import find_judge, judge_id, run_judge
-from mdebench.evaluation.own_judge import Method, OwnJudge, Settings, make_lesson
+from mdebench.evaluation.judging import own_judge
+from mdebench.evaluation.judging.judge import describe
+from mdebench.evaluation.judging.judges import find_judge, judge_id, run_judge
+from mdebench.evaluation.judging.own_judge import Method, OwnJudge, Settings, make_lesson
+from mdebench.evaluation.judging.scores import inception_score
 from mdebench.evaluation.passes import load
-from mdebench.evaluation.scores import inception_score
 from mdebench.home import Home
 from mdebench.methods.classifiers import load_classifier
 from mdebench.runs import Run

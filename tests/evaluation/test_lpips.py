@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from torchmetrics.functional.image.lpips import _LPIPS
 
 from mdebench.errors import UserError
-from mdebench.evaluation.lpips import BACKBONE, HEADS, load_lpips
+from mdebench.evaluation.judging.lpips import BACKBONE, HEADS, load_lpips
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from mdebench.evaluation.scores import fid, inception_score, kid
+from mdebench.evaluation.judging.scores import fid, inception_score, kid
 
 
 class Network(nn.Module):

@@ -9,8 +9,8 @@ from completing import SIZE, TEST, MockJudge, Painter, colours, grey, make_pack,
 from scipy import stats
 
 from mdebench.errors import UserError
+from mdebench.evaluation.judging.scores import fid, inception_score, kid
 from mdebench.evaluation.scenarios import parse, test_masks
-from mdebench.evaluation.scores import fid, inception_score, kid
 from mdebench.home import Home
 from mdebench.protocols import completion
 from mdebench.results.galleries import list_galleries, open_gallery

@@ -14,8 +14,8 @@ from mdebench.home import Home
 from mdebench.methods.contract import Batch, Loss, Method, Player
 from mdebench.results.rows import append_rows
 from mdebench.settings import SCALES
-from mdebench.suite import listing
-from mdebench.suite.listing import list_methods
+from mdebench.suite.inventory import listing
+from mdebench.suite.inventory.listing import list_methods
 from mdebench.training.operations import Operations
 from mdebench.training.trainer import Trainer, build_method
 

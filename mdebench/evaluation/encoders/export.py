@@ -1,4 +1,4 @@
-"""Encoders in files for elsewhere: weights (.safetensors), a graph (.onnx) or a program (.pt), each with a JSON beside it
+"""Encoders in files for elsewhere: weights (.safetensors), a graph (.onnx), a program (.pt), each with a JSON beside it
 that says size, code, preprocessing, run and hash.
 
 The weights are those that encoding needs, decoders and critics are left behind. What is written is read again and held
@@ -18,15 +18,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mdebench import __version__
 from mdebench.errors import UserError
-from mdebench.evaluation.encoders import Encoder
+from mdebench.evaluation.encoders.encoder import Encoder
 from mdebench.evaluation.passes import encode, frozen
 from mdebench.files import write_atomically
 from mdebench.methods.contract import Encodes, Method, Stages
 from mdebench.settings import suggest
 from mdebench.training.recipes import entry_of
 from mdebench.training.trainer import build_method
+from mdebench.version import __version__
 
 TOLERANCE = 1e-4  # between the file's codes and the encoder's
 FORMATS = (".safetensors", ".onnx", ".pt")
@@ -68,7 +68,8 @@ def export(encoder: Encoder, path: Path) -> Path:
     the encoder's by more than TOLERANCE.
     """
     if path.suffix not in FORMATS:
-        raise UserError(f"{path}: an encoder is exported to one of {', '.join(FORMATS)}.{suggest(path.suffix, FORMATS)}")
+        near = suggest(path.suffix, FORMATS)
+        raise UserError(f"{path}: an encoder is exported to one of {', '.join(FORMATS)}.{near}")
     if not isinstance(encoder.method, Encodes):
         raise UserError(f"{encoder.name} has no encoder to export")
     write = {".safetensors": _weights, ".onnx": _graph, ".pt": _program}[path.suffix]
@@ -159,7 +160,8 @@ def _trunk_of(encoder: Encoder) -> str:
     if trunk.network is None:
         return "mdebench.load(…).trunk(): shaped as timm's networks, of this suite's own making"
     prefix = next(name for name, module in encoder.method.named_modules() if module is trunk.network)
-    return f"tensors under {prefix}. have the names of timm's {type(trunk.network).__name__}; see mdebench.load(…).trunk()"
+    called = type(trunk.network).__name__
+    return f"tensors under {prefix}. have the names of timm's {called}; see mdebench.load(…).trunk()"
 
 
 def _with_metadata(file: Path, about: Mapping[str, Any]) -> None:
@@ -200,7 +202,8 @@ def _traced(encoder: Encoder, part: Callable[[Method], nn.Module]) -> torch.expo
             warnings.simplefilter("ignore")
             return torch.export.export(part(method), (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
     except Exception as error:
-        raise UserError(f"{encoder.name} cannot be traced: {type(error).__name__}: {str(error).splitlines()[0]}") from error
+        why = (str(error).splitlines() or [""])[0]
+        raise UserError(f"{encoder.name} cannot be traced: {type(error).__name__}: {why}") from error
 
 
 def _difference(encoder: Encoder, file: Path) -> float:

@@ -15,10 +15,10 @@ import torch
 from rich.console import Console
 
 from mdebench.data.pack import Pack
-from mdebench.evaluation.judge import Judge, describe, ready
-from mdebench.evaluation.own_judge import OwnJudge
+from mdebench.evaluation.judging.judge import Judge, describe, ready
+from mdebench.evaluation.judging.own_judge import OwnJudge
+from mdebench.evaluation.judging.scores import fid, inception_score, kid
 from mdebench.evaluation.passes import Indices
-from mdebench.evaluation.scores import fid, inception_score, kid
 from mdebench.home import Home
 from mdebench.methods.classifiers import load_classifier
 from mdebench.words import tell

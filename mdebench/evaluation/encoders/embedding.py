@@ -17,7 +17,7 @@ from mdebench.data.decode import Box, centre_square, decode
 from mdebench.data.report import KINDS
 from mdebench.data.store import MAX_BYTES, BadImage
 from mdebench.errors import UserError
-from mdebench.evaluation.encoders import Encoder
+from mdebench.evaluation.encoders.encoder import Encoder
 from mdebench.evaluation.passes import CHUNK, chunks, watched
 from mdebench.files import write_atomically
 from mdebench.words import tell

@@ -18,7 +18,7 @@ from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 from mdebench.compute.machine import default_device, default_precision
 from mdebench.data.pack import SPLITS, Pack
 from mdebench.errors import UserError
-from mdebench.evaluation.judge import Judge, ready
+from mdebench.evaluation.judging.judge import Judge, ready
 from mdebench.home import Home
 from mdebench.methods.classifiers import Classifier
 from mdebench.methods.contract import Batch, Loss, Player

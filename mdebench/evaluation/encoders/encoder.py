@@ -5,7 +5,6 @@ An `Encoder` is made of a method, so that the protocols measure all three alike.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,10 +16,7 @@ from mdebench.compute.machine import default_device
 from mdebench.errors import UserError
 from mdebench.evaluation.passes import CHUNK, frozen
 from mdebench.evaluation.passes import encode as encode_chunk
-from mdebench.evaluation.subjects import load_subject
-from mdebench.home import Home
-from mdebench.methods.contract import Completes, Encodes, Method, Stages
-from mdebench.runs import Run
+from mdebench.methods.contract import Completes, Method, Stages
 from mdebench.settings import suggest
 from mdebench.training.trainer import weights_hash
 
@@ -150,29 +146,6 @@ def _device(method: nn.Module) -> torch.device:
     return next((tensor.device for tensor in method.parameters()), torch.device("cpu"))
 
 
-def run_encoder(run: Run) -> Encoder:
-    """The encoder of a finished run; UserError when it is not finished, or its state does not fit."""
-    subject = load_subject(run)
-    if not isinstance(subject.method, Encodes) and not isinstance(subject.method, Completes):
-        raise UserError(f"{subject.name} neither encodes nor completes")
-    return Encoder(subject.name, subject.method, run.info)
-
-
-def load(run: str | Path, home: Home) -> Encoder:
-    """The encoder of a run, by its name in ``home`` or the path of its folder, or in an exported .safetensors file.
-
-    UserError, with near names, where there is none.
-    """
-    path = Path(run)
-    if path.suffix in (".safetensors", ".onnx", ".pt", ".pth"):
-        from mdebench.evaluation.export import load_export
-
-        return load_export(path)
-    if (path / "run.json").is_file():
-        return run_encoder(Run(path))
-    return run_encoder(home.find_run(str(run)))
-
-
 # --- any network with its preprocessing
 
 
@@ -230,9 +203,7 @@ class WrappedStages(Wrapped):
         def keep(name: str) -> Callable[[nn.Module, object, Any], None]:
             return lambda module, given, maps: found.__setitem__(name, maps)
 
-        hooks = [
-            self.network.get_submodule(name).register_forward_hook(keep(name)) for name in self.settings.stages
-        ]
+        hooks = [self.network.get_submodule(name).register_forward_hook(keep(name)) for name in self.settings.stages]
         try:
             self.network(self._prepared(images))
         finally:
@@ -240,7 +211,8 @@ class WrappedStages(Wrapped):
                 hook.remove()
         for name in self.settings.stages:
             if not isinstance(found.get(name), Tensor) or found[name].ndim != 4:
-                raise UserError(f"{name} of {type(self.network).__name__} gives no map (N, C, h, w); choose another stage")
+                owner = type(self.network).__name__
+                raise UserError(f"{name} of {owner} gives no map (N, C, h, w); choose another stage")
         return {name: found[name] for name in self.settings.stages}
 
 

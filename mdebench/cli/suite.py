@@ -1,0 +1,134 @@
+"""The commands that do many things at once: `reproduce`, `demo`, and what says what there is and what it costs."""
+
+from pathlib import Path
+
+import click
+
+from mdebench import catalog
+from mdebench.cli.options import (
+    METHODS,
+    PROTOCOLS,
+    check_pack,
+    completing,
+    home_option,
+    jobs_option,
+    on_option,
+    pack_option,
+    scale_option,
+)
+from mdebench.errors import UserError
+from mdebench.home import Home
+from mdebench.settings import SCALES, choose, parse_overrides
+from mdebench.suite.experiments import WHAT
+from mdebench.words import new_console
+
+TRAINED_ON = "Pack to train and measure on; by default toyfaces at the scale's size."
+
+
+@click.command()
+@click.argument("what", type=click.Choice(WHAT))
+@scale_option
+@pack_option(TRAINED_ON)
+@click.option("--seeds", default="0", show_default=True, help="One run for each, such as 0,1,2.")
+@click.option(
+    "--method", "methods", multiple=True, shell_complete=METHODS, help="Also this method, by name or path; repeatable."
+)
+@click.option(
+    "--protocol",
+    "protocols",
+    multiple=True,
+    shell_complete=PROTOCOLS,
+    help="Also measure by this protocol, by name or path; repeatable.",
+)
+@jobs_option
+@on_option
+@click.option("--dry-run", is_flag=True, help="Stop after the plan.")
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Override a setting of every run, or, as protocol.name=value, of a protocol; repeatable.",
+)
+@home_option
+def reproduce(
+    what: str,
+    scale: str,
+    pack_name: str | None,
+    seeds: str,
+    methods: tuple[str, ...],
+    protocols: tuple[str, ...],
+    jobs: int | None,
+    where: str | None,
+    dry_run: bool,
+    sets: tuple[str, ...],
+    home: Home,
+) -> None:
+    """Do what a table or figure of the paper needs and write it: plans first, resumes, keeps what is done."""
+    size, numbers = choose(scale, SCALES, "scale").size, _seeds(seeds)
+    also = tuple(catalog.method(word).word for word in methods), tuple(catalog.find_protocol(w).word for w in protocols)
+    check_pack(home, pack_name)
+
+    from mdebench.suite import reproduce as suite_of
+    from mdebench.suite.places import workers
+    from mdebench.suite.plan import Order
+
+    order = Order(home, what, scale, pack_name or f"toyfaces{size}", numbers, parse_overrides(sets), *also)
+    with workers(where, jobs) as those:
+        suite_of.reproduce(order, dry_run, new_console(), those)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(dict.fromkeys(int(seed) for seed in text.split(",")))
+    except ValueError as error:
+        raise UserError(f"--seeds {text}: expected whole numbers with commas, such as 0,1,2") from error
+    if min(numbers) < 0:
+        raise UserError(f"--seeds {text}: a seed is at least 0")
+    return numbers
+
+
+@click.command()
+@click.argument("what", type=click.Choice(WHAT), default="table1")
+@click.option(
+    "--scale",
+    default="paper",
+    show_default=True,
+    shell_complete=completing(lambda home: SCALES),
+    help=f"One of {', '.join(SCALES)}.",
+)
+@pack_option(TRAINED_ON)
+@click.option("--seeds", default="0,1,2", show_default=True, help="One run for each.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Default home/results/costs/….md.")
+@home_option
+def costs(what: str, scale: str, pack_name: str | None, seeds: str, out: Path | None, home: Home) -> None:
+    """Say what a table or figure costs on rented machines: a page, from the seconds of `mdebench bench step --save`."""
+    size, numbers = choose(scale, SCALES, "scale").size, _seeds(seeds)
+    check_pack(home, pack_name)
+
+    from mdebench.suite.costs import write_costs
+    from mdebench.suite.plan import Order
+
+    console = new_console()
+    order = Order(home, what, scale, pack_name or f"toyfaces{size}", numbers)
+    console.print(str(write_costs(order, out or home.costs / f"{what}-{scale}.md", console)))
+
+
+@click.command()
+@click.option("--home", type=click.Path(path_type=Home, file_okay=False), default="demo", show_default=True)
+def demo(home: Home) -> None:
+    """The whole path in minutes on the embedded faces: pretrain, transfer, occlude, tables, one page to look at."""
+    from mdebench.suite.demo import run_demo
+
+    run_demo(home, new_console())
+
+
+@click.command("list")
+@scale_option
+@home_option
+def list_(scale: str, home: Home) -> None:
+    """List the methods: paper, parameters, operations, what each can do, where it was tried."""
+    choose(scale, SCALES, "scale")
+    from mdebench.suite.inventory.listing import print_methods
+
+    print_methods(home, scale, new_console())

@@ -1,0 +1,52 @@
+"""The commands that write views of rows: `tables`, `figures`, `report`."""
+
+from pathlib import Path
+
+import click
+
+from mdebench.cli.options import home_option
+from mdebench.home import Home
+from mdebench.words import new_console
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the tables; default home/results/tables.",
+)
+@home_option
+def tables(out: Path | None, home: Home) -> None:
+    """Write Tables 1, 2 and 3 and those of every protocol (Markdown, CSV, LaTeX), and contact sheets."""
+    from mdebench.evaluation.displays import displays
+    from mdebench.figures.contact_sheets import write_sheets
+    from mdebench.tables.write import write_tables
+
+    console = new_console()
+    written = write_tables(home, out or home.tables, displays(home))
+    sheets = write_sheets(home, out / "sheets" if out else home.sheets)
+    for path in [*written, *sheets]:
+        console.print(str(path))
+
+
+@click.command()
+@home_option
+def figures(home: Home) -> None:
+    """Draw every figure that there is data for, as pictures and as CSV."""
+    from mdebench.evaluation.displays import displays
+    from mdebench.figures.write import write_figures
+
+    console = new_console()
+    for path in write_figures(home, displays(home), console):
+        console.print(str(path))
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="HTML file; default home/report.html.")
+@home_option
+def report(out: Path | None, home: Home) -> None:
+    """Write one page with all runs, tables, figures and completions, which opens from disk."""
+    from mdebench.evaluation.displays import displays
+    from mdebench.report.page import write_report
+
+    new_console().print(str(write_report(home, out or home.report, displays(home))))

@@ -1,0 +1,1 @@
+"""What there is: methods counted, settings shown, runs compared and cleared away, files held to the contract."""

@@ -1,0 +1,149 @@
+"""Runs on disk: listed with date, size and last loss; removed; and what can be made again freed."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from tabulate import tabulate
+
+from mdebench.errors import UserError
+from mdebench.home import Home
+from mdebench.runs import Run
+from mdebench.words import size
+
+TRAINING = "optimizers"  # the part of a checkpoint that nothing but going on with the training needs
+
+
+def list_text(home: Home, runs: Sequence[Run]) -> str:
+    """The runs as a table: status, updates, when they were last at work, size on disk, last losses."""
+    if not runs:
+        return f"no runs under {home.runs}"
+    lines = [
+        (
+            run.folder.name,
+            run.info["status"],
+            f"{run.info['step']:,}/{run.info['updates']:,}",
+            f"{datetime.fromtimestamp(run.info_path.stat().st_mtime):%Y-%m-%d %H:%M}",
+            size_of(run.folder),
+            _last_losses(run),
+        )
+        for run in runs
+    ]
+    return tabulate(lines, headers=("run", "status", "updates", "date", "size", "last losses"), disable_numparse=True)
+
+
+def size_of(folder: Path) -> str:
+    """What a folder takes on disk, in words."""
+    return size(_bytes(folder))
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _last_losses(run: Run) -> str:
+    """The last whole line of the log, "–" where there is none."""
+    lines = run.log_path.read_text().splitlines() if run.log_path.is_file() else []
+    for line in reversed(lines):
+        try:
+            values = json.loads(line)
+        except ValueError:  # cut short by a kill: the one before it is whole
+            continue
+        told = [f"{name.partition('/')[2]} {value:.3g}" for name, value in values.items() if "/" in name]
+        return " ".join(told) or "–"
+    return "–"
+
+
+def remove_runs(runs: Iterable[Run]) -> str:
+    """Delete runs with all that is in their folders; returns what that freed. UserError for one that is being trained,
+    before any is deleted."""
+    chosen = list(runs)
+    for run in chosen:
+        with run.lock():
+            pass
+    freed = sum(_bytes(run.folder) for run in chosen)
+    for run in chosen:
+        try:
+            shutil.rmtree(run.folder)
+        except OSError as error:
+            raise UserError(f"could not delete {run.folder}: {error.strerror}") from error
+    return size(freed)
+
+
+@dataclass(frozen=True)
+class Freeable:
+    """Something that can be made again: what it is, its bytes, and how it is freed."""
+
+    text: str
+    bytes: int
+    free: Callable[[], object]
+
+
+def freeable(home: Home) -> list[Freeable]:
+    """Cached features, what a kill left half written, and of finished runs the part of the checkpoint that only more
+    training needs. A run that is being trained is left alone."""
+    found = []
+    for features in sorted(home.runs.glob("*/features")):
+        if count := _bytes(features):
+            found.append(
+                _folder(f"features of {features.parent.name}, computed again when it is measured", features, count)
+            )
+    for folder in sorted(path for place in (home.runs, home.judges) for path in place.glob("*") if path.is_dir()):
+        if _held(Run(folder)):
+            continue
+        for path in sorted(folder.glob(".*.partial")):
+            found.append(
+                Freeable(f"{path}, left half written ({size(path.stat().st_size)})", path.stat().st_size, path.unlink)
+            )
+        run = Run(folder)
+        if run.finished and (spare := _optimizers(run)):
+            text = f"optimizer state of {folder.name}, which is finished ({size(spare)})"
+            found.append(Freeable(text, spare, lambda run=run: _slim(run)))  # type: ignore[misc]  # bound now
+    return found
+
+
+def _folder(what: str, folder: Path, count: int) -> Freeable:
+    return Freeable(f"{what} ({size(count)})", count, lambda: shutil.rmtree(folder))
+
+
+def _held(run: Run) -> bool:
+    try:
+        with run.lock():
+            return False
+    except UserError:
+        return True
+
+
+def _optimizers(run: Run) -> int:
+    """Bytes that a finished run's checkpoint would lose; 0 where they are gone, or nothing was trained."""
+    if not run.info.get("updates") or run.info.get("slim"):
+        return 0
+    import torch
+
+    state = run.load_state()
+    tensors = [
+        value for each in state.get(TRAINING, {}).values() for kept in each["state"].values() for value in kept.values()
+    ]
+    return sum(value.numel() * value.element_size() for value in tensors if isinstance(value, torch.Tensor))
+
+
+def _slim(run: Run) -> None:
+    with run.lock():
+        state = run.load_state()
+        run.save_state({**state, TRAINING: {}})
+        run.update(slim=True)
+
+
+def free(found: Iterable[Freeable]) -> str:
+    """Free these; returns how much that was."""
+    total = 0
+    for each in found:
+        try:
+            each.free()
+        except OSError as error:
+            raise UserError(f"could not free {each.text}: {error.strerror}; {size(total)} are freed") from error
+        total += each.bytes
+    return size(total)
