@@ -38,10 +38,23 @@ def footnotes(
         _by_value(rows, "Seeds", rows.groupby("line")["seed"].transform(_list), str),
         f"Evaluators: {words(f'{name} version {version}' for name, version in _pairs(rows, 'protocol_version'))}.",
         f"Code: {words(f'{git[:10]} with uncommitted changes' if dirty else git[:10] for git, dirty in _code(rows))}.",
+        *_sources(rows),
         *twins,
         *_notes(rows),
     ]
     return notes + _warnings(rows, old, versions)
+
+
+def _sources(rows: pd.DataFrame) -> list[str]:
+    """Where methods and protocols are from that are not the suite's own; a warning where one name had several codes."""
+    told, twice = [], []
+    for what, column in (("method", "method_source"), ("protocol", "protocol_source")):
+        for name in sorted(set(rows.loc[rows[column] != "", what])):
+            found = sorted(set(rows.loc[rows[what] == name, column]))
+            told.append(f"{what} {name} from {words(each or 'the suite' for each in found)}")
+            if len(found) > 1 and what == "protocol":
+                twice.append(f"Different code under one name: protocol {name}; its rows may not be comparable.")
+    return [*([f"Code of others: {'; '.join(told)}."] if told else []), *twice]
 
 
 def _notes(rows: pd.DataFrame) -> list[str]:

@@ -57,7 +57,8 @@ def embed(encoder: Encoder, folder: Path, out: Path, console: Console) -> tuple[
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(listed, lines.getvalue().encode())
     write_atomically(out, data.getvalue())
-    console.print(f"{len(names):,} codes of {encoder.feature_dim:,} numbers")
+    lost = f"; {len(paths) - len(names):,} of {len(paths):,} pictures left out" if len(names) < len(paths) else ""
+    console.print(f"{len(names):,} codes of {encoder.feature_dim:,} numbers{lost}")
     return out, listed
 
 
@@ -91,7 +92,6 @@ def _read(
         except (BadImage, OSError) as error:
             why = KINDS[str(error)][1] if isinstance(error, BadImage) else str(error.strerror)
             tell(console, "left out", f"{path}: {why}")
-            told["left out"] += 1
             continue
         for kind in kinds:
             told[KINDS[kind][1]] += 1

@@ -6,6 +6,7 @@ against the encoder before it stands in its place.
 """
 
 import hashlib
+import io
 import json
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from mdebench.errors import UserError
@@ -140,16 +141,23 @@ def load_export(path: Path) -> Encoder:
 
 def _weights(encoder: Encoder, file: Path) -> dict[str, Any]:
     """The tensors that encoding and looking at stages need, by their names in the method."""
-    parts = [Codes, Looks] if isinstance(encoder.method, Stages) else [Codes]
+    state = encoder.method.state_dict()
+    tensors = {name: state[name].detach().cpu().contiguous().clone() for name in sorted(_needed(encoder) & set(state))}
+    file.write_bytes(save(tensors))
+    return {"encoder_sha256": _hash(tensors), "tensors": len(tensors), "trunk": _trunk_of(encoder)}
+
+
+def _needed(encoder: Encoder) -> set[str]:
+    """The names of the tensors that the graphs of codes and stages read; all, where these cannot be traced."""
     needed: set[str] = set()
-    for part in parts:
-        signature = _traced(encoder, part).graph_signature
+    for part in [Codes, Looks] if isinstance(encoder.method, Stages) else [Codes]:
+        try:
+            signature = _traced(encoder, part).graph_signature
+        except UserError:
+            return set(encoder.method.state_dict())
         names = (*signature.inputs_to_parameters.values(), *signature.inputs_to_buffers.values())
         needed |= {name.removeprefix("method.") for name in names}
-    state = encoder.method.state_dict()
-    tensors = {name: state[name].detach().cpu().contiguous().clone() for name in sorted(needed & set(state))}
-    save_file(tensors, file)
-    return {"encoder_sha256": _hash(tensors), "tensors": len(tensors), "trunk": _trunk_of(encoder)}
+    return needed
 
 
 def _trunk_of(encoder: Encoder) -> str:
@@ -167,11 +175,15 @@ def _trunk_of(encoder: Encoder) -> str:
 def _with_metadata(file: Path, about: Mapping[str, Any]) -> None:
     with safe_open(file, framework="pt") as opened:
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    save_file(tensors, file, metadata={"mdebench": json.dumps(about)})
+    file.write_bytes(save(tensors, metadata={"mdebench": json.dumps(about)}))
 
 
 def _program(encoder: Encoder, file: Path) -> dict[str, Any]:
-    torch.export.save(_traced(encoder, Codes), file)
+    data = io.BytesIO()  # of a path that does not end in .pt2 torch would complain, and write the same
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about parts of tensors that share memory
+        torch.export.save(_traced(encoder, Codes), data)
+    file.write_bytes(data.getvalue())
     return {"torch": torch.__version__, "load": "torch.export.load(file).module()"}
 
 
@@ -214,7 +226,7 @@ def _difference(encoder: Encoder, file: Path) -> float:
         found = load_export(file).encode(images)
     elif file.suffix == ".pt":
         device = next((tensor.device for tensor in encoder.method.parameters()), torch.device("cpu"))
-        found = torch.export.load(file).module()(images.to(device)).cpu()
+        found = torch.export.load(io.BytesIO(file.read_bytes())).module()(images.to(device)).cpu()
     else:
         import onnxruntime
 

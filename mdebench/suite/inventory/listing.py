@@ -152,10 +152,10 @@ def count(entry: Entry, scale: str) -> Counted:
 
 
 def recipe_of(entry: Entry, scale: str) -> Recipe:
-    """A recipe of the method at a scale, without a perceptual network and without a pack."""
+    """A recipe of the method at a scale, without a pack; a perceptual network has random weights, which cost the same."""
     values = SCALES[scale]
-    own = entry.load().Settings.__dataclass_fields__
-    settings = asdict(entry.settings(values, {"perceptual": "none"} if "perceptual" in own else {}))
+    own, network = entry.load().Settings.__dataclass_fields__, "random:0" if "vgg" in values.losses else "none"
+    settings = asdict(entry.settings(values, {"perceptual": network} if "perceptual" in own else {}))
     facts: list[Any] = [scale, values.size, "", "", 0, values.updates, values.batch, "fp32", {}]
     return Recipe(entry.name, entry.name, settings, *facts)
 
