@@ -1,8 +1,12 @@
-"""The six variants of the Missing Data Encoder (Figure 3) as names for settings, readable without loading torch."""
+"""The six variants of the Missing Data Encoder (Figure 3) and the test scenarios of Figure 8, by name.
 
-from typing import Any
+Names for settings, readable without loading torch.
+"""
+
+from typing import Any, NamedTuple
 
 from mdebench.errors import UserError
+from mdebench.settings import suggest
 
 # S as in Figure 5 (CelebA), and Table 1 for re; inpainting's hole is the centred quarter of the context encoder.
 # Colorization masks whole channels and has no S.
@@ -45,3 +49,49 @@ def check_ratio(variant: str, S: float | None) -> None:
             raise UserError(f"{variant} {what} and has no ratio S; leave --S out")
     elif S is None or not 0 < S < 1:
         raise UserError(f"S is the share of the image inside the box and must lie in (0, 1), not {S}")
+
+
+class Scenario(NamedTuple):
+    """A variant of `MASKS` and its ratio S in (0, 1), None where it has none (colorization, free form)."""
+
+    variant: str
+    S: float | None
+
+    @property
+    def name(self) -> str:
+        """As in rows, figures and settings: "rec 0.1", "colorization1"."""
+        return self.variant if self.S is None else f"{self.variant} {self.S:g}"
+
+    @property
+    def slug(self) -> str:
+        """As in file names: "rec-S0.1"."""
+        return self.name.replace(" ", "-S")
+
+
+SCENARIOS = tuple(Scenario(variant, S) for variant, S in FIGURE8)
+
+
+def parse(text: str) -> Scenario:
+    """The scenario called ``text``: a variant or its short name, and a ratio ("rec 0.2", "c1", "ri").
+
+    Without a ratio it is the variant's own of `VARIANTS`. UserError for another variant or an S that it cannot have.
+    """
+    word, _, ratio = text.strip().partition(" ")
+    variant = ALIASES.get(word, word)
+    if variant not in MASKS:
+        near = suggest(word, MASKS)
+        raise UserError(f"there is no test scenario {text!r}.{near} Name one like 'rec 0.1': {', '.join(MASKS)}.")
+    try:
+        S = float(ratio) if ratio else VARIANTS.get(variant, {"S": None})["S"]
+    except ValueError as error:
+        raise UserError(f"the ratio of the test scenario {text!r} is no number; name one like 'rec 0.1'") from error
+    check_ratio(variant, S)
+    return Scenario(variant, S)
+
+
+def parse_all(text: str) -> list[Scenario]:
+    """The scenarios of a comma-separated list, each once; "all" stands for the ten of Figure 8."""
+    found: list[Scenario] = []
+    for part in text.split(","):
+        found += SCENARIOS if part.strip() == "all" else (parse(part),)
+    return list(dict.fromkeys(found))

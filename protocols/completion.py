@@ -26,12 +26,12 @@ from mdebench.evaluation.judging.lpips import load_lpips
 from mdebench.evaluation.judging.scores import fid, inception_score, kid
 from mdebench.evaluation.metrics import composite, measure_mean, psnr, ssim
 from mdebench.evaluation.passes import CHUNK, Indices, chunks, load
-from mdebench.evaluation.scenarios import Scenario, parse_all, test_images, test_masks
+from mdebench.evaluation.scenarios import test_images, test_masks
 from mdebench.methods.classifiers import Look
 from mdebench.results import galleries
 from mdebench.results.displays import Display, Metric
 from mdebench.results.rows import Measurement
-from mdebench.variants import RANDOM_BOX
+from mdebench.variants import RANDOM_BOX, Scenario, parse_all
 
 VERSION = 1
 NEEDS = "complete"

@@ -26,12 +26,12 @@ from mdebench.errors import UserError
 from mdebench.evaluation.contract import Cost, Subject
 from mdebench.evaluation.metrics import Floats, bootstrap, measure_mean
 from mdebench.evaluation.passes import CHUNK, Indices, chunks, load
-from mdebench.evaluation.scenarios import Scenario, parse_all, test_images, test_masks
+from mdebench.evaluation.scenarios import test_images, test_masks
 from mdebench.methods.losses import hide_and_seek
 from mdebench.methods.masks import draw, rasterize
 from mdebench.results.displays import ChartOf, Display, Metric
 from mdebench.results.rows import Measurement
-from mdebench.variants import RANDOM_BOX
+from mdebench.variants import RANDOM_BOX, Scenario, parse_all
 
 VERSION = 1
 NEEDS = "complete"

@@ -24,11 +24,12 @@ from mdebench.evaluation.judging.judge import Judge
 from mdebench.evaluation.metrics import measure_mean, psnr
 from mdebench.evaluation.passes import CHUNK, Indices, chunks, load
 from mdebench.evaluation.readouts import LinearProbe, converged
-from mdebench.evaluation.scenarios import Scenario, test_images, test_masks
+from mdebench.evaluation.scenarios import test_images, test_masks
 from mdebench.evaluation.tasks import Attributes
 from mdebench.results import galleries
 from mdebench.results.displays import BIHARMONIC, FILLS, ChartOf, Display, Metric, TableOf
 from mdebench.results.rows import Measurement
+from mdebench.variants import Scenario
 
 VERSION = 1
 NEEDS = "complete"

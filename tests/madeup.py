@@ -1,9 +1,12 @@
-"""Made-up rows for the tests of rows, tables and page."""
+"""Made-up rows for the tests of rows, tables and page, and how the suite's protocols show theirs."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from mdebench import catalog
+from mdebench.evaluation.displays import display_of
+from mdebench.results.displays import Display
 from mdebench.results.rows import Measurement, Row, append_rows
 
 FACTS = {
@@ -59,3 +62,9 @@ def store(home: Path, label: str, measurements: Iterable[Measurement], **facts: 
     place = f"{label}-{facts.get('scale', 'small')}-seed{facts.get('seed', 0)}"
     facts = {"run": place, "key": f"{facts.get('protocol', 'landmarks')} of {place}", **facts}
     append_rows(home, [row(measurement=measurement, **facts) for measurement in measurements])
+
+
+def displays(**versions: int) -> dict[str, Display]:
+    """How the suite's own protocols show their rows, with other versions than theirs where these are given."""
+    said = {name: display_of(code) for name, code in catalog.own_protocols().items()}
+    return said | {name: replace(said[name], version=version) for name, version in versions.items()}

@@ -1,18 +1,16 @@
-"""The test scenarios of Figure 8: what of a test image is seen when a run is asked to complete it.
+"""The test scenarios of Figure 8 (`variants.Scenario`): what of a test image is seen when a run is to complete it.
 
 A scenario is a variant and its ratio, "rec 0.1" in words. Its test masks are drawn once per pack, scenario and seed,
-never per run: every run completes the same fragments, so that their differences are paired. Names need no torch.
+never per run: every run completes the same fragments, so that their differences are paired.
 """
 
 import hashlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mdebench.data.pack import Pack
-from mdebench.errors import UserError
-from mdebench.settings import suggest
-from mdebench.variants import ALIASES, FIGURE8, MASKS, VARIANTS, check_ratio
+from mdebench.variants import Scenario
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,52 +18,6 @@ if TYPE_CHECKING:
     from mdebench.evaluation.passes import Indices
 
 _PIECE = 256  # masks drawn at once, since they are drawn as float
-
-
-class Scenario(NamedTuple):
-    """A variant of `MASKS` and its ratio S in (0, 1), None where it has none (colorization, free form)."""
-
-    variant: str
-    S: float | None
-
-    @property
-    def name(self) -> str:
-        """As in rows, figures and settings: "rec 0.1", "colorization1"."""
-        return self.variant if self.S is None else f"{self.variant} {self.S:g}"
-
-    @property
-    def slug(self) -> str:
-        """As in file names: "rec-S0.1"."""
-        return self.name.replace(" ", "-S")
-
-
-SCENARIOS = tuple(Scenario(variant, S) for variant, S in FIGURE8)
-
-
-def parse(text: str) -> Scenario:
-    """The scenario called ``text``: a variant or its short name, and a ratio ("rec 0.2", "c1", "ri").
-
-    Without a ratio it is the variant's own of `VARIANTS`. UserError for another variant or an S that it cannot have.
-    """
-    word, _, ratio = text.strip().partition(" ")
-    variant = ALIASES.get(word, word)
-    if variant not in MASKS:
-        near = suggest(word, MASKS)
-        raise UserError(f"there is no test scenario {text!r}.{near} Name one like 'rec 0.1': {', '.join(MASKS)}.")
-    try:
-        S = float(ratio) if ratio else VARIANTS.get(variant, {"S": None})["S"]
-    except ValueError as error:
-        raise UserError(f"the ratio of the test scenario {text!r} is no number; name one like 'rec 0.1'") from error
-    check_ratio(variant, S)
-    return Scenario(variant, S)
-
-
-def parse_all(text: str) -> list[Scenario]:
-    """The scenarios of a comma-separated list, each once; "all" stands for the ten of Figure 8."""
-    found: list[Scenario] = []
-    for part in text.split(","):
-        found += SCENARIOS if part.strip() == "all" else (parse(part),)
-    return list(dict.fromkeys(found))
 
 
 def test_images(pack: Pack, count: int, seed: int) -> "Indices":

@@ -155,19 +155,23 @@ def _drafts(
             )
             yield grid.name, "figures" if public else "sheets", grid.stem, stamp, partial(_draw_grid, grid, stamp)
     for part in parts(home, displays):
-        charts = [(name, make(part), draw) for name, (make, draw) in PAPER.items() if wanted(name)]
-        asked = asked_for({name: part.display(name) for name in set(part.rows["protocol"])})
-        charts += [
-            (name, protocol_chart(part, shares), KINDS[shares[0].chart.kind])
-            for name, shares in asked.items()
-            if wanted(name)
-        ]
-        for name, chart, draw in charts:
-            if chart:
-                yield name, "figures", chart.stem, _stamp(chart), partial(_draw_chart, chart, draw)
+        for chart, draw in charts_of(part, wanted):
+            yield chart.name, "figures", chart.stem, _stamp(chart), partial(_draw_chart, chart, draw)
     for run in home.list_runs() if wanted("learning") else ():
-        if chart := learning(run):
-            yield "learning", "figures", chart.stem, _stamp(chart), partial(_draw_chart, chart, curves.learning)
+        if curve := learning(run):
+            yield "learning", "figures", curve.stem, _stamp(curve), partial(_draw_chart, curve, curves.learning)
+
+
+def charts_of(part: Part, wanted: Callable[[str], bool] = lambda name: True) -> Iterator[tuple[Chart, Draw]]:
+    """The charts that a part has rows for, of the paper and then of the protocols, and what draws each."""
+    for name, (make, draw) in PAPER.items():
+        if wanted(name) and (found := make(part)):
+            yield found, draw
+    asked = asked_for({name: part.display(name) for name in set(part.rows["protocol"])})
+    for name, shares in asked.items():
+        chart = protocol_chart(part, shares) if wanted(name) else None
+        if chart:
+            yield chart, KINDS[shares[0].chart.kind]
 
 
 def _stamp(*data: object) -> str:

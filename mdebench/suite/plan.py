@@ -22,7 +22,6 @@ from mdebench.evaluation import measuring
 from mdebench.evaluation.contract import Cost
 from mdebench.evaluation.judging.judges import judge_id
 from mdebench.evaluation.judging.own_judge import OwnJudge
-from mdebench.evaluation.scenarios import parse
 from mdebench.home import Home
 from mdebench.results.rows import stored_rows
 from mdebench.runs import Recipe, Run
@@ -33,6 +32,7 @@ from mdebench.suite.speed import Speed, measure_speed, slowness
 from mdebench.suite.tasks import Plan, State, Task
 from mdebench.suite.wanted import references
 from mdebench.training import recipes
+from mdebench.variants import parse
 
 LOADING = 0.3  # seconds to build a method, load its state and check its hash
 SAMPLE = 50  # faces drawn to see how long drawing takes

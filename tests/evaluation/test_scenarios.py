@@ -9,7 +9,8 @@ import torch
 from completing import SIZE, TEST, make_pack
 
 from mdebench.errors import UserError
-from mdebench.evaluation.scenarios import SCENARIOS, Scenario, parse, parse_all, test_images, test_masks
+from mdebench.evaluation.scenarios import test_images, test_masks
+from mdebench.variants import SCENARIOS, Scenario, parse, parse_all
 
 test_images.__test__ = test_masks.__test__ = False  # named after test images, not tests
 MANY = 600  # more than are drawn at once
@@ -64,9 +65,7 @@ def test_a_wrong_name_is_one_sentence(text, sentence):
 
 
 def test_names_need_no_torch():
-    code = (
-        "import sys, mdebench.evaluation.scenarios as s; s.parse_all('all,rec 0.2'); sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys, mdebench.variants as s; s.parse_all('all,rec 0.2'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

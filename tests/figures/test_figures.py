@@ -12,15 +12,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from madeup import measured, store
+from madeup import displays, measured, store
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
 
 from mdebench.errors import UserError
+from mdebench.figures import bars, curves, image_grids, learning_curves, paper_charts, write
 from mdebench.figures.chart import loss_order, parts, usual
 from mdebench.figures.image_grids import Grid, Strip, Tile
-from mdebench.figures.write import CHARTS, ORDER, bars, chart_rows, curves, image_grids, list_figures, write_figures
+from mdebench.figures.write import GRIDS, charts_of, list_figures, write_figures
 from mdebench.home import Home
 from mdebench.results.galleries import RESAMPLING, Gallery, write_gallery
 
@@ -32,7 +33,7 @@ def home(tmp_path):
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPER = ROOT / "results" / "paper"
-NOW = {"landmarks": 1}
+NOW = displays()
 RUN = {"scale": "tiny", "updates": 1200, "perceptual": "none", "status": "finished", "step": 1200}
 JUDGE = "resnet18 on 20 identities of pack"
 SCENARIOS = ("inpainting 0.25", "rec 0.1")
@@ -123,17 +124,24 @@ def table(home, stem, folder="figures"):
     return pd.read_csv(home.results / folder / f"{stem}.csv", dtype=str, keep_default_na=False)
 
 
+def drawing_of(home, name):
+    """The chart of a home's only part, and what draws it."""
+    (part,) = parts(home, NOW)
+    return next((chart, draw) for chart, draw in charts_of(part) if chart.name == name)
+
+
 def chart_of(home, name):
     """The chart of a home's only part."""
-    (part,) = parts(home, NOW)
-    return CHARTS[name][0](part)
+    return drawing_of(home, name)[0]
 
 
 def test_every_figure_is_written_as_picture_and_data(full):
     home, paths = full
     stems = {path.stem for path in paths}
     assert {path.name for path in paths} == {f"{stem}{ending}" for stem in stems for ending in (".png", ".csv")}
-    assert {name for name in ORDER if any(stem.startswith(f"{name}-") for stem in stems)} == set(ORDER)
+    protocols = ("layers", "robustness", "resampling", "hide_and_seek", "classes", "few_labels")
+    expected = {*GRIDS, *write.PAPER, *protocols, "learning"}
+    assert {name for name in expected if any(stem.startswith(f"{name}-") for stem in stems)} == expected
     assert all(path.parent == home.figures and path.stat().st_size <= 400_000 for path in paths)
     found = list_figures(home)
     assert [figure.path for figure in found] == [home.figures / f"{f.path.stem}.png" for f in found]
@@ -214,7 +222,8 @@ def test_published_numbers_are_those_of_the_paper(full):
 
 @pytest.mark.parametrize("name", ["figure8", "figure9", "rank", "resampling", "robustness"])
 def test_nothing_leaves_the_page_and_no_text_is_small(full, name):
-    figure = CHARTS[name][1](chart_of(full[0], name))
+    chart, draw = drawing_of(full[0], name)
+    figure = draw(chart)
     used = figure.get_tightbbox(FigureCanvasAgg(figure).get_renderer())
     width, height = figure.get_size_inches()
     assert used.x0 >= 0 and used.y0 >= 0 and used.x1 <= width and used.y1 <= height
@@ -314,8 +323,8 @@ def test_captions_say_what_a_reader_must_know(home):
     for words in ("77 images measured", "pack: 1,000 images", "seed 0", "perceptual network imagenet", JUDGE, "95 %"):
         assert words in chart.caption
     assert "STALE" not in chart.caption
-    (part,) = parts(home, {"landmarks": 2})
-    assert "STALE, measured by an older version of the protocol: rec 0.1" in chart_rows.ranking(part).caption
+    (part,) = parts(home, displays(landmarks=2))
+    assert "STALE, measured by an older version of the protocol: rec 0.1" in paper_charts.ranking(part).caption
 
 
 def test_only_what_is_asked_for(home, console):
@@ -417,7 +426,7 @@ def test_learning_curves_are_the_log(home):
 
 
 def test_a_long_log_is_averaged_in_equal_parts(home, monkeypatch):
-    monkeypatch.setattr(chart_rows, "BINS", 2)
+    monkeypatch.setattr(learning_curves, "BINS", 2)
     folder = add_run(home)
     (folder / "log.jsonl").write_text(
         "".join(f'{{"step": {s}, "a/b": {v}}}\n' for s, v in ((1, 1), (2, 3), (3, 8), (4, 6)))

@@ -10,10 +10,11 @@ from scipy import stats
 
 from mdebench.errors import UserError
 from mdebench.evaluation.judging.scores import fid, inception_score, kid
-from mdebench.evaluation.scenarios import parse, test_masks
+from mdebench.evaluation.scenarios import test_masks
 from mdebench.home import Home
 from mdebench.protocols import completion
 from mdebench.results.galleries import list_galleries, open_gallery
+from mdebench.variants import parse
 
 test_masks.__test__ = False
 REC = "rec 0.1"

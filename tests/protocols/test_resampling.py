@@ -6,10 +6,11 @@ import torch
 from completing import COUNT, TEST, TRAIN, MockJudge, Painter, colours, grey, make_pack, measured, own_colour, subject
 
 from mdebench.errors import UserError
-from mdebench.evaluation.scenarios import Scenario, test_masks
+from mdebench.evaluation.scenarios import test_masks
 from mdebench.home import Home
 from mdebench.protocols import resampling
 from mdebench.results.galleries import RESAMPLING, list_galleries, open_gallery
+from mdebench.variants import Scenario
 
 test_masks.__test__ = False
 STEPS = [f"step {k}" for k in range(1, 11)]

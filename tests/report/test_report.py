@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from madeup import measured, store
+from madeup import displays, measured, store
 from PIL import Image
 
 from mdebench.errors import UserError
@@ -40,7 +40,7 @@ RUN = {
     "step": 1200,
     "notes": ["nothing to seek"],
 }
-NOW = {"landmarks": 1}
+NOW = displays()
 
 
 def add_run(home, **changes):

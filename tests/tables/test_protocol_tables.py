@@ -1,17 +1,22 @@
 """The tables beyond the paper's: settings in order, better the right way round, judges named, Tables 1–3 left alone."""
 
+import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
-from madeup import measured, store
+from madeup import displays, measured, store
 
-from mdebench.evaluation.scenarios import SCENARIOS
+from mdebench.errors import UserError
+from mdebench.evaluation.displays import displays as displays_in
+from mdebench.figures.chart import parts
+from mdebench.figures.write import charts_of
 from mdebench.home import Home
-from mdebench.results.cells import Column
-from mdebench.results.displays import setting_order
+from mdebench.results.displays import Display, Metric, from_plain, setting_order
 from mdebench.results.rows import keep_values
 from mdebench.tables.write import build_tables, write_tables
+from mdebench.variants import SCENARIOS
 
 
 @pytest.fixture
@@ -19,12 +24,12 @@ def home(tmp_path):
     return Home(tmp_path)
 
 
-VERSIONS = {"landmarks": 1}
+NOW = displays()
 JUDGE = "resnet18 on 200 identities, held-out accuracy 61.2 %, weights a1b2c3d4"
 
 
 def table(home, stem):
-    return {table.stem: table for table in build_tables(home, VERSIONS)}[stem]
+    return {table.stem: table for table in build_tables(home, NOW)}[stem]
 
 
 def texts(block):
@@ -132,7 +137,7 @@ def test_few_labels_stand_beside_all_of_them_and_not_in_tables_1_and_2(home):
 
 def test_without_few_labels_there_is_no_such_table(home):
     store(home, "rec 0.1", [measured(1.0)])
-    assert [table.stem for table in build_tables(home, VERSIONS)] == ["table1-pack-small"]
+    assert [table.stem for table in build_tables(home, NOW)] == ["table1-pack-small"]
 
 
 def test_layers_compare_with_raw_pixels_of_the_other_protocol(home):
@@ -186,26 +191,60 @@ def test_marks_are_paired_where_values_are_kept_and_the_legend_says_so(home, rng
 
 
 @pytest.mark.parametrize(
-    ("metric", "higher", "judged"),
+    ("protocol", "metric", "better"),
     [
-        ("inception_score/raw", True, True),
-        ("inception_score/originals", True, False),
-        ("fid/raw", False, True),
-        ("kid/raw", False, True),
-        ("lpips/raw/image", False, True),
-        ("accuracy", True, True),
-        ("judge_agreement", True, True),
-        ("attribute_agreement", True, True),
-        ("attribute_error", False, True),
-        ("landmark_distance", False, True),
-        ("seek_share", True, True),
-        ("blind_error", False, False),
-        ("psnr/raw/hole", True, True),
+        ("completion", "inception_score/raw", "higher"),
+        ("completion", "inception_score/originals", ""),  # of the images, not of the method
+        ("completion", "fid/raw", "lower"),
+        ("completion", "kid/raw", "lower"),
+        ("completion", "lpips/raw/image", "lower"),
+        ("completion", "psnr/raw/hole", "higher"),
+        ("occlusion", "ssim/composite/hole", "higher"),
+        ("classes", "accuracy", "higher"),
+        ("layers", "accuracy", "higher"),
+        ("resampling", "judge_agreement", "higher"),
+        ("resampling", "attribute_agreement", "higher"),
+        ("attributes", "attribute_error", "lower"),
+        ("attributes", "balanced_accuracy", "higher"),
+        ("robustness", "landmark_distance", "lower"),
+        ("landmarks", "landmark_distance_iod", "lower"),
+        ("hide_and_seek", "seek_share", "higher"),  # what a seeker does not find is well hidden
+        ("hide_and_seek", "blind_error", ""),
     ],
 )
-def test_which_way_is_better(metric, higher, judged):
-    column = Column("", "", "", metric)
-    assert (column.higher_is_better or not judged, column.judged) == (higher or not judged, judged)
+def test_which_way_is_better(protocol, metric, better):
+    assert NOW[protocol].metric(metric).better == better
+
+
+def test_a_protocol_that_says_nothing_is_shown_as_it_is(home):
+    """Its table and its chart have all that there is, and nothing is said to be better."""
+    for label, value in (("pixels", 1.0), ("rec 0.1", 2.0)):
+        store(home, label, [measured(value, "twist", "left", unit="turns")], protocol="spin")
+    made = table(home, "spin-pack-small")
+    (block,) = made.blocks
+    assert block.title == "twist" and texts(block)["rec 0.1"] == {"left (turns)": "2.00 [1.90, 2.10]"}
+    (chart,) = [chart for chart, _ in charts_of(*parts(home, NOW)) if chart.name == "spin"]
+    assert [panel.metric for panel in chart.panels] == ["twist"] and chart.settings == ("left",)
+
+
+def test_what_somebody_elses_protocol_said_of_its_rows_is_read_back_from_beside_them(home):
+    said = Display("Spun", (Metric("twist", "Twist", "turns", "lower", told=True),), version=3, needs="encode")
+    for label, value in (("pixels", 1.0), ("rec 0.1", 0.5)):
+        store(home, label, [measured(value, "twist", "left", unit="turns")], protocol="spin", protocol_source="spin.py")
+    (home.rows / "spin" / "display.json").write_text(json.dumps(asdict(said)))
+    assert displays_in(home)["spin"] == said
+    (made,) = build_tables(home, displays_in(home))
+    assert made.title.startswith("Spun") and texts(made.blocks[0])["rec 0.1"]["left (turns)"].endswith("†")
+    assert any("Stale: " in note for note in made.footnotes)  # measured by version 1
+    assert "Code of others: protocol spin from spin.py." in made.footnotes
+    (home.rows / "spin" / "display.json").write_text('{"metrics": 3}')
+    with pytest.raises(UserError, match=r"display\.json is damaged"):
+        displays_in(home)
+
+
+@pytest.mark.parametrize("name", NOW)
+def test_displays_survive_being_written_down(name):
+    assert from_plain(json.loads(json.dumps(asdict(NOW[name])))) == NOW[name]
 
 
 def test_settings_stand_in_the_papers_order():
@@ -221,5 +260,5 @@ def test_missing_intervals_are_not_compared_and_every_table_is_written(home):
     store(home, "rec 0.3", [measured(1.0, "fid/raw", "rec 0.1", unit="", **nan)], protocol="completion")
     fid = texts(table(home, "completion-pack-small").blocks[3])
     assert fid["rec 0.3"]["rec 0.1"] == "1.00"
-    paths = write_tables(home, home.folder / "out", VERSIONS)
+    paths = write_tables(home, home.folder / "out", NOW)
     assert sorted(path.name for path in paths) == [f"completion-pack-small.{end}" for end in ("csv", "md", "tex")]

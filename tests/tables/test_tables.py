@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from madeup import measured, store
+from madeup import displays, measured, store
 from PIL import Image
 
 from mdebench.errors import UserError
@@ -24,7 +24,7 @@ def home(tmp_path):
     return Home(tmp_path)
 
 
-NOW = {"attributes": 1, "landmarks": 1, "occlusion": 1}
+NOW = displays()
 PRESETS = ("right_half", "left_half", "both_eyes", "right_eye", "left_eye", "mouth")
 
 
@@ -250,7 +250,7 @@ def test_footnotes_tell_the_conditions(home):
         perceptual="imagenet",
         updates=10_000,
     )
-    notes = "\n".join(table(home, "table1-pack-small", {"landmarks": 2}).footnotes)
+    notes = "\n".join(table(home, "table1-pack-small", displays(landmarks=2)).footnotes)
     for words in (
         "Scale: small.",
         "Data: pack: 1,000 images, 64×64. Images measured: test 330.",

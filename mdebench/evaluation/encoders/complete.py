@@ -24,12 +24,12 @@ from mdebench.data.store import MAX_BYTES, BadImage
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Subject
 from mdebench.evaluation.metrics import composite
-from mdebench.evaluation.scenarios import parse
 from mdebench.evaluation.subjects import load_subject
 from mdebench.files import write_atomically
 from mdebench.home import Home
 from mdebench.methods import masks
 from mdebench.pictures import Cell, Colour, draw_box, enlarge, grid
+from mdebench.variants import parse
 from mdebench.words import tell
 
 COLUMNS = ("input", "completion", "composite", "original")

@@ -152,7 +152,7 @@ def count(entry: Entry, scale: str) -> Counted:
 
 
 def recipe_of(entry: Entry, scale: str) -> Recipe:
-    """A recipe of the method at a scale, without a pack; a perceptual network has random weights, which cost the same."""
+    """A recipe of the method at a scale, without a pack; perceptual weights are random: they cost the same."""
     values = SCALES[scale]
     own, network = entry.load().Settings.__dataclass_fields__, "random:0" if "vgg" in values.losses else "none"
     settings = asdict(entry.settings(values, {"perceptual": network} if "perceptual" in own else {}))

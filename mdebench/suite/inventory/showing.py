@@ -98,7 +98,7 @@ def _run(home: Home, run: Run) -> str:
     ]
     settings = tabulate(table, headers=("setting", "value", ""), disable_numparse=True)
     rows = [
-        (path.parent.name, f"{sum(1 for _ in path.open()):,}")
+        (path.parent.name, f"{len(path.read_bytes().splitlines()):,}")
         for path in sorted(home.rows.glob(f"*/{run.folder.name}.jsonl"))
     ]
     measured = tabulate(rows, headers=("measured by", "rows"), disable_numparse=True) if rows else "not measured yet"
