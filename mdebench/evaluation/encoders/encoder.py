@@ -31,7 +31,8 @@ class Encoder(nn.Module):
 
     def __init__(self, name: str, method: Method, info: Mapping[str, Any]) -> None:
         super().__init__()
-        self.name, self.method, self.info = name, method.eval().requires_grad_(False), dict(info)
+        self.name, self.method, self.info = name, method.requires_grad_(False), dict(info)
+        self.eval()
 
     @property
     def size(self) -> int:
@@ -80,13 +81,16 @@ class Encoder(nn.Module):
         shown = ((piece, mask.to(piece)) for piece, mask in pieces)
         return torch.cat([self.method.complete(p * mask, mask).float().to(images.device) for p, mask in shown])
 
-    def trunk(self) -> "Trunk":
-        """Its maps in the shape of timm's networks; UserError where there are none (see `Trunk`)."""
-        if not isinstance(self.method, Stages):
-            raise UserError(
-                f"{self.name} has no trunk: {self.info['method']} shows no maps before its code (no `stages`)"
-            )
-        return Trunk(self.method, self.size)
+    def trunk(self) -> nn.Module:
+        """Its maps in the shape of timm's networks (see `Trunk`); of a method that is a network of timm, that network.
+
+        UserError where there is neither.
+        """
+        if isinstance(self.method, Stages):
+            return Trunk(self.method, self.size)
+        if (network := timm_network(self.method)) is not None:
+            return network
+        raise UserError(f"{self.name} has no trunk: {self.info['method']} shows no maps before its code (no `stages`)")
 
     def _pieces(self, images: Tensor) -> list[Tensor]:
         """At most CHUNK images at a time on the network's device, channels last as when it is measured."""
@@ -113,7 +117,7 @@ class Trunk(nn.Module):
         super().__init__()
         assert isinstance(method, Stages)
         self.method, self.num_classes = method, 0
-        self.network = next((module for module in method.modules() if _is_timm(module)), None)
+        self.network = timm_network(method)
         with frozen(method), torch.no_grad():
             maps = method.stages(torch.zeros(2, 3, size, size, device=_device(method)))
         self.feature_info = [
@@ -138,8 +142,9 @@ class Trunk(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
-def _is_timm(module: nn.Module) -> bool:
-    return type(module).__module__.startswith("timm.models")
+def timm_network(method: Method) -> nn.Module | None:
+    """The outermost network of timm in a method, None where there is none."""
+    return next((module for module in method.modules() if type(module).__module__.startswith("timm.models")), None)
 
 
 def _device(method: nn.Module) -> torch.device:

@@ -10,6 +10,7 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mdebench.errors import UserError
-from mdebench.evaluation.encoders.encoder import Encoder
+from mdebench.evaluation.encoders.encoder import Encoder, timm_network
 from mdebench.evaluation.passes import encode, frozen
 from mdebench.files import write_atomically
 from mdebench.methods.contract import Encodes, Method, Stages
@@ -152,23 +153,38 @@ def _needed(encoder: Encoder) -> set[str]:
     needed: set[str] = set()
     for part in [Codes, Looks] if isinstance(encoder.method, Stages) else [Codes]:
         try:
-            signature = _traced(encoder, part).graph_signature
+            program = _traced(encoder, part)
         except UserError:
             return set(encoder.method.state_dict())
-        names = (*signature.inputs_to_parameters.values(), *signature.inputs_to_buffers.values())
-        needed |= {name.removeprefix("method.") for name in names}
+        signature = program.graph_signature
+        lifted = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}  # all of the method's, used or not
+        used = {node.name for node in program.graph.nodes if node.op == "placeholder" and node.users}
+        needed |= {name.removeprefix("method.") for node, name in lifted.items() if node in used}
     return needed
+
+
+def _bare(encoder: Encoder) -> Encoder:
+    """A copy without the tensors that neither codes nor stages need."""
+    method, needed = deepcopy(encoder.method), _needed(encoder)
+    for place, module in method.named_modules():
+        for tensors in (module._parameters, module._buffers):
+            known = [
+                name for name, tensor in tensors.items() if tensor is not None
+            ]  # a convolution without bias has None
+            for name in [name for name in known if f"{place}.{name}".removeprefix(".") not in needed]:
+                del tensors[name]
+    return Encoder(encoder.name, method, encoder.info)
 
 
 def _trunk_of(encoder: Encoder) -> str:
     """Whether, and how, the weights are those of a trunk as timm has them."""
-    if not isinstance(encoder.method, Stages):
+    network = timm_network(encoder.method)
+    if network is None and not isinstance(encoder.method, Stages):
         return "none: this method shows no maps before its code"
-    trunk = encoder.trunk()
-    if trunk.network is None:
+    if network is None:
         return "mdebench.load(…).trunk(): shaped as timm's networks, of this suite's own making"
-    prefix = next(name for name, module in encoder.method.named_modules() if module is trunk.network)
-    called = type(trunk.network).__name__
+    prefix = next(name for name, module in encoder.method.named_modules() if module is network)
+    called = type(network).__name__
     return f"tensors under {prefix}. have the names of timm's {called}; see mdebench.load(…).trunk()"
 
 
@@ -182,7 +198,7 @@ def _program(encoder: Encoder, file: Path) -> dict[str, Any]:
     data = io.BytesIO()  # of a path that does not end in .pt2 torch would complain, and write the same
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about parts of tensors that share memory
-        torch.export.save(_traced(encoder, Codes), data)
+        torch.export.save(_traced(_bare(encoder), Codes), data)
     file.write_bytes(data.getvalue())
     return {"torch": torch.__version__, "load": "torch.export.load(file).module()"}
 
