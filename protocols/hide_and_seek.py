@@ -25,7 +25,7 @@ from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Cost, Subject
 from mdebench.evaluation.metrics import Floats, bootstrap, measure_mean
-from mdebench.evaluation.passes import CHUNK, Indices, chunks, load
+from mdebench.evaluation.passes import CHUNK, Indices, chunks, load, steps
 from mdebench.evaluation.scenarios import test_images, test_masks
 from mdebench.methods.losses import hide_and_seek
 from mdebench.methods.masks import draw, rasterize
@@ -218,7 +218,7 @@ def _train(subject: Subject, pack: Pack, settings: Settings, boxes: Tensor, gene
     optimizer = torch.optim.Adam(seeker.parameters(), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: annealed((step + 0.5) / settings.updates))
     batches = _passes(pack.indices("train"), settings, generator)
-    for images, sought in zip(batches, torch.split(boxes, settings.batch), strict=True):
+    for images, sought in steps(zip(batches, torch.split(boxes, settings.batch), strict=True), settings.updates):
         completed = _complete(subject, pack, images, sought)
         loss = hide_and_seek(sought.to(device), seeker(completed))
         optimizer.zero_grad()

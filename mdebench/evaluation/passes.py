@@ -1,7 +1,8 @@
 """Passes over a pack with a frozen network: which images at once, in which form, and nothing moves meanwhile."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.methods.contract import Encodes, Method
 
+T = TypeVar("T")
 Indices = npt.NDArray[np.int64]
 CHUNK = 64  # images per forward pass, which fits the caches; eval mode makes the result independent of it
 
@@ -24,12 +26,28 @@ def load(pack: Pack, indices: Indices, device: torch.device) -> torch.Tensor:
 
 def chunks(indices: Indices, size: int = CHUNK) -> Iterator[Indices]:
     """Consecutive pieces of at most `size` indices; whoever watches is told how far the pass is."""
-    for start in range(0, len(indices), size):
-        yield indices[start : start + size]
-        for tell in _watching:
-            tell(min(start + size, len(indices)), len(indices))
+    pieces = (indices[start : start + size] for start in range(0, len(indices), size))
+    return steps(pieces, -(-len(indices) // size))
 
 
+def steps(items: Iterable[T], total: int) -> Iterator[T]:
+    """The same items, of which there are `total`, such as the batches of a head's training; who watches is told.
+
+    Of passes within passes the outermost is told.
+    """
+    token, often = object(), max(1, total // 200)
+    _under_way.append(token)
+    try:
+        for done, item in enumerate(items, start=1):
+            yield item
+            if _watching and _under_way[0] is token and (done % often == 0 or done == total):
+                for tell in _watching:
+                    tell(done, total)
+    finally:
+        _under_way.remove(token)
+
+
+_under_way: list[object] = []
 _watching: list[Callable[[int, int], None]] = []
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Cost, Subject
-from mdebench.evaluation.passes import Indices, chunks, encode, frozen, load
+from mdebench.evaluation.passes import Indices, chunks, encode, frozen, load, steps
 from mdebench.results.displays import CODES, PIXELS, PROBE, ChartOf, TableOf
 
 Predictions = npt.NDArray[np.float32]
@@ -320,7 +320,8 @@ def train_head(
             [*head.parameters(), *encoder], lr=settings.learning_rate, betas=(settings.beta1, 0.999), fused=True
         )
         schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, settings.updates, settings.annealing_power)
-        for rows in torch.cat(epochs)[:count].to(targets.device).view(-1, settings.batch_size):
+        batches = torch.cat(epochs)[:count].to(targets.device).view(-1, settings.batch_size)
+        for rows in steps(batches, settings.updates):
             error = known[rows] * (head(code_of(rows)) - targets[rows])
             optimizer.zero_grad()
             error.square().sum(1).mean().backward()
