@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test slow lint types wheel bench-gpu clean
+.PHONY: demo test slow lint types wheel counts rooms bench-gpu clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/mdebench demo
@@ -25,6 +25,13 @@ types: $(INSTALLED)
 
 wheel: $(INSTALLED)
 	$(VENV)/bin/python tests/wheel_check.py
+
+# Parameters and operations of every method at every scale, counted where the code changed: minutes.
+counts: $(INSTALLED)
+	$(VENV)/bin/python tests/counts.py
+
+rooms: $(INSTALLED)
+	$(VENV)/bin/python tests/rooms.py
 
 # Not run yet: no GPU was at hand. An update at paper scale in every mode and precision, kept in results/speed/.
 bench-gpu: $(INSTALLED)

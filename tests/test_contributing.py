@@ -1,24 +1,64 @@
-"""The example method of CONTRIBUTING.md, put into a file as the text says, trains and transfers."""
+"""CONTRIBUTING.md is true: its map is what the rooms say, and both of its examples run as they stand there."""
 
-from pathlib import Path
+import pytest
+from click.testing import CliRunner
+from rooms import BEGIN, END, PAGE, rooms_map
 
-import mdebench.baselines
 from mdebench import catalog
-from mdebench.evaluation import measuring
-from mdebench.training import recipes
-
-ROOT = Path(__file__).resolve().parent.parent
+from mdebench.cli.main import cli
+from mdebench.results.rows import read_rows
 
 
-def test_the_example_is_a_method(home, pack, console, tmp_path, monkeypatch):
-    code = (ROOT / "CONTRIBUTING.md").read_text().split("```python\n")[1].split("```")[0]
-    (tmp_path / "mymethod.py").write_text(code)
-    monkeypatch.setattr(mdebench.baselines, "__path__", [*mdebench.baselines.__path__, str(tmp_path)])
-    catalog.own_methods.cache_clear(), catalog.methods.cache_clear()
+def examples():
+    return [part.split("```")[0] for part in PAGE.read_text().split("```python\n")[1:]]
+
+
+def test_the_map_is_what_the_rooms_say():
+    """Else `make rooms` writes it anew."""
+    assert PAGE.read_text().partition(BEGIN)[2].partition(END)[0] == rooms_map()
+
+
+def forget():
+    for found in (catalog.own_methods, catalog.own_protocols, catalog.methods, catalog.protocols):
+        found.cache_clear()
+
+
+def invoke(*words):
+    result = CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.parametrize("place", ["by path", "in the folders"])
+def test_the_examples_are_a_method_and_a_protocol(home, tmp_path, monkeypatch, place):
+    method, protocol = examples()
+    names = []
+    for folder, name, text in (("baselines", "mymethod", method), ("protocols", "myprotocol", protocol)):
+        path = tmp_path / folder / f"{name}.py"
+        path.parent.mkdir()
+        path.write_text(text)
+        names.append(str(path))
+    if place == "in the folders":
+        import mdebench.baselines
+        import mdebench.protocols
+
+        for folder in (mdebench.baselines, mdebench.protocols):
+            own = str(tmp_path / folder.__name__.rpartition(".")[2])
+            monkeypatch.setattr(folder, "__path__", [*folder.__path__, own])
+        forget()
+        names = ["mymethod", "myprotocol"]
     try:
-        recipe = recipes.make_recipe("mymethod", pack, "tiny", 0, {"updates": "3", "code": "6"})
-        run = recipes.train_run(home, recipe, pack, console)
-        assert run.finished and run.info["feature_dim"] == 6
-        assert measuring.measure(home, "landmarks", [run], pack, {"updates": "5"}, console) > 0
+        for name in names:
+            assert "keeps the contract" in invoke("check", name)
+        where = ["--home", str(home)]
+        invoke(
+            "pretrain", names[0], "--scale", "tiny", "--pack", "toyfaces16", "--set", "code=6", "--updates", "3", *where
+        )
+        invoke("measure", names[1], *where)
+        invoke("tables", *where)
     finally:
-        catalog.own_methods.cache_clear(), catalog.methods.cache_clear()
+        forget()
+    rows = read_rows(home).query("method == 'mymethod'")
+    assert list(rows["metric"]) == ["moved"] and rows["value"].iloc[0] > 0
+    table = (home.tables / "myprotocol-toyfaces16-tiny.md").read_text()
+    assert "# Turned upside down: how far the code moves" in table and "mymethod" in table

@@ -1,6 +1,8 @@
-"""How fast the suite is here: one file per question, and what they share.
+"""How fast the suite is here: ``peak`` what the machine can do, ``step`` one update of a method, ``data`` packs,
+``transfer`` the readouts, ``metrics`` pSNR and SSIM.
 
-`peak` what the machine can do, `step` one update of a method, `data` packs, `transfer` the readouts, `metrics` pSNR and
-SSIM. What is compared is measured in one process in alternation, so that a drift of the machine touches all alike: what
+Others may import ``record`` (rows of speed).
+
+What is compared is measured in one process in alternation, so that a drift of the machine touches all alike: what
 counts are the ratios, each told with its spread.
 """

@@ -1,1 +1,4 @@
-"""The command line: one file per group of commands, thin; nothing slow is imported on the way to ``--help``."""
+"""The command line: one file per group of commands, thin; nothing slow is imported on the way to ``--help``.
+
+Others import nothing from here.
+"""

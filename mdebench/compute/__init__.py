@@ -1,5 +1,4 @@
-"""Where tensors live: the machine, several devices, batch-norm over them, memory.
+"""Where tensors live: the machine's device and precision, several devices for one run, batch-norm over them, memory.
 
-Others may import ``machine`` (device and precision by default) and ``devices`` (what processes of one run tell each
-other). Knows no method, no data and no file.
+Others may import ``machine``, ``devices``, and for training ``batchnorm``, ``launch`` and ``memory``.
 """

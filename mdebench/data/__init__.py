@@ -1,4 +1,8 @@
-"""Packs of images and the sources they are made from: `prepare` once, `open_pack` ever after."""
+"""Packs of images and the sources they are made from: ``prepare`` once, ``open_pack`` ever after. One file, one source;
+pictures are read, cropped and shrunk in ``decode``. Knows neither methods nor results.
+
+Others may import what stands in this file, ``pack``, ``finding``, and ``decode`` for pictures of a user's own.
+"""
 
 import inspect
 import re

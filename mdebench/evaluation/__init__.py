@@ -1,7 +1,7 @@
-"""Measuring: what a protocol is given, passes over a pack, readouts, metrics, the judge.
+"""Measuring: what a protocol is given (``contract``), passes over a pack, readouts, tasks, metrics, test scenarios, the
+judge (``judging``), measuring a run, and encoders taken out (``encoders``).
 
-A protocol's file imports what stands here. More has modules of its own: ``readouts``, ``metrics``, ``scenarios``,
-``scores``, ``tasks``, ``lpips``, ``judge``.
+Others may import what stands in this file, which is what a protocol's file needs, and any of its modules.
 """
 
 from mdebench.evaluation.contract import Cost, Subject

@@ -1,8 +1,7 @@
-"""What a method is, the Missing Data Encoder, and the parts that methods are built from.
+"""What a method is (``contract``), the Missing Data Encoder, and the parts that methods are built from: networks,
+masks, losses, perceptual networks, networks of timm. Knows neither the loop nor any protocol.
 
-A method's file imports what stands here: the contract (``Method``, ``Player``, ``Batch``, ``Loss`` and the capabilities
-``Encodes``, ``Stages``, ``Completes``). Parts have modules of their own: ``networks``, ``masks``, ``losses``,
-``perceptual``, ``classifiers``, ``timm_networks``. Knows neither the loop nor any protocol.
+Others may import what stands in this file, which is what a method's file needs, and any of its modules.
 """
 
 from mdebench.methods.contract import (

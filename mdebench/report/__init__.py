@@ -1,4 +1,4 @@
-"""The page that shows everything: tables whose cells lead to their rows, figures, completions.
+"""The page that shows everything: tables whose cells lead to their rows, figures, completions. Never imports torch.
 
-Others may import ``page.write_report``. Never imports torch.
+Others may import ``page``.
 """

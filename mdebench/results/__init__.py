@@ -1,4 +1,5 @@
-"""What a number is and how two compare: rows, per-image values, lines, cells, paired comparison, galleries, displays.
+"""What a number is and how two compare: rows, values image by image, lines, cells, paired comparison, galleries, and
+how a protocol's rows are shown (``displays``). Never imports torch.
 
-Everything that shows results stands on it. It never imports torch, so that tables and pages are made in a second.
+Others may import any of its modules.
 """

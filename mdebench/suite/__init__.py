@@ -1,4 +1,5 @@
-"""Which runs and rows something needs, which are missing, in what order, and where they run.
+"""Which runs and rows something needs, which are missing, in what order, and where they run; what there is
+(``inventory``).
 
-Others may import ``reproduce``, ``plan``, ``places``, ``wanted``, ``listing``, ``costs`` and ``demo``.
+Others may import ``reproduce``, ``plan``, ``places``, ``wanted``, ``costs``, ``demo`` and the ``inventory``.
 """

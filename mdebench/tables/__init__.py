@@ -1,4 +1,5 @@
-"""Tables as views of rows: the paper's, those of every protocol, what they say in plain words, and their formats.
+"""Tables as views of rows: the paper's, those of every protocol, what they say in plain words, and their formats. Never
+imports torch, computes nothing that a row lacks.
 
-Others may import ``write`` (all tables of a home). Never imports torch, computes nothing that a row lacks.
+Others may import ``write``.
 """

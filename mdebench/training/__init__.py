@@ -1,4 +1,5 @@
-"""Training: recipes, the one loop for every method, and what a run writes.
+"""From a recipe to a trained run: recipes, the update, the one loop for every method, what is counted, logged and
+shown.
 
-Others may import ``recipes`` (from words to a run), ``trainer`` (one update), ``loop.pretrain`` and ``operations``.
+Others may import ``recipes`` (words to a run), ``trainer`` (one update), ``loop.pretrain`` and ``operations``.
 """
