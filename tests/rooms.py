@@ -20,14 +20,21 @@ def rooms_map() -> str:
     """A line for each room, from the command line down: what belongs there, and what others may import from it."""
     places = {name: place for place, name in enumerate(ORDER)}
     rooms = sorted((path.parent for path in CORE.glob("*/__init__.py")), key=lambda room: places.get(room.name, 99))
-    lines = ["| room | what belongs there | what others may import from it |", "|---|---|---|"]
+    lines = ["| room | what belongs there | its files | what others may import from it |", "|---|---|---|---|"]
     for room in rooms:
         what, who, *_ = [*says(room / "__init__.py"), ""]
         who = who.removeprefix("Others may import ").removeprefix("Others import ")
-        lines.append(f"| `{room.name}/` | {what} | {who} |")
+        lines.append(f"| `{room.name}/` | {what} | {_files(room)} | {who} |")
     lines += ["", "At the root stands what every room stands on:", ""]
     lines += [f"- `{path.name}`: {says(path)[0]}" for path in sorted(CORE.glob("*.py"))]
     return "\n".join(lines) + "\n"
+
+
+def _files(room: Path) -> str:
+    """The names of a room's files, and of those in its folders."""
+    here = [path.stem for path in sorted(room.glob("*.py")) if path.stem != "__init__"]
+    within = [f"{path.name}/ ({_files(path)})" for path in sorted(room.iterdir()) if (path / "__init__.py").is_file()]
+    return ", ".join(here + within)
 
 
 if __name__ == "__main__":

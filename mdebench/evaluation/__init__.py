@@ -1,5 +1,6 @@
-"""Measuring: what a protocol is given (``contract``), passes over a pack, readouts, tasks, metrics, test scenarios, the
-judge (``judging``), measuring a run, and encoders taken out (``encoders``).
+"""Measuring: what a protocol is given (``contract``), passes over a pack, readouts, tasks, metrics with their intervals
+over test images, the masks of test scenarios, the judge (``judging``), measuring a run, and encoders taken out
+(``encoders``).
 
 Others may import what stands in this file, which is what a protocol's file needs, and any of its modules.
 """

@@ -1,5 +1,5 @@
-"""What a method is (``contract``), the Missing Data Encoder, and the parts that methods are built from: networks,
-masks, losses, perceptual networks, networks of timm. Knows neither the loop nor any protocol.
+"""What a method is (``contract``), the Missing Data Encoder, and what methods are built from: networks, masks (training
+boxes, occlusion presets), losses, perceptual networks, networks of timm. Knows neither the loop nor any protocol.
 
 Others may import what stands in this file, which is what a method's file needs, and any of its modules.
 """

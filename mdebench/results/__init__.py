@@ -1,5 +1,5 @@
-"""What a number is and how two compare: rows, values image by image, lines, cells, paired comparison, galleries, and
-how a protocol's rows are shown (``displays``). Never imports torch.
+"""What is stored and how two numbers compare: rows, values image by image, lines (which runs stand together), cells,
+paired comparison of lines, galleries, and how a protocol's rows are shown (``displays``). Never imports torch.
 
 Others may import any of its modules.
 """
