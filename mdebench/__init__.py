@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mdebench.errors import UserError
 from mdebench.version import __version__
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from mdebench.data.pack import Pack
     from mdebench.evaluation.encoders.encoder import Encoder
 
-__all__ = ["__version__", "load", "measure", "open_pack", "rows"]
+__all__ = ["UserError", "__version__", "load", "measure", "open_pack", "rows"]
 
 # In a checkout `baselines/` and `protocols/` lie beside this package; in a wheel, inside it. Either way they
 # import as `mdebench.baselines` and `mdebench.protocols`, without claiming those names at the top level.

@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, UnidentifiedImageError
 from rich.console import Console
+from rich.progress import track
 
 from mdebench.errors import UserError
 from mdebench.figures import bars, curves, image_grids, paper_charts
@@ -83,7 +84,9 @@ def write_figures(home: Home, displays: Displays, console: Console, only: Collec
         choose(name, dict.fromkeys(known), "figure")
     wanted = [name for name in known if only is None or {name, name.partition("-")[0]} & set(only)]
     paths, missing = list[Path](), set(wanted)
-    for name, folder, stem, stamp, draw in _drafts(home, displays, None if only is None else wanted, console):
+    drafts = list(_drafts(home, displays, None if only is None else wanted, console))
+    quiet = not console.is_terminal
+    for name, folder, stem, stamp, draw in track(drafts, "drawing", console=console, transient=True, disable=quiet):
         missing.discard(name)
         png, table = (home.results / folder / f"{stem}{ending}" for ending in (".png", ".csv"))
         paths += [png, table]

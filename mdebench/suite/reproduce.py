@@ -101,8 +101,8 @@ def _write(order: Order, console: Console) -> list[Path]:
 
 def _state_of(home: Home) -> str:
     """A hash over name, size and time of every file that tables, figures and report are made from, and of our code."""
-    folders = [(home.folder, pattern) for pattern in ("results/rows/*/*.jsonl", "results/values/*", "results/sheets/*")]
-    folders += [(home.folder, f"runs/*/{what}") for what in ("run.json", "log.jsonl", "samples/*", "gallery/*/*")]
+    folders = [(home.rows, "*/*.json*"), (home.values, "*"), (home.sheets, "*")]
+    folders += [(home.runs, f"*/{what}") for what in ("run.json", "log.jsonl", "samples/*", "gallery/*/*")]
     folders += [(Path(__file__).parent.parent, "**/*.*"), (paper_dir(), "*.csv")]
     digest = hashlib.sha256()
     for folder, pattern in folders:

@@ -124,14 +124,22 @@ def _places(home: Home) -> dict[str, set[str]]:
 
 @cache
 def _source(path: Path) -> str:
-    """A file's syntax tree, which comments and layout leave as it is."""
-    return ast.dump(ast.parse(path.read_text()))
+    """A file without what changes no count: docstrings, lines of comment, empty lines."""
+    text = path.read_text()
+    lines = dict(enumerate(text.splitlines(), start=1))
+    for node in ast.walk(ast.parse(text)):
+        body = getattr(node, "body", None)
+        first = body[0] if isinstance(body, list) and body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            for number in range(first.lineno, (first.end_lineno or first.lineno) + 1):
+                lines.pop(number, None)
+    return "\n".join(line.rstrip() for line in lines.values() if line.strip() and not line.lstrip().startswith("#"))
 
 
 def code_hash(entry: Entry, scale: str) -> str:
     """A hash of all that counts depend on: the method's file, the parts that methods are built from, the scale."""
     package = Path(mdebench.__file__).parent
-    parts = sorted((package / "methods").glob("*.py"))
+    parts = sorted(path for path in (package / "methods").glob("*.py") if path.stem != "__init__")
     if entry.module.startswith("mdebench.baselines."):
         for place in map(Path, importlib.import_module("mdebench.baselines").__path__):
             parts += [place / f"{entry.module.rpartition('.')[2]}.py", *sorted(place.glob("_*.py"))]
