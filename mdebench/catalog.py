@@ -4,11 +4,8 @@ what an installed distribution offers by entry point (``mdebench.methods``, ``md
 The six MDE variants are names for settings of ``mdebench.methods.mde``. Nothing is imported before it is named.
 """
 
-import hashlib
 import importlib
-import importlib.util
 import keyword
-import pkgutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -31,13 +28,14 @@ class Code:
     """A method's or protocol's name, the module that it is, and the place that it is from.
 
     ``place`` is "" for the suite's own, else a file's absolute path or a distribution ("name 1.0"); ``kind`` is
-    "method", "protocol", or "file" for what may be either.
+    "method", "protocol", or "file" for what may be either; ``defaults`` are the settings that a method's name fixes.
     """
 
     kind: str
     name: str
     module: str
     place: str = ""
+    defaults: tuple[tuple[str, Any], ...] = ()
 
     @property
     def word(self) -> str:
@@ -70,7 +68,14 @@ class Code:
         if not self.place:
             return ""
         told = Path(self.place).name if self.is_file else self.place
-        return f"{told}, sha256 {_hash(Path(str(self.load().__file__)))}"
+        return f"{told}, sha256 {_hash(Path(str(self.load().__file__)).read_bytes())}"
+
+    def settings(self, scale: Scale | None, overrides: Mapping[str, Any]) -> Any:
+        """``Settings`` with the scale's values where it has such fields, then this name's, then the overrides."""
+        cls = self.load().Settings
+        own = {f.name for f in fields(cls)}
+        scaled = {k: v for k, v in asdict(scale).items() if k in own} if scale else {}
+        return build(cls, {**scaled, **dict(self.defaults), **overrides})
 
 
 # What a file must define; of one that may be either nothing is asked.
@@ -84,21 +89,12 @@ _LEFT_OUT: dict[str, Callable[[ModuleType], Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class Entry(Code):
-    """A method, with the settings that its name fixes."""
-
-    defaults: tuple[tuple[str, Any], ...] = ()
-
-    def settings(self, scale: Scale | None, overrides: Mapping[str, Any]) -> Any:
-        """``Settings`` with the scale's values where it has such fields, then this name's, then the overrides."""
-        cls = self.load().Settings
-        own = {f.name for f in fields(cls)}
-        scaled = {k: v for k, v in asdict(scale).items() if k in own} if scale else {}
-        return build(cls, {**scaled, **dict(self.defaults), **overrides})
+Entry = Code  # as a method is called: one that may fix settings
 
 
 def _files(folder: str) -> list[str]:
+    import pkgutil  # not on the way to --help
+
     package = importlib.import_module(f"mdebench.{folder}")
     return sorted(found.name for found in pkgutil.iter_modules(package.__path__) if not found.name.startswith("_"))
 
@@ -219,7 +215,9 @@ def _import_foreign(code: Code) -> ModuleType:
 
 def _import_file(path: Path) -> ModuleType:
     """The module in a file, imported once for its content; files beside it can be imported by it."""
-    name = f"mdebench_file_{path.stem}_{hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()[:12]}"
+    import importlib.util  # not on the way to --help
+
+    name = f"mdebench_file_{path.stem}_{_hash(str(path).encode() + path.read_bytes())[:12]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -246,5 +244,7 @@ def told(error: Exception, path: Path | None = None) -> str:
     return f"{type(error).__name__}: {error}" + (f" (line {line})" if line else "")
 
 
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _hash(data: bytes) -> str:
+    import hashlib  # not on the way to --help
+
+    return hashlib.sha256(data).hexdigest()

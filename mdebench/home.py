@@ -1,23 +1,30 @@
 """The folder that everything lies in: packs, runs, judges, results. Where something lies in it is known here alone."""
 
-import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mdebench.errors import UserError
-from mdebench.runs import Run
 from mdebench.settings import suggest
 
+if TYPE_CHECKING:
+    from mdebench.runs import Run
 
-@dataclass(frozen=True)
+
 class Home:
     """``Home("work")``: the folder ``work``; ``Path(home)`` is that folder again. Nothing is made before it is used."""
 
-    folder: Path
-
     def __init__(self, folder: str | os.PathLike[str] = "."):
-        object.__setattr__(self, "folder", Path(folder))
+        self.folder = Path(folder)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Home) and self.folder == other.folder
+
+    def __hash__(self) -> int:
+        return hash(self.folder)
+
+    def __repr__(self) -> str:
+        return f"Home({str(self.folder)!r})"
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -91,20 +98,26 @@ class Home:
 
     def source_of(self, pack: str) -> str:
         """What the pack was made from, "" where that is not known."""
+        import json  # this module is on the way to --help
+
         try:
             return str(json.loads((self.pack(pack) / "pack.json").read_text())["source"])
         except (OSError, ValueError, KeyError):
             return ""
 
-    def run(self, name: str) -> Run:
+    def run(self, name: str) -> "Run":
         """The run of that name, whether it exists or not."""
+        from mdebench.runs import Run
+
         return Run(self.runs / name)
 
-    def list_runs(self) -> list[Run]:
+    def list_runs(self) -> "list[Run]":
         """Every run, by name."""
+        from mdebench.runs import Run
+
         return [Run(path.parent) for path in sorted(self.runs.glob("*/run.json"))]
 
-    def find_run(self, name: str) -> Run:
+    def find_run(self, name: str) -> "Run":
         """The run called ``name`` (its folder's path will do); UserError with a suggestion when there is none."""
         run = self.run(Path(name).name)
         if not run.info:
@@ -112,6 +125,8 @@ class Home:
             raise UserError(f"there is no run {name!r} under {self.runs}.{suggest(name, names)}")
         return run
 
-    def judge(self, pack: str) -> Run:
+    def judge(self, pack: str) -> "Run":
         """The run that trains the judge of a pack, begun or not."""
+        from mdebench.runs import Run
+
         return Run(self.judges / pack)

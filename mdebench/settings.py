@@ -7,7 +7,6 @@ overridden by ``--set name=value``.
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mdebench.errors import UserError
@@ -47,6 +46,8 @@ SCALES = {
 
 def suggest(word: str, options: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for the nearest of ``options``, or an empty string."""
+    from difflib import get_close_matches  # not on the way to --help
+
     near = get_close_matches(word, list(options), n=1, cutoff=0.5)
     return f" Did you mean {near[0]!r}?" if near else ""
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from mdebench import catalog
 from mdebench.home import Home
@@ -14,10 +13,12 @@ from mdebench.settings import SCALES, suggest
 from mdebench.variants import ALIASES
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from mdebench.data.pack import Pack
     from mdebench.runs import Run
 
-Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+Completer = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
 
 # The folder that holds packs/, runs/ and results/.
 home_option = click.option(
@@ -46,7 +47,9 @@ on_option = click.option(
 def completing(names: Callable[[Home], Iterable[str]], files: bool = False) -> Completer:
     """Completes a word to one of ``names``, or to a Python file where ``files`` may be named."""
 
-    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+        from click.shell_completion import CompletionItem
+
         home = Home(ctx.params.get("home") or os.environ.get("MDEBENCH_HOME", "."))
         found = [CompletionItem(name) for name in names(home) if name.startswith(incomplete)]
         if files and (incomplete.startswith((".", "/", "~")) or not found):

@@ -19,7 +19,7 @@ from mdebench.cli.options import (
 from mdebench.errors import UserError
 from mdebench.home import Home
 from mdebench.settings import SCALES, choose, parse_overrides
-from mdebench.suite.experiments import WHAT
+from mdebench.suite import WHAT
 from mdebench.words import new_console
 
 TRAINED_ON = "Pack to train and measure on; by default toyfaces at the scale's size."

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from mdebench.settings import Scale
 from mdebench.variants import FIGURE8
 
-WHAT = ("table1", "table2", "table3", "figure1", "figure5", "figure6", "figure7", "figure8", "figure9", "all")
 VARIANTS = tuple(variant if S is None else f"{variant} {S:g}" for variant, S in FIGURE8)
 BEST = "rec 0.1"
 KINDS = ("colorization1", "inpainting 0.25", "re 0.33", BEST)  # one of each, where all ten would crowd a chart
