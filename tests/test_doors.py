@@ -75,7 +75,8 @@ def test_a_run_whose_method_is_gone_is_left_out_and_stops_nobody(home, pack, met
     assert measuring.measure(home, "landmarks", [gone, here], pack, {"setting": "frozen-probe"}, console) > 0
     assert "left out" in console.file.getvalue() and "tint" in console.file.getvalue()
     assert set(read_rows(home)["method"]) == {"pixels"}
-    for words in (("list", "--scale", "tiny"), ("runs",), ("measure", "landmarks", "--set", "setting=frozen-probe")):
+    named = ("measure", "landmarks", gone.folder.name, here.folder.name, "--set", "setting=frozen-probe")
+    for words in (("list", "--scale", "tiny"), ("runs",), ("measure", "landmarks", "--jobs", "2"), named):
         invoke(home, *words)
 
 

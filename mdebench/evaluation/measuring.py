@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,9 @@ def check(word: str, runs: Sequence[Run], pack: Pack, overrides: Mapping[str, An
     if reason := module.requires(pack):
         raise UserError(f"{code.name} cannot be measured on {pack.name}: {reason}")
     for run in runs:
-        if not able(entry_of(run.info), word):
-            raise UserError(f"{code.name} cannot be measured: {_unable(run, module.NEEDS)}; choose another run")
+        with suppress(Absent):  # it is left out, and that is said, where it would be measured
+            if not able(entry_of(run.info), word):
+                raise UserError(f"{code.name} cannot be measured: {_unable(run, module.NEEDS)}; choose another run")
     return cases
 
 
