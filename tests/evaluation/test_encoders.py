@@ -1,6 +1,7 @@
 """Encoders taken out: frozen, the same codes in every format, any network measured like a run, pictures embedded."""
 
 import csv
+import io
 import json
 
 import numpy as np
@@ -88,8 +89,6 @@ def test_weights_of_every_encoder_come_back_to_the_bit(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["rec", "mae", "glcic"])
 def test_a_program_and_a_graph_give_the_same_codes(tmp_path, name):
-    import io
-
     import onnxruntime
 
     encoder, images = encoder_of(name), torch.rand(3, 3, SIZE, SIZE)
@@ -108,6 +107,9 @@ def test_what_encoding_does_not_need_is_left_behind(tmp_path):
     encoder = encoder_of("rec")
     loaded = export(encoder, tmp_path / "e.safetensors")
     assert loaded.stat().st_size < sum(t.numel() * t.element_size() for t in encoder.method.state_dict().values()) / 2
+    program = torch.export.load(io.BytesIO(export(encoder, tmp_path / "e.pt").read_bytes()))
+    names = {name.removeprefix("method.") for name in program.state_dict}
+    assert names and all(name.startswith("generator.encoder.") for name in names)  # no decoder, no discriminator
     with pytest.raises(UserError, match="exported encoder"):
         load_export(loaded).complete(torch.zeros(1, 3, SIZE, SIZE), torch.ones(1))
 
