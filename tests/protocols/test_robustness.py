@@ -1,12 +1,14 @@
 """Robustness: a code that ignores the hole loses nothing, one that looks into it does; what the encoder is shown."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from mocks import COUNT, TEST, Oracle, make_pack, measured, numbered
 
 from mdebench.methods import masks
 from mdebench.protocols import attributes, landmarks, robustness
+from mdebench.results.published import paper_dir
 
 RNG = np.random.default_rng(5)
 LABELS = RNG.random((COUNT, 3)) < [0.5, 0.3, 0.8]
@@ -93,3 +95,8 @@ def test_a_pack_without_faces_is_refused():
     reason = robustness.requires(make_pack(classes=np.arange(COUNT) % 2))
     assert "no attribute" in reason and "no image with landmarks" in reason
     assert robustness.requires(pack()) is None
+
+
+def test_its_chart_has_the_presets_in_the_order_of_table_3():
+    in_the_paper = pd.read_csv(paper_dir() / "table3.csv")["setting"].drop_duplicates()
+    assert tuple(in_the_paper) == robustness.IN_TABLE_3 and set(robustness.IN_TABLE_3) == set(masks.PRESETS)
