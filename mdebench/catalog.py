@@ -49,12 +49,13 @@ class Code:
 
     def load(self) -> ModuleType:
         """Import the module; UserError when somebody else's cannot be imported, or lacks what such a file must have."""
-        if not self.place:
-            return importlib.import_module(self.module)
-        module = _import_file(Path(self.place)) if self.is_file else _import_foreign(self)
+        if self.is_file:
+            module = _import_file(Path(self.place))
+        else:
+            module = _import_foreign(self) if self.place else importlib.import_module(self.module)
         needed = _NEEDED[self.kind]
         if lacking := [name for name in needed if not hasattr(module, name)]:
-            where = self.place if self.is_file else f"{self.module} of {self.place}"
+            where = self.place if self.is_file else f"{self.module} of {self.place or 'this checkout'}"
             raise UserError(f"{where} is no {self.kind}: it lacks {', '.join(lacking)}; CONTRIBUTING.md has an example")
         if self.kind == "protocol":
             for name, usual in _LEFT_OUT.items():
@@ -80,16 +81,13 @@ class Code:
 
 # What a file must define; of one that may be either nothing is asked.
 _NEEDED = {"method": ("Method", "Settings"), "protocol": ("VERSION", "NEEDS", "Settings", "evaluate"), "file": ()}
-# What somebody's protocol may leave out, and what it then is.
+# What a protocol may leave out, and what it then is.
 _LEFT_OUT: dict[str, Callable[[ModuleType], Any]] = {
     "FEATURES": lambda module: module.NEEDS == "encode",
     "requires": lambda module: lambda pack: None,
     "cases": lambda module: lambda settings: [settings],
     "cost": lambda module: None,
 }
-
-
-Entry = Code  # as a method is called: one that may fix settings
 
 
 def _files(folder: str) -> list[str]:
@@ -100,13 +98,13 @@ def _files(folder: str) -> list[str]:
 
 
 @cache
-def own_methods() -> dict[str, Entry]:
+def own_methods() -> dict[str, Code]:
     """The suite's own methods by name: the MDE's variants, then each file of ``baselines/``."""
     entries = {
-        name: Entry("method", name, "mdebench.methods.mde", defaults=tuple(fixed.items()))
+        name: Code("method", name, "mdebench.methods.mde", defaults=tuple(fixed.items()))
         for name, fixed in VARIANTS.items()
     }
-    return entries | {name: Entry("method", name, f"mdebench.baselines.{name}") for name in _files("baselines")}
+    return entries | {name: Code("method", name, f"mdebench.baselines.{name}") for name in _files("baselines")}
 
 
 @cache
@@ -116,11 +114,11 @@ def own_protocols() -> dict[str, Code]:
 
 
 @cache
-def methods() -> dict[str, Entry]:
+def methods() -> dict[str, Code]:
     """Every method by name: the suite's own, then those of installed distributions."""
     known = own_methods()
     return known | {
-        name: Entry("method", name, module, place) for name, module, place in _offered("mdebench.methods", known)
+        name: Code("method", name, module, place) for name, module, place in _offered("mdebench.methods", known)
     }
 
 
@@ -133,24 +131,24 @@ def protocols() -> dict[str, Code]:
     }
 
 
-def method(word: str) -> Entry:
+def method(word: str) -> Code:
     """The method of that name, short name or path; UserError with a suggestion when there is none.
 
     "timm:resnet18" is the method ``timm`` with its first setting at "resnet18".
     """
     if is_path(word):
         place = _place(word, "method", own_methods())
-        return Entry("method", Path(place).stem, "", place)
+        return Code("method", Path(place).stem, "", place)
     family, colon, argument = word.partition(":")
     name = ALIASES.get(family, family)
     entry = own_methods().get(name) or choose(name, methods(), "method")
     if not colon:
         return entry
     first = fields(entry.load().Settings)[0].name
-    return Entry("method", word, entry.module, entry.place, (*entry.defaults, (first, argument)))
+    return Code("method", word, entry.module, entry.place, (*entry.defaults, (first, argument)))
 
 
-def method_at(name: str, place: str) -> Entry:
+def method_at(name: str, place: str) -> Code:
     """The method of a run, by the name and place that its record tells; Absent when it is not there (any more)."""
     try:
         return method(place if place.endswith(".py") else name)

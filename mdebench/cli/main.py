@@ -42,7 +42,7 @@ for command in (
 
 
 def main() -> None:
-    """Entry point: run the command line; a UserError, a stop, or a disk that refuses ends in one sentence."""
+    """Code point: run the command line; a UserError, a stop, or a disk that refuses ends in one sentence."""
     try:
         sys.exit(cli.main(standalone_mode=False))
     except click.ClickException as error:

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from mdebench import catalog
-from mdebench.catalog import Absent, Code, Entry
+from mdebench.catalog import Absent, Code
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Subject
@@ -55,7 +55,7 @@ def check(word: str, runs: Sequence[Run], pack: Pack, overrides: Mapping[str, An
     return cases
 
 
-def able(method: Entry, protocol: str) -> bool:
+def able(method: Code, protocol: str) -> bool:
     """Whether a method can do what a protocol needs."""
     return hasattr(method.load().Method, catalog.protocol(protocol).NEEDS)
 

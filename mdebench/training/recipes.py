@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from mdebench import catalog
-from mdebench.catalog import Entry
+from mdebench.catalog import Code
 from mdebench.compute.batchnorm import KINDS
 from mdebench.compute.machine import default_device, default_precision
 from mdebench.data.pack import Pack
@@ -18,12 +18,12 @@ from mdebench.settings import SCALES, choose
 from mdebench.training.loop import pretrain
 
 
-def method_of(recipe: Recipe) -> Entry:
+def method_of(recipe: Recipe) -> Code:
     """The method of a recipe; Absent where its code is not here."""
     return catalog.method_at(recipe.method, recipe.place)
 
 
-def entry_of(info: Mapping[str, Any]) -> Entry:
+def entry_of(info: Mapping[str, Any]) -> Code:
     """The method of a run, from its record; Absent where its code is not here."""
     return catalog.method_at(info["method"], info.get("recipe", {}).get("place", ""))
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mdebench import catalog
-from mdebench.catalog import Entry
+from mdebench.catalog import Code
 from mdebench.compute import devices
 from mdebench.compute.batchnorm import average_statistics, batch_norms
 from mdebench.compute.memory import keep_freed_memory
@@ -35,7 +35,7 @@ def step_seed(seed: int, step: int, part: int = 0) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def build_method(method: Entry | str, settings: Mapping[str, Any], size: int, seed: int) -> Method:
+def build_method(method: Code | str, settings: Mapping[str, Any], size: int, seed: int) -> Method:
     """A method, by name or as the catalog found it, with initial weights drawn from ``seed``.
 
     Global random state is left as it was.

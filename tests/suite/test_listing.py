@@ -171,7 +171,7 @@ def test_what_was_counted_is_kept_and_counted_again_when_the_code_changes(tmp_pa
 
 
 def test_a_method_of_another_distribution_is_named_and_not_loaded(tmp_path, console, monkeypatch):
-    foreign = catalog.Entry("method", "theirs", "no.such.module", "theirs 1.0")
+    foreign = catalog.Code("method", "theirs", "no.such.module", "theirs 1.0")
     monkeypatch.setattr(catalog, "methods", lambda: {"theirs": foreign})
     (listed,) = list_methods(Home(tmp_path), "tiny", console)
     assert listed.counted is None and listed.place == "theirs 1.0"

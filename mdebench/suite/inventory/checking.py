@@ -15,7 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from mdebench import catalog
-from mdebench.catalog import Code, Entry
+from mdebench.catalog import Code
 from mdebench.data import prepare
 from mdebench.data.pack import open_pack
 from mdebench.errors import UserError
@@ -74,12 +74,12 @@ def _code(word: str) -> tuple[Any, dict[str, Callable[[Any], None]]]:
 # --- methods
 
 
-def settings_of(entry: Entry) -> dict[str, Any]:
+def settings_of(entry: Code) -> dict[str, Any]:
     """A method's settings at the scale of the checks, as plain values."""
     return asdict(entry.settings(SCALE, {}))
 
 
-def trainer_of(entry: Entry, precision: str = "fp32") -> Trainer:
+def trainer_of(entry: Code, precision: str = "fp32") -> Trainer:
     """A trainer of the untrained method at the scale of the checks."""
     recipe = Recipe(
         entry.name, entry.name, settings_of(entry), "test", SIZE, "pack", "", 0, UPDATES, BATCH, precision, {}
@@ -102,7 +102,7 @@ def _updates(trainer: Trainer, steps: Iterator[int] | range) -> dict[str, Tensor
     return parts
 
 
-def _built(entry: Entry) -> Method:
+def _built(entry: Code) -> Method:
     return build_method(entry, settings_of(entry), SIZE, 0).eval()
 
 
@@ -120,7 +120,7 @@ def _frozen_settings(code: Code) -> None:
     code.load().Settings()
 
 
-def _tells_its_story(entry: Entry) -> None:
+def _tells_its_story(entry: Code) -> None:
     text = entry.load().__doc__ or ""
     if missing := [word for word in ("Command:", "Expected") if word not in text]:
         raise Broken(
@@ -128,7 +128,7 @@ def _tells_its_story(entry: Entry) -> None:
         )
 
 
-def _can_do_something(entry: Entry) -> None:
+def _can_do_something(entry: Code) -> None:
     method = _built(entry)
     if not isinstance(method, Encodes | Completes):
         raise Broken("it has neither `encode` (with `feature_dim`) nor `complete`")
@@ -136,7 +136,7 @@ def _can_do_something(entry: Entry) -> None:
         raise Broken(f"it encodes, but its feature_dim is {method.feature_dim}: set it in __init__")
 
 
-def _learns(entry: Entry) -> None:
+def _learns(entry: Code) -> None:
     trainer = trainer_of(entry)
     if not trainer.players:
         return
@@ -160,7 +160,7 @@ def _learns(entry: Entry) -> None:
         raise Broken("two updates do not move the encoder: what `encode` uses is no player's, or no loss reaches it")
 
 
-def _same_bits(entry: Entry) -> None:
+def _same_bits(entry: Code) -> None:
     unbroken, broken = trainer_of(entry), trainer_of(entry)
     if not unbroken.players:
         return
@@ -177,7 +177,7 @@ def _same_bits(entry: Entry) -> None:
         )
 
 
-def _encodes(entry: Entry) -> None:
+def _encodes(entry: Code) -> None:
     method = _built(entry)
     if not isinstance(method, Encodes):
         return
@@ -191,7 +191,7 @@ def _encodes(entry: Entry) -> None:
         raise Broken("the code of an image depends on its neighbours in the batch (in eval mode)")
 
 
-def _shows_stages(entry: Entry) -> None:
+def _shows_stages(entry: Code) -> None:
     method = _built(entry)
     if not isinstance(method, Stages):
         return
@@ -210,7 +210,7 @@ def _shows_stages(entry: Entry) -> None:
             raise Broken(f"the map of {name} depends on the image's neighbours in the batch")
 
 
-def _completes(entry: Entry) -> None:
+def _completes(entry: Code) -> None:
     method = _built(entry)
     if not isinstance(method, Completes):
         return

@@ -22,7 +22,7 @@ from tabulate import tabulate
 
 import mdebench
 from mdebench import catalog
-from mdebench.catalog import Entry
+from mdebench.catalog import Code
 from mdebench.errors import UserError
 from mdebench.files import write_atomically
 from mdebench.home import Home
@@ -133,7 +133,7 @@ def _source(path: Path) -> str:
     return "\n".join(line.rstrip() for line in lines.values() if line.strip() and not line.lstrip().startswith("#"))
 
 
-def code_hash(entry: Entry, scale: str) -> str:
+def code_hash(entry: Code, scale: str) -> str:
     """A hash of all that counts depend on: the method's file, the parts that methods are built from, the scale."""
     package = Path(mdebench.__file__).parent
     parts = sorted(path for path in (package / "methods").glob("*.py") if path.stem != "__init__")
@@ -144,7 +144,7 @@ def code_hash(entry: Entry, scale: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def count(entry: Entry, scale: str) -> Counted:
+def count(entry: Code, scale: str) -> Counted:
     """Build a method at a scale and count its parameters and operations."""
     from mdebench.training.trainer import build_method
 
@@ -156,7 +156,7 @@ def count(entry: Entry, scale: str) -> Counted:
     return Counted(method.PAPER, parameters, flops, abilities, code_hash(entry, scale))
 
 
-def recipe_of(entry: Entry, scale: str) -> Recipe:
+def recipe_of(entry: Code, scale: str) -> Recipe:
     """A recipe of the method at a scale, without a pack; perceptual weights are random: they cost the same."""
     values = SCALES[scale]
     own, network = entry.load().Settings.__dataclass_fields__, "random:0" if "vgg" in values.losses else "none"

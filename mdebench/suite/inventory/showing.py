@@ -42,7 +42,7 @@ def show_text(home: Home, name: str) -> str:
     raise AssertionError  # choose has raised
 
 
-def _method(entry: catalog.Entry) -> str:
+def _method(entry: catalog.Code) -> str:
     module = entry.load()
     cls = module.Method
     can = [word for word in ("encode", "stages", "complete") if hasattr(cls, word)]
