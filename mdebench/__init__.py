@@ -6,7 +6,7 @@ here loads torch before it is called.
 """
 
 from collections.abc import Mapping, Sequence
-from os import PathLike
+from os import PathLike, environ
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,12 @@ if not (_here / "baselines").is_dir():
     __path__.append(str(_here.parent))
 
 
-def load(run: str | PathLike[str], *, home: str | PathLike[str] = ".") -> "Encoder":
+def _home(home: str | PathLike[str] | None) -> str | PathLike[str]:
+    """The folder that is meant: as on the command line MDEBENCH_HOME where none is named, else the current one."""
+    return environ.get("MDEBENCH_HOME", ".") if home is None else home
+
+
+def load(run: str | PathLike[str], *, home: str | PathLike[str] | None = None) -> "Encoder":
     """A frozen encoder: of a finished run, by its name in ``home`` or its folder, or in an exported .safetensors file.
 
     It has ``encode(images)``, ``stages(images)``, ``complete(images, seen)``, ``trunk()``, ``size`` in pixels and
@@ -39,10 +44,10 @@ def load(run: str | PathLike[str], *, home: str | PathLike[str] = ".") -> "Encod
     from mdebench.evaluation.encoders import loading
     from mdebench.home import Home
 
-    return loading.load(str(run), Home(home))
+    return loading.load(str(run), Home(_home(home)))
 
 
-def open_pack(pack: str | PathLike[str], *, home: str | PathLike[str] = ".") -> "Pack":
+def open_pack(pack: str | PathLike[str], *, home: str | PathLike[str] | None = None) -> "Pack":
     """A pack by its name in ``home`` (toyfaces64, like any embedded one, is drawn when it is not there) or its folder.
 
     UserError where there is none.
@@ -52,9 +57,11 @@ def open_pack(pack: str | PathLike[str], *, home: str | PathLike[str] = ".") -> 
     from mdebench.home import Home
     from mdebench.words import new_console
 
+    if not isinstance(pack, str | PathLike):
+        raise UserError(f"name a pack, or its folder, not {pack!r}")
     if (Path(pack) / "pack.json").is_file():
         return open_folder(Path(pack))
-    return find_pack(Home(home), str(pack), new_console())
+    return find_pack(Home(_home(home)), str(pack), new_console())
 
 
 def measure(
@@ -62,7 +69,7 @@ def measure(
     protocol: str | PathLike[str],
     pack: "Pack | str | PathLike[str]",
     *,
-    home: str | PathLike[str] = ".",
+    home: str | PathLike[str] | None = None,
     settings: Mapping[str, Any] | None = None,
     size: int | None = None,
     mean: Sequence[float] | None = None,
@@ -81,12 +88,12 @@ def measure(
     from mdebench.evaluation import public
 
     preprocessing = {"size": size, "mean": mean, "std": std, "stages": stages, "name": name, "scale": scale}
-    return public.measure(subject, str(protocol), pack, home, dict(settings or {}), preprocessing)
+    return public.measure(subject, str(protocol), pack, _home(home), dict(settings or {}), preprocessing)
 
 
-def rows(home: str | PathLike[str] = ".") -> "pd.DataFrame":
+def rows(home: str | PathLike[str] | None = None) -> "pd.DataFrame":
     """Every row of ``home``, a line each, columns as in ``mdebench.results.rows.Row``; UserError for a damaged one."""
     from mdebench.home import Home
     from mdebench.results.rows import read_rows
 
-    return read_rows(Home(home))
+    return read_rows(Home(_home(home)))

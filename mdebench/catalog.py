@@ -7,14 +7,15 @@ The six MDE variants are names for settings of ``mdebench.methods.mde``. Nothing
 import importlib
 import keyword
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mdebench.errors import UserError
+from mdebench.errors import Interrupted, UserError
 from mdebench.settings import Scale, build, choose
 from mdebench.variants import ALIASES, VARIANTS
 
@@ -54,14 +55,29 @@ class Code:
         else:
             module = _import_foreign(self) if self.place else importlib.import_module(self.module)
         needed = _NEEDED[self.kind]
+        where = self.place if self.is_file else f"{self.module} of {self.place or 'this checkout'}"
         if lacking := [name for name in needed if not hasattr(module, name)]:
-            where = self.place if self.is_file else f"{self.module} of {self.place or 'this checkout'}"
             raise UserError(f"{where} is no {self.kind}: it lacks {', '.join(lacking)}; CONTRIBUTING.md has an example")
+        if self.place and (wrong := _wrong(self.kind, module)):
+            raise UserError(f"{where} is no {self.kind}: {wrong}; CONTRIBUTING.md has an example")
         if self.kind == "protocol":
             for name, usual in _LEFT_OUT.items():
                 if not hasattr(module, name):
                     setattr(module, name, usual(module))
         return module
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Whatever somebody else's code raises in here is told in a sentence, with its line; our own is let through."""
+        try:
+            yield
+        except (UserError, Interrupted):
+            raise
+        except (Exception, SystemExit) as error:
+            if not self.place:
+                raise
+            file = Path(str(self.load().__file__))
+            raise UserError(f"{self.name} ({self.place}) failed: {told(error, file)}") from error
 
     @property
     def source(self) -> str:
@@ -77,6 +93,22 @@ class Code:
         own = {f.name for f in fields(cls)}
         scaled = {k: v for k, v in asdict(scale).items() if k in own} if scale else {}
         return build(cls, {**scaled, **dict(self.defaults), **overrides})
+
+
+def _wrong(kind: str, module: ModuleType) -> str:
+    """What is not as the contract says, "" where all that can be seen at once is."""
+    if kind != "file" and not (isinstance(module.Settings, type) and is_dataclass(module.Settings)):
+        return "Settings is not a dataclass (@dataclass(frozen=True) stands above it)"
+    if kind == "method":
+        bases = getattr(module.Method, "__mro__", ())
+        if not any((base.__module__, base.__name__) == ("mdebench.methods.contract", "Method") for base in bases):
+            return "Method is not a subclass of mdebench.methods.Method"
+    if kind == "protocol":
+        if not isinstance(module.VERSION, int) or isinstance(module.VERSION, bool):
+            return f"VERSION is {module.VERSION!r}, not a whole number"
+        if module.NEEDS not in ("encode", "complete", "stages"):
+            return f"NEEDS is {module.NEEDS!r}, not 'encode', 'complete' or 'stages'"
+    return ""
 
 
 # What a file must define; of one that may be either nothing is asked.
@@ -169,6 +201,20 @@ def protocol(word: str) -> ModuleType:
     return find_protocol(word).load()
 
 
+def either(word: str) -> Code:
+    """The method or protocol of that name or path, whichever it is; UserError with a suggestion when it is neither."""
+    if is_path(word):
+        place = _place(word, "method or protocol", {**own_methods(), **own_protocols()})
+        module = Code("file", Path(place).stem, "", place).load()
+        return method(word) if hasattr(module, "Method") else find_protocol(word)
+    if word in protocols():
+        return protocols()[word]
+    family = word.partition(":")[0]
+    if ALIASES.get(family, family) in methods():
+        return method(word)
+    return choose(word, {**methods(), **protocols()}, "method or protocol")
+
+
 def is_path(word: str) -> bool:
     """Whether a word names a file rather than something known."""
     return word.endswith(".py") or "/" in word
@@ -207,7 +253,7 @@ def _offered(group: str, known: Mapping[str, Code]) -> list[tuple[str, str, str]
 def _import_foreign(code: Code) -> ModuleType:
     try:
         return importlib.import_module(code.module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{code.module} of {code.place} cannot be imported: {told(error)}") from error
 
 
@@ -225,7 +271,7 @@ def _import_file(path: Path) -> ModuleType:
     sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UserError(f"{path} cannot be imported: {told(error, path)}") from error
     finally:
@@ -233,13 +279,14 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def told(error: Exception, path: Path | None = None) -> str:
+def told(error: BaseException, path: Path | None = None) -> str:
     """An error in a sentence, with the line of the file that it happened in."""
     line, trace = getattr(error, "lineno", None), error.__traceback__
     while trace and path:
         line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == str(path) else line
         trace = trace.tb_next
-    return f"{type(error).__name__}: {error}" + (f" (line {line})" if line else "")
+    text = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
+    return text + (f" (line {line})" if line else "")
 
 
 def _hash(data: bytes) -> str:

@@ -228,7 +228,7 @@ UNSTEADY = PROTOCOL.replace(
         (METHOD.replace("(frozen=True)", ""), "frozen dataclass"),
         (METHOD.replace("code: int = 16", "code: int"), "non-default|has no default"),
         (UNSTEADY, "measured twice gives other numbers"),
-        (PROTOCOL.replace('NEEDS = "encode"', 'NEEDS = "everything"'), "NEEDS is 'encode', 'complete' or 'stages'"),
+        (PROTOCOL.replace('NEEDS = "encode"', 'NEEDS = "everything"'), "NEEDS is 'everything', not 'encode'"),
         (PROTOCOL.replace("DISPLAY = Display(", "DISPLAY = dict(title="), "positional argument|not a Display"),
     ],
 )
@@ -245,3 +245,93 @@ def test_what_a_display_says_lies_beside_the_rows(home, method, protocol):
     invoke(home, "measure", protocol)
     said = json.loads((home.rows / "upturned" / "display.json").read_text())
     assert said["title"] == "Turned upside down" and said["version"] == 1 and said["source"].startswith("upturned.py")
+
+
+# --- what a stranger's files did
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("@dataclass(frozen=True)\n", ""), "Settings is not a dataclass"),
+        (("class Method(BaseMethod)", "class Method"), "is not a subclass of mdebench.methods.Method"),
+        (("super().__init__(settings, size)", "1 / 0"), r"tint \(.*\) failed: ZeroDivisionError: .*\(line \d+\)"),
+        (("return Loss(error", "raise KeyError('x'); return Loss(error"), r"failed: KeyError: 'x' \(line \d+\)"),
+        (("return Loss(error", "raise SystemExit(3); return Loss(error"), "failed: SystemExit: 3"),
+        (("return Loss(error, ", "return (error, "), "failed: AttributeError"),
+    ],
+)
+def test_whatever_a_method_s_file_raises_is_a_sentence(home, method, change, message):
+    method.write_text(METHOD.replace(*change))
+    with pytest.raises(UserError, match=message):
+        CliRunner().invoke(cli, ["pretrain", str(method), *TINY, "--home", str(home)], catch_exceptions=False)
+    assert all(run.info["status"] == "failed" for run in home.list_runs())  # none says for ever that it is running
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('NEEDS = "encode"', 'NEEDS = "wings"'), "NEEDS is 'wings'"),
+        (("VERSION = 1", 'VERSION = "one"'), "VERSION is 'one', not a whole number"),
+        (("    return [measure_mean", "    return [1.0] and [measure_mean"), None),
+        (("    return [measure_mean", "    return [1.0]; [measure_mean"), "is to return a list of Measurement"),
+        (("    return [measure_mean", "    return 2 * [measure_mean"), "measures moved, upside down, test twice"),
+        (("    moved = []", "    moved = [] + 1"), r"upturned \(.*\) failed: TypeError: .*\(line \d+\)"),
+        (
+            ("def evaluate(", "def cases(settings):\n    return []\n\n\ndef evaluate("),
+            "a list of Settings, at least one",
+        ),
+        (
+            ("def evaluate(", "def requires(pack):\n    return False\n\n\ndef evaluate("),
+            "return None, or in words why not",
+        ),
+    ],
+)
+def test_whatever_a_protocol_s_file_does_is_a_sentence_and_nothing_is_stored(home, method, protocol, change, message):
+    invoke(home, "pretrain", method, *TINY)
+    (run,) = home.list_runs()
+    protocol.write_text(PROTOCOL.replace(*change))
+    words = ["measure", str(protocol), run.folder.name, "--home", str(home)]
+    if message is None:
+        assert CliRunner().invoke(cli, words, catch_exceptions=False).exit_code == 0
+        return
+    with pytest.raises(UserError, match=message):
+        CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert len(read_rows(home)) == 0
+
+
+def test_a_run_whose_file_is_broken_or_no_longer_fits_stops_nobody(home, pack, method, console):
+    theirs = train_run(home, make_recipe(str(method), pack, "tiny", 0, {"updates": "2"}), pack, console)
+    here = train_run(home, make_recipe("pixels", pack, "tiny", 0, {}), pack, console)
+    method.write_text("def f(:\n")
+    assert measuring.measure(home, "landmarks", [theirs, here], pack, {"setting": "frozen-probe"}, console) > 0
+    assert "left out" in console.file.getvalue() and "SyntaxError" in console.file.getvalue()
+    method.write_text(METHOD.replace("nn.Linear(settings.code, 3)", "nn.Linear(settings.code, 3, bias=False)"))
+    other = train_run(home, make_recipe("constant", pack, "tiny", 0, {}), pack, console)
+    with pytest.raises(UserError, match=r"not all was measured: .*tint.*does not fit"):
+        measuring.measure(home, "landmarks", [theirs, here, other], pack, {"setting": "frozen-probe"}, console)
+    assert set(read_rows(home)["method"]) == {"pixels", "constant"}
+
+
+def test_pretraining_and_loading_tell_that_the_code_has_changed(home, method, tmp_path):
+    import mdebench
+
+    invoke(home, "pretrain", method, *TINY)
+    moved = tmp_path / "moved" / "tint.py"
+    moved.parent.mkdir()
+    method.rename(moved)
+    moved.write_text(METHOD + "# changed\n")
+    assert "was begun by tint.py" in invoke(home, "pretrain", moved, *TINY)  # and its new place is noted
+    (run,) = home.list_runs()
+    said = invoke(home, "export", run.folder.name, "--to", tmp_path / "e.safetensors")
+    assert "was trained by tint.py" in said
+    assert mdebench.load(tmp_path / "e.safetensors").feature_dim == 8
+
+
+def test_a_wrong_feature_dim_is_never_stored(home, method):
+    method.write_text(METHOD.replace("self.feature_dim = settings.code", "self.feature_dim = 3"))
+    invoke(home, "pretrain", method, *TINY)
+    (run,) = home.list_runs()
+    with pytest.raises(UserError, match=r"promises \(N, feature_dim\) = \(\d+, 3\) and gives"):
+        CliRunner().invoke(cli, ["transfer", "landmarks", run.folder.name, "--home", str(home)], catch_exceptions=False)
+    assert set(read_rows(home)["method"]) <= {"pixels", "constant", "random"}

@@ -7,7 +7,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from rich.console import Console
 
 from mdebench import catalog
-from mdebench.catalog import Absent, Code
+from mdebench.catalog import Code
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Subject
@@ -45,13 +44,22 @@ def check(word: str, runs: Sequence[Run], pack: Pack, overrides: Mapping[str, An
     """
     code = catalog.find_protocol(word)
     module = code.load()
-    cases: list[Any] = module.cases(build(module.Settings, overrides))
-    if reason := module.requires(pack):
+    with code.guarded():
+        cases: list[Any] = module.cases(build(module.Settings, overrides))
+        reason = module.requires(pack)
+    if not isinstance(cases, list) or not cases or not all(isinstance(case, module.Settings) for case in cases):
+        raise UserError(f"{code.name}: cases(settings) is to return a list of Settings, at least one, not {cases!r}")
+    if reason is not None and not isinstance(reason, str):
+        raise UserError(f"{code.name}: requires(pack) is to return None, or in words why not, not {reason!r}")
+    if reason:
         raise UserError(f"{code.name} cannot be measured on {pack.name}: {reason}")
     for run in runs:
-        with suppress(Absent):  # it is left out, and that is said, where it would be measured
-            if not able(entry_of(run.info), word):
-                raise UserError(f"{code.name} cannot be measured: {_unable(run, module.NEEDS)}; choose another run")
+        try:
+            fits = able(entry_of(run.info), word)
+        except UserError:  # its code is not here, or no longer works: left out, and said, where it would be measured
+            continue
+        if not fits:
+            raise UserError(f"{code.name} cannot be measured: {_unable(run, module.NEEDS)}; choose another run")
     return cases
 
 
@@ -77,8 +85,8 @@ def measurable(word: str, runs: Sequence[Run], console: Console) -> list[Run]:
         try:
             method = entry_of(run.info)
             fits = able(method, word)
-        except Absent as absent:
-            tell(console, "left out", f"{run.folder.name}: {absent!s}")
+        except UserError as problem:  # its code is not here, or no longer works
+            tell(console, "left out", f"{run.folder.name}: {problem}")
             continue
         if fits:
             kept.append(run)
@@ -97,13 +105,21 @@ def measure(
     cases = check(word, [], pack, overrides)
     able_runs = measurable(word, runs, console)
     judge = judge_for(home, cases, pack, console) if able_runs else None
-    begin, new = time.monotonic(), 0
+    begin, new, failed = time.monotonic(), 0, list[str]()
     for done, run in enumerate(able_runs):
-        new += measure_run(home, word, run, pack, cases, judge, console)
+        try:
+            new += measure_run(home, word, run, pack, cases, judge, console)
+        except UserError as problem:
+            if len(able_runs) == 1:
+                raise
+            tell(console, "failed", f"{run.folder.name}: {problem}")
+            failed.append(f"{run.folder.name} ({problem})")
         if new and len(able_runs) - done > 1:
             each = (time.monotonic() - begin) / (done + 1)
             left = duration(each * (len(able_runs) - done - 1))
             tell(console, f"{done + 1} of {len(able_runs)} runs, about {left} left", "")
+    if failed:
+        raise UserError(f"not all was measured: {'; '.join(failed)}")
     return new
 
 
@@ -164,12 +180,26 @@ def measure_subject(
     for place, case in enumerate(missing, start=1):
         what = f"{code.name} of {subject.name}" + (f", {place} of {len(missing)}" if len(missing) > 1 else "")
         with watched(console, what):
-            measurements: list[Measurement] = module.evaluate(subject, pack, case)
+            measurements = _evaluated(code, subject, pack, case)
         facts = _facts(word, case, name, info, pack, judge) | {"protocol_source": source}
         keep_values(home, facts["key"], measurements)
         new += append_rows(home, [Row(**facts, **m.plain()) for m in measurements])
     console.print(f"{code.name} of {subject.name}: {new} rows, {time.monotonic() - begin:.1f} s")
     return new
+
+
+def _evaluated(code: Code, subject: Subject, pack: Pack, case: Any) -> list[Measurement]:
+    """What a protocol measures in a case; UserError where somebody else's fails, or gives what is no measurement."""
+    with code.guarded():
+        found = code.load().evaluate(subject, pack, case)
+    if not isinstance(found, list) or not found or not all(isinstance(each, Measurement) for each in found):
+        raise UserError(f"{code.name}: evaluate is to return a list of Measurement, at least one, not {found!r:.80}")
+    places = [(each.metric, each.setting, each.split) for each in found]
+    if twice := [place for place in places if places.count(place) > 1]:
+        raise UserError(
+            f"{code.name}: evaluate measures {', '.join(twice[0])} twice; settings or metrics tell them apart"
+        )
+    return found
 
 
 def _keep_display(home: Home, code: Code) -> None:

@@ -87,4 +87,9 @@ def encode(method: Method, images: torch.Tensor) -> torch.Tensor:
     """The representation of images (N, 3, H, W) in [0, 1]: (N, feature_dim) float32; UserError without an encoder."""
     if not isinstance(method, Encodes):
         raise UserError(f"The method {type(method).__module__} has no encoder, choose another run.")
-    return method.encode(images).float()
+    codes = method.encode(images).float()
+    if method.feature_dim < 1 or codes.shape != (len(images), method.feature_dim):
+        raise UserError(
+            f"encode promises (N, feature_dim) = ({len(images)}, {method.feature_dim}) and gives {tuple(codes.shape)}"
+        )
+    return codes

@@ -33,6 +33,8 @@ def measure(
     """See ``mdebench.measure``."""
     console, place = new_console(), Home(home)
     module = catalog.protocol(protocol)  # a misspelt one is answered before anything is loaded
+    if not isinstance(pack, Pack | str | PathLike) or not isinstance(subject, nn.Module | str | PathLike):
+        raise UserError("measure takes a run's name or a torch.nn.Module, a protocol, and a pack or its name")
     data = pack if isinstance(pack, Pack) else _opened(place, pack)
     if isinstance(subject, nn.Module) and not isinstance(subject, Encoder):
         subject = encoders.wrap(subject, images=data.size, **preprocessing)

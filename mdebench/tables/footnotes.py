@@ -52,8 +52,8 @@ def _sources(rows: pd.DataFrame) -> list[str]:
         for name in sorted(set(rows.loc[rows[column] != "", what])):
             found = sorted(set(rows.loc[rows[what] == name, column]))
             told.append(f"{what} {name} from {words(each or 'the suite' for each in found)}")
-            if len(found) > 1 and what == "protocol":
-                twice.append(f"Different code under one name: protocol {name}; its rows may not be comparable.")
+            if len(found) > 1:
+                twice.append(f"Different code under one name: {what} {name}; its rows may not be comparable.")
     return [*([f"Code of others: {'; '.join(told)}."] if told else []), *twice]
 
 

@@ -9,7 +9,7 @@ same bits.
 import json
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import asdict
 from io import BytesIO
 from typing import Any
@@ -60,10 +60,11 @@ def pretrain(
         devices.on_first(held.enter_context, run.lock())
         run = devices.on_first(Run, run.folder)  # what another process may have written while we waited
         _check_same(run, recipe)
+        entry = None if method else catalog.method_at(recipe.method, recipe.place)
+        devices.on_first(_tell_changed, run, recipe, entry, console)
         if devices.on_first(lambda: run.finished):
             tell(console, "finished", f"{recipe.name}: {recipe.updates} updates; delete {run.folder} to train it again")
             return
-        entry = None if method else catalog.method_at(recipe.method, recipe.place)
         method = method or build_method(entry or recipe.method, recipe.settings, recipe.size, recipe.seed)
         for note in method.notes:
             tell(console, "note", f"{note}")
@@ -82,7 +83,8 @@ def pretrain(
         devices.on_first(run.cut_log, trainer.step)
         with polite_stop() as signals:  # a second signal must not end us between the state and the word about it
             try:
-                _loop(trainer, run, pack, console, save_seconds, signals)
+                with entry.guarded() if entry else nullcontext():
+                    _loop(trainer, run, pack, console, save_seconds, signals)
             except (UserError, Interrupted) as stop:
                 status = "interrupted" if isinstance(stop, Interrupted) else "failed"
                 if devices.rank() == 0:
@@ -116,6 +118,17 @@ def _check_same(run: Run, recipe: Recipe) -> None:
             f"{run.folder} holds a run with another recipe (different: {', '.join(changed)});"
             " use another --seed or home, or delete the folder"
         )
+
+
+def _tell_changed(run: Run, recipe: Recipe, entry: catalog.Code | None, console: Console) -> None:
+    """Say that a run was begun by other code than there is now, and note where its method's file lies now."""
+    if not run.info or entry is None:
+        return
+    if (before := run.info.get("source", "")) != entry.source:
+        then, now = before or "the suite's own code", entry.source or "the suite's own code"
+        tell(console, "note", f"{recipe.name} was begun by {then}; now it is {now}")
+    if run.info["recipe"].get("place", "") != recipe.place:
+        run.update(recipe={**run.info["recipe"], "place": recipe.place}, place=recipe.place)
 
 
 def _stretches(run: Run, recipe: Recipe, step: int, console: Console) -> list[dict[str, int]]:

@@ -40,8 +40,9 @@ def build_method(method: Code | str, settings: Mapping[str, Any], size: int, see
 
     Global random state is left as it was.
     """
-    module = (catalog.method(method) if isinstance(method, str) else method).load()
-    with torch.random.fork_rng(devices=[]):
+    code = catalog.method(method) if isinstance(method, str) else method
+    module = code.load()
+    with torch.random.fork_rng(devices=[]), code.guarded():
         torch.manual_seed(seed)
         built: Method = module.Method(build(module.Settings, settings), size)
     return built

@@ -210,15 +210,14 @@ def test_the_preprocessing_is_what_was_said(pack):
             self.images = images
             return images.flatten(1)
 
-    network = Seen()
-    encoder = wrap(network, images=16, stages=(), name=None, scale="tiny", **HOW)
+    encoder = wrap(Seen(), images=16, stages=(), name=None, scale="tiny", **HOW)
     encoder.encode(IMAGES[:2])
     from torchvision.transforms import v2
 
     bicubic = v2.InterpolationMode.BICUBIC
     expected = v2.functional.resize(IMAGES[:2], [32, 32], bicubic, antialias=True).clamp(0, 1)
     expected = v2.functional.normalize(expected, HOW["mean"], HOW["std"])
-    torch.testing.assert_close(network.images, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(encoder.method.network.images, expected, rtol=0, atol=1e-5)
 
 
 def test_stages_asked_for_by_name_are_measured(home, pack):
@@ -302,3 +301,68 @@ def test_an_empty_folder_is_told(tmp_path, console):
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="there is no picture under"):
         embed(encoder_of("rec"), tmp_path / "none", tmp_path / "codes.npy", console)
+
+
+class Doubled(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.flat = nn.Flatten()
+        self.factor = factor
+
+    def forward(self, images):
+        return self.factor * self.flat(images) if self.factor > 1 else self.flat(images)
+
+
+class Other(Doubled):
+    def forward(self, images):
+        return -self.flat(images)
+
+
+def test_networks_that_differ_in_more_than_weights_are_not_taken_for_one_another(home, pack):
+    small = {**HOW, "size": 16, "name": "same"}
+    asked = {"setting": "frozen-probe"}
+    networks = (nn.Flatten(), nn.Sequential(nn.ReLU(), nn.Flatten()), Doubled(1), Other(1))
+    keys = {mdebench.measure(n, "landmarks", pack, home=home, settings=asked, **small)["key"].iloc[0] for n in networks}
+    assert len(keys) == 4
+
+
+def test_a_network_stays_as_it_was(home, pack):
+    network = resnet18().train()
+    before = [parameter.clone() for parameter in network.parameters()]
+    mdebench.measure(network, "landmarks", pack, home=home, settings={"setting": "frozen-probe"}, **HOW)
+    assert network.training and all(parameter.requires_grad for parameter in network.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters()))
+
+
+@pytest.mark.parametrize("name", ["a/../../b", "a|b\n# c", "", 3, "..", "-x"])
+def test_a_name_is_no_path(home, pack, name):
+    if name == "":
+        return  # then it is called by its class
+    with pytest.raises(UserError, match="a name is made of letters"):
+        mdebench.measure(nn.Flatten(), "landmarks", pack, home=home, **{**HOW, "name": name})
+    assert len(mdebench.rows(home)) == 0
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda encoder, pack: encoder.encode(np.zeros((2, 3, 16, 16), np.float32)),
+        lambda encoder, pack: encoder.encode(7),
+        lambda encoder, pack: encoder.complete(IMAGES, torch.ones(3, 5)),
+        lambda encoder, pack: encoder.complete(IMAGES, None),
+        lambda encoder, pack: mdebench.open_pack(None),
+        lambda encoder, pack: mdebench.measure(encoder, "landmarks", None),
+        lambda encoder, pack: mdebench.measure(lambda x: x, "landmarks", pack),
+        lambda encoder, pack: mdebench.measure(nn.Flatten(), "landmarks", pack, **{**HOW, "size": "16"}),
+        lambda encoder, pack: mdebench.measure(nn.Flatten(), "landmarks", pack, **{**HOW, "mean": 0.5}),
+        lambda encoder, pack: mdebench.measure(nn.LazyLinear(3), "landmarks", pack, **HOW),
+    ],
+)
+def test_a_mistake_in_python_is_a_sentence(home, run, pack, mistake):
+    with pytest.raises(UserError):
+        mistake(mdebench.load(run.folder.name, home=home), pack)
+
+
+def test_the_home_that_the_environment_names_is_meant_where_none_is_named(home, run, monkeypatch):
+    monkeypatch.setenv("MDEBENCH_HOME", str(home))
+    assert mdebench.load(run.folder.name).feature_dim == 4 and mdebench.open_pack("toyfaces16").size == 16

@@ -3,7 +3,13 @@
 An `Encoder` is made of a method, so that the protocols measure all three alike.
 """
 
+import copy
+import hashlib
+import inspect
+import operator
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,9 +82,13 @@ class Encoder(nn.Module):
             raise UserError(f"{self.name} cannot complete images")
         if self.info.get("exported"):
             raise UserError(f"{self.name} is an exported encoder, which cannot complete images: load its run")
-        seen = seen.to(images).expand_as(images)
-        pieces = zip(self._pieces(images), torch.split(seen, CHUNK))
-        shown = ((piece, mask.to(piece)) for piece, mask in pieces)
+        pieces = self._pieces(images)
+        try:
+            seen = seen.to(images).expand_as(images)
+        except (AttributeError, RuntimeError) as error:
+            raise UserError(f"seen is a tensor of 1 and 0 that fits images {tuple(images.shape)} ({error})") from error
+        masked = zip(pieces, torch.split(seen, CHUNK))
+        shown = ((piece, mask.to(piece)) for piece, mask in masked)
         return torch.cat([self.method.complete(p * mask, mask).float().to(images.device) for p, mask in shown])
 
     def trunk(self) -> nn.Module:
@@ -95,6 +105,8 @@ class Encoder(nn.Module):
     def _pieces(self, images: Tensor) -> list[Tensor]:
         """At most CHUNK images at a time on the network's device, channels last as when it is measured."""
         expected = (3, self.size, self.size)
+        if not isinstance(images, Tensor):
+            raise UserError(f"{self.name} takes a torch.Tensor of images, not a {type(images).__name__}")
         if images.ndim != 4 or tuple(images.shape[1:]) != expected or not images.is_floating_point():
             raise UserError(
                 f"{self.name} takes float images (N, {', '.join(map(str, expected))}) in [0, 1], not"
@@ -221,6 +233,18 @@ class WrappedStages(Wrapped):
         return {name: found[name] for name in self.settings.stages}
 
 
+def _identity(method: Wrapped) -> str:
+    """A hash of the network's weights, of its make and of the code of its classes: what else decides its codes."""
+    told = [weights_hash(method), repr(method.network)]
+    for cls in sorted({type(module) for module in method.network.modules()}, key=lambda cls: cls.__qualname__):
+        told.append(f"{cls.__module__}.{cls.__qualname__}")
+        if not cls.__module__.startswith("torch."):
+            with suppress(OSError, TypeError):  # of a class that was typed, there is no file
+                told.append(inspect.getsource(cls))
+            told.append(repr(getattr(cls.forward, "__code__", None) and cls.forward.__code__.co_code))
+    return hashlib.sha256(repr(told).encode()).hexdigest()
+
+
 def wrap(
     network: nn.Module,
     *,
@@ -232,13 +256,18 @@ def wrap(
     name: str | None,
     scale: str,
 ) -> Encoder:
-    """Any network as an encoder of images of ``images`` pixels a side; it is used as it is, in eval mode.
+    """Any network as an encoder of images of ``images`` pixels a side; a copy is measured, the network stays as it is.
 
     UserError for what it cannot take, for stages that it does not have, and for codes that are no numbers.
     """
     if size is None or mean is None or std is None:
         raise UserError("say how the network wants its images: size=… pixels a side, mean=… and std=… of each channel")
-    preprocessing = Preprocessing(size, tuple(map(float, mean)), tuple(map(float, std)), tuple(stages))
+    try:
+        means, stds = (tuple(float(number) for number in each) for each in (mean, std))
+        preprocessing = Preprocessing(operator.index(size), means, stds, tuple(stages))
+    except (TypeError, ValueError) as error:
+        asked = "size is a whole number, mean and std are three numbers each, stages are names"
+        raise UserError(f"{asked} ({error})") from error
     if len(preprocessing.mean) != 3 or len(preprocessing.std) != 3 or min(preprocessing.std) <= 0 or size < 1:
         raise UserError("mean and std have a number for each of red, green and blue, std above 0; size is at least 1")
     known = {module for module, _ in network.named_modules()}
@@ -246,10 +275,19 @@ def wrap(
         if stage not in known:
             raise UserError(f"{type(network).__name__} has no module {stage!r}.{suggest(stage, known)}")
     name = name or type(network).__name__
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.+ -]*", name) or not isinstance(scale, str):
+        raise UserError(f"name={name!r}: a name is made of letters, digits, _, ., +, - and spaces")
     if name in own_methods():
         raise UserError(f"{name} is the name of a method of the suite; give your network another name")
     cls = WrappedStages if stages else Wrapped
-    method = cls(network, preprocessing, images).to(default_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    try:
+        method = (
+            cls(copy.deepcopy(network), preprocessing, images)
+            .to(default_device(), memory_format=torch.channels_last)
+            .eval()
+        )  # type: ignore[call-overload]
+    except Exception as error:
+        raise UserError(f"{name} cannot be copied to be measured: {type(error).__name__}: {error}") from error
     with frozen(method):
         try:
             code = method.encode(torch.zeros(2, 3, images, images, device=_device(method)))
@@ -258,7 +296,7 @@ def wrap(
         except Exception as error:
             raise UserError(f"{name} cannot take images of {size}×{size}: {type(error).__name__}: {error}") from error
     method.feature_dim = code.shape[1]
-    digest = weights_hash(method)
+    digest = _identity(method)
     settings = {"size": size, "mean": list(preprocessing.mean), "std": list(preprocessing.std), "stages": list(stages)}
     info = {
         "method": name,

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mdebench.errors import UserError
 from mdebench.evaluation.encoders.encoder import Encoder, timm_network
-from mdebench.evaluation.passes import encode, frozen
+from mdebench.evaluation.passes import frozen
 from mdebench.files import write_atomically
 from mdebench.methods.contract import Encodes, Method, Stages
 from mdebench.settings import suggest
@@ -47,7 +47,8 @@ class Codes(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 3, size, size) in [0, 1] → (N, feature_dim)."""
-        return encode(self.method, images)
+        assert isinstance(self.method, Encodes)
+        return self.method.encode(images).float()  # without looking at N, which stays free
 
 
 class Looks(nn.Module):
@@ -231,7 +232,8 @@ def _traced(encoder: Encoder, part: Callable[[Method], nn.Module]) -> torch.expo
             return torch.export.export(part(method), (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
     except Exception as error:
         why = (str(error).splitlines() or [""])[0]
-        raise UserError(f"{encoder.name} cannot be traced: {type(error).__name__}: {why}") from error
+        told = f"{encoder.name} cannot be traced, so it can be exported as .safetensors alone"
+        raise UserError(f"{told} ({type(error).__name__}: {why})") from error
 
 
 def _difference(encoder: Encoder, file: Path) -> float:

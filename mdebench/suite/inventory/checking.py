@@ -50,7 +50,7 @@ def check_file(word: str, console: Console) -> None:
         except UserError as error:
             tell(console, "failed", f"{title}: {error}")
             failed += 1
-        except Exception as error:  # whatever a stranger's code raises, with the line where it does
+        except (Exception, SystemExit) as error:  # whatever a stranger's code raises, with the line where it does
             tell(console, "failed", f"{title}: {catalog.told(error, Path(code.place))}")
             failed += 1
         else:
@@ -62,13 +62,9 @@ def check_file(word: str, console: Console) -> None:
 
 def _code(word: str) -> tuple[Any, dict[str, Callable[[Any], None]]]:
     """The method or protocol that a word names, and its checks."""
-    if catalog.is_path(word):
-        code = catalog.find_protocol(word)
-        module = Code("file", code.name, "", code.place).load()
-        return (catalog.method(word), METHOD) if hasattr(module, "Method") else (code, PROTOCOL)
-    if word in catalog.protocols():
-        return catalog.protocols()[word], PROTOCOL
-    return catalog.method(word), METHOD
+    code = catalog.either(word)
+    code.load()
+    return code, METHOD if code.kind == "method" else PROTOCOL
 
 
 # --- methods

@@ -28,9 +28,8 @@ def show_text(home: Home, name: str) -> str:
     if catalog.is_path(name):
         if (Path(name) / "run.json").is_file():
             return _run(home, Run(Path(name)))
-        code: catalog.Code = catalog.find_protocol(name)
-        is_method = hasattr(catalog.Code("file", code.name, "", code.place).load(), "Method")
-        return _method(catalog.method(name)) if is_method else _protocol(code)
+        code = catalog.either(name)
+        return _method(code) if code.kind == "method" else _protocol(code)
     family = name.partition(":")[0]
     methods, protocols = catalog.methods(), catalog.protocols()
     if ALIASES.get(family, family) in methods:
