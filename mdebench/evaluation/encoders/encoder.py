@@ -281,11 +281,8 @@ def wrap(
         raise UserError(f"{name} is the name of a method of the suite; give your network another name")
     cls = WrappedStages if stages else Wrapped
     try:
-        method = (
-            cls(copy.deepcopy(network), preprocessing, images)
-            .to(default_device(), memory_format=torch.channels_last)
-            .eval()
-        )  # type: ignore[call-overload]
+        method = cls(copy.deepcopy(network), preprocessing, images)
+        method.to(default_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     except Exception as error:
         raise UserError(f"{name} cannot be copied to be measured: {type(error).__name__}: {error}") from error
     with frozen(method):
