@@ -328,6 +328,11 @@ def test_pretraining_and_loading_tell_that_the_code_has_changed(home, method, tm
     assert mdebench.load(tmp_path / "e.safetensors").feature_dim == 8
 
 
+def test_a_method_without_players_is_told(home, method):
+    method.write_text(METHOD.replace("def players", "def player"))
+    assert "has no players, so there is nothing to train" in invoke(home, "pretrain", method, *TINY)
+
+
 def test_a_wrong_feature_dim_is_never_stored(home, method):
     method.write_text(METHOD.replace("self.feature_dim = settings.code", "self.feature_dim = 3"))
     invoke(home, "pretrain", method, *TINY)

@@ -132,8 +132,14 @@ class Display:
         return next((m for m in self.metrics if m.name == name), Metric(name, name, by_judge=True))
 
     def shown_for(self, protocol: str, metrics: Iterable[tuple[str, str]]) -> "Display":
-        """The same with all defaults filled in, given the (name, unit) of the metrics that there are rows of."""
-        known = self.metrics or tuple(Metric(name, name, unit, by_judge=True) for name, unit in metrics)
+        """The same with all defaults filled in, given the (name, unit) of the metrics that there are rows of.
+
+        Where it speaks of none of these, they are shown as if it had said nothing: no protocol's rows are forgotten.
+        """
+        found = tuple(Metric(name, name, unit, by_judge=True) for name, unit in metrics)
+        spoken_of = {metric.name for metric in self.metrics} & {metric.name for metric in found}
+        known = self.metrics if spoken_of or self.tables is not None or not found else found
+        known = known or found
         completes = self.needs == "complete"
         reference = self.reference or (BIHARMONIC if completes else CODES[0])
         references = self.references or (FILLS if completes else CODES)

@@ -69,6 +69,10 @@ def pretrain(
         for note in method.notes:
             tell(console, "note", f"{note}")
         trainer = Trainer(method, recipe, device)
+        if entry and entry.place and not trainer.players:
+            tell(
+                console, "note", f"{entry.name} has no players, so there is nothing to train: its weights stay as drawn"
+            )
         state = devices.on_first(lambda: run.load_state() if run.state_path.is_file() else None)
         if state is not None:
             trainer.restore(state, str(run.state_path))

@@ -227,6 +227,13 @@ def test_a_protocol_that_says_nothing_is_shown_as_it_is(home):
     assert [panel.metric for panel in chart.panels] == ["twist"] and chart.settings == ("left",)
 
 
+def test_rows_of_which_a_display_says_nothing_are_not_forgotten(home):
+    said = Display("Spun", (Metric("misspelt", "Twist", "turns", "lower"),), version=1, needs="encode")
+    store(home, "rec 0.1", [measured(2.0, "twist", "left", unit="turns")], protocol="spin")
+    (made,) = build_tables(home, {"spin": said})
+    assert made.title.startswith("Spun") and [block.title for block in made.blocks] == ["twist"]
+
+
 def test_what_somebody_elses_protocol_said_of_its_rows_is_read_back_from_beside_them(home):
     said = Display("Spun", (Metric("twist", "Twist", "turns", "lower", told=True),), version=3, needs="encode")
     for label, value in (("pixels", 1.0), ("rec 0.1", 0.5)):
