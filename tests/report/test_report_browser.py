@@ -7,9 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from madeup import measured, store
+from madeup import displays, measured, store
 from test_report import add_run, exhibit, picture
 
+from mdebench.home import Home
 from mdebench.report.page import write_report
 
 api = pytest.importorskip("playwright.sync_api", reason="the report is tried in a browser by playwright")
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on PATH to try
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     """A home with two runs, a table of four lines, a gallery of two scenarios, a figure and samples."""
-    home = tmp_path_factory.mktemp("report")
+    home = Home(tmp_path_factory.mktemp("report"))
     for name, label, shade in (("a", "re 0.33", 100), ("b", "rec 0.5", 200)):
         folder = add_run(home, name=name, label=label, method=label.split()[0])
         exhibit(folder, "rec 0.1", shade)
@@ -30,7 +31,7 @@ def report(tmp_path_factory):
     (home.figures / "rank-pack-small.csv").write_text("a,b\n1,2\n")
     for label, value in (("pixels", 0.98), ("rec 0.1", 1.4), ("re 0.33", 1.05), ("rec 0.5", 10.2)):
         store(home, label, [measured(value), measured(value, "landmark_distance_iod")])
-    return write_report(home, home.folder / "index.html", {"landmarks": 1}).as_uri()
+    return write_report(home, home.folder / "index.html", displays()).as_uri()
 
 
 @pytest.fixture(scope="module")
