@@ -1,4 +1,4 @@
-"""The one exception for mistakes a person can put right; the command line prints it as one sentence."""
+"""What ends a command without a traceback: a mistake that a person can put right, and a stop that was asked for."""
 
 
 class UserError(Exception):

@@ -11,7 +11,7 @@ majority value gives about 20 % on CelebA, ridge regression on raw pixels about 
 from mdebench.data.pack import Pack
 from mdebench.evaluation.contract import Subject
 from mdebench.evaluation.readouts import Settings, cases, cost, few_labels_chart, few_labels_table, readouts
-from mdebench.evaluation.tasks import Attributes
+from mdebench.evaluation.tasks import ATTRIBUTE_ERROR, Attributes
 from mdebench.results.displays import Display, Metric
 from mdebench.results.rows import Measurement
 
@@ -22,15 +22,7 @@ NEEDS = "encode"
 FEATURES = True
 DISPLAY = Display(
     metrics=(
-        Metric(
-            "attribute_error",
-            "Attributes",
-            "% error",
-            "lower",
-            told=True,
-            axis="Attribute error",
-            axis_unit="%",
-        ),
+        ATTRIBUTE_ERROR,
         Metric("balanced_accuracy", "Attributes, balanced accuracy", "%", "higher"),
     ),
     tables=(few_labels_table("attribute_error", "balanced_accuracy"),),  # beside the paper's Tables 1 and 2

@@ -68,7 +68,7 @@ DISPLAY = Display(
 class Settings:
     """What is seen, of how many images, and who judges.
 
-    `scenario`: one, several with commas, or "all" ten of Figure 8; `judge`: see `judge.find_judge`; `lpips`: a folder
+    `scenario`: one, several with commas, or "all" ten of Figure 8; `judge`: see `judges.find_judge`; `lpips`: a folder
     with its weights, or "none"; `images`: at most so many test images; `mask_seed`: of the masks, and of which images.
     """
 

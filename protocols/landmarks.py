@@ -17,7 +17,7 @@ import numpy as np
 from mdebench.data.pack import Pack
 from mdebench.evaluation.contract import Subject
 from mdebench.evaluation.readouts import Settings, cases, cost, few_labels_chart, few_labels_table, readouts
-from mdebench.evaluation.tasks import Landmarks
+from mdebench.evaluation.tasks import LANDMARK_DISTANCE, Landmarks
 from mdebench.results.displays import Display, Metric
 from mdebench.results.rows import Measurement
 
@@ -28,7 +28,7 @@ NEEDS = "encode"
 FEATURES = True
 DISPLAY = Display(
     metrics=(
-        Metric("landmark_distance", "Landmarks", "px of 96", "lower", told=True, axis="Landmark distance"),
+        LANDMARK_DISTANCE,
         Metric(
             "landmark_distance_iod", "Landmarks, share of the distance between the eyes", "% of inter-ocular", "lower"
         ),

@@ -8,7 +8,7 @@ weights stands beside: a stage has learned something where it beats the same sta
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 
 import numpy as np
@@ -35,25 +35,8 @@ _HOME = {"attributes": ("attributes", PROBE), "landmarks": ("landmarks", PROBE),
 DISPLAY = Display(
     title="Layers: which stage of the encoder knows what",
     metrics=(
-        Metric(
-            "attribute_error",
-            "Attributes",
-            "% error",
-            "lower",
-            told=True,
-            axis="Attribute error",
-            axis_unit="%",
-            home=_HOME["attributes"],
-        ),
-        Metric(
-            "landmark_distance",
-            "Landmarks",
-            "px of 96",
-            "lower",
-            told=True,
-            axis="Landmark distance",
-            home=_HOME["landmarks"],
-        ),
+        replace(tasks.ATTRIBUTE_ERROR, home=_HOME["attributes"]),
+        replace(tasks.LANDMARK_DISTANCE, home=_HOME["landmarks"]),
         Metric("accuracy", "Classes", "%", "higher", told=True, axis="Accuracy", home=_HOME["classes"]),
     ),
     reference=PIXELS,

@@ -83,7 +83,7 @@ DISPLAY = Display(
 
 @dataclass(frozen=True)
 class Settings:
-    """Ratio of the fragments, how often, how many images, who judges (see `judge.find_judge`), the masks' seed."""
+    """Ratio of the fragments, how often, how many images, who judges (see `judges.find_judge`), the masks' seed."""
 
     S: float = 0.1  # Figure 7
     steps: int = 10  # section 3.1.2

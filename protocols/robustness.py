@@ -20,7 +20,7 @@ from mdebench.evaluation.passes import chunks, encode, frozen, load
 from mdebench.evaluation.readouts import Readout, converged, probe_seconds
 from mdebench.evaluation.tasks.landmarks import misplaced
 from mdebench.methods.masks import PRESETS, preset
-from mdebench.results.displays import CODES, PIXELS, ChartOf, Display, Metric
+from mdebench.results.displays import CODES, PIXELS, ChartOf, Display
 from mdebench.results.rows import Measurement
 
 VERSION = 1
@@ -31,8 +31,8 @@ IN_TABLE_3 = ("right_half", "left_half", "both_eyes", "right_eye", "left_eye", "
 DISPLAY = Display(
     title="Robustness: what is read off a face that is itself occluded",
     metrics=(
-        Metric("attribute_error", "Attributes", "% error", "lower", told=True, axis="Attribute error", axis_unit="%"),
-        Metric("landmark_distance", "Landmarks", "px of 96", "lower", told=True, axis="Landmark distance"),
+        tasks.ATTRIBUTE_ERROR,
+        tasks.LANDMARK_DISTANCE,
     ),
     reference=PIXELS,
     references=CODES,

@@ -117,4 +117,4 @@ def data_verify(pack_name: str, home: Home) -> None:
 def _open(home: Home, name: str) -> "Pack":
     from mdebench.data.pack import open_pack
 
-    return open_pack(Path(name) if "/" in name else home.packs / name)
+    return open_pack(home.pack(name))

@@ -15,7 +15,6 @@ from mdebench.variants import ALIASES
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from mdebench.data.pack import Pack
     from mdebench.runs import Run
 
 Completer = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
@@ -109,11 +108,3 @@ def check_pack(home: Home, name: str | None) -> None:
 
     if name is not None and (home.pack(name).exists() or embedded_size(name) is None):
         open_pack(home.pack(name))
-
-
-def find_pack(home: Home, name: str) -> "Pack":
-    """The pack of that name, drawn where it is an embedded one that is not there."""
-    from mdebench.data.finding import find_pack as find
-    from mdebench.words import new_console
-
-    return find(home, name, new_console())

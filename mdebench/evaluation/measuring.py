@@ -31,7 +31,7 @@ from mdebench.results.provenance import provenance
 from mdebench.results.rows import Measurement, Row, append_rows, keep_values, stored_rows, unit_key
 from mdebench.runs import Run
 from mdebench.settings import build
-from mdebench.training.recipes import entry_of
+from mdebench.training.recipes import changed_code, entry_of
 from mdebench.words import duration, tell
 
 ABILITIES = {"complete": "complete images (it has no decoder)", "encode": "encode images", "stages": "show its stages"}
@@ -117,7 +117,7 @@ def measure(
         if new and len(able_runs) - done > 1:
             each = (time.monotonic() - begin) / (done + 1)
             left = duration(each * (len(able_runs) - done - 1))
-            tell(console, f"{done + 1} of {len(able_runs)} runs, about {left} left", "")
+            console.print(f"{done + 1} of {len(able_runs)} runs, about {left} left")
     if failed:
         raise UserError(f"not all was measured: {'; '.join(failed)}")
     return new
@@ -132,11 +132,9 @@ def measure_run(
         raise UserError(f"run {name} takes {info['size']} pixels, pack {pack.name} has {pack.size}")
     if info["pack"] == pack.name and info["pack_hash"] != pack.hash:
         tell(console, "note", f"{name} was trained on another version of {pack.name}")
-    source = entry_of(info).source
-    if source != info.get("source", ""):
-        before, now = info.get("source") or "the suite's own code", source or "the suite's own"
-        tell(console, "note", f"{name} was trained by {before}; measured by {now}")
-    info = {**info, "source": source}
+    if changed := changed_code(info):
+        tell(console, "note", f"{name} was {changed}")
+    info = {**info, "source": entry_of(info).source}
     return measure_subject(home, word, name, info, lambda: load_subject(run, judge), pack, cases, judge, console)
 
 

@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mdebench.compute.machine import default_device
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.methods.contract import Encodes, Method
@@ -68,6 +69,12 @@ def watched(console: Console, what: str) -> Iterator[None]:
             yield
         finally:
             _watching.remove(tell)
+
+
+def placed(method: Method) -> Method:
+    """The method where networks run here, channels last as when it was trained, in eval mode."""
+    method.to(default_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return method
 
 
 @contextmanager

@@ -1,11 +1,9 @@
 """Subjects: finished runs with their trained weights, ready to be measured."""
 
-import torch
-
-from mdebench.compute.machine import default_device
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Subject
 from mdebench.evaluation.judging.judge import Judge
+from mdebench.evaluation.passes import placed
 from mdebench.runs import Run
 from mdebench.training.recipes import entry_of
 from mdebench.training.trainer import build_method, weights_hash
@@ -29,5 +27,4 @@ def load_subject(run: Run, judge: Judge | None = None) -> Subject:
         raise UserError(f"{run.state_path} holds other weights than run.json says; train this run again")
     if info["precision"] == "fp64":  # images are measured in float32
         method.float()
-    method.to(default_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return Subject(run.folder.name, method, run.folder, info["seed"], info["weights_hash"], judge)
+    return Subject(run.folder.name, placed(method), run.folder, info["seed"], info["weights_hash"], judge)

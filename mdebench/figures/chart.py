@@ -1,6 +1,7 @@
 """What a chart is made of: panels of cells by line and setting, with published numbers and reference lines beside them.
 
-A chart computes nothing that a row lacks. `chartrows` fills it, `charts` draws it, and its cells are the figure's CSV.
+A chart computes nothing that a row lacks. `paper_charts` and `protocol_charts` fill it, `curves` and
+`bars` draw it, and its cells are the figure's CSV.
 """
 
 import math

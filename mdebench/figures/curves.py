@@ -1,4 +1,4 @@
-"""Heat maps, curves with intervals, and learning curves. What has one row per line is in `strips`."""
+"""Heat maps, curves with intervals, and learning curves. What has one row per line is in `bars`."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """The contract of a method: a game. Who plays, in what order, and what each player minimises.
 
-One loop (``train.py``) serves every method: it owns precision, memory format, gradient steps, schedules, logging,
-checkpoints, resuming and devices, and a method owns none of them. What a step draws at random comes from
+One loop (``training/loop.py``) serves every method: it owns precision, memory format, gradient steps, schedules,
+logging, checkpoints, resuming and devices, and a method owns none of them. What a step draws at random comes from
 ``batch.generator`` (or torch's default one), both seeded by (seed, step), so that a resumed run draws what the unbroken
 one would have. It draws for the whole batch, ``batch.own(draw(batch.count))``, as several processes may share it.
 """

@@ -58,7 +58,7 @@ MACHINES = (
     Machine("8 × 8 × H200, 2 for each run", "H200", 64, 224.00, 2, None),
 )
 # A tenth more or less for each task, a failure in a hundred hours of a device, minutes until somebody goes on. A large
-# run is saved once in a minute or two: `train.SAVE_SECONDS`, stretched.
+# run is saved once in a minute or two: `training.loop.SAVE_SECONDS`, stretched.
 MISHAPS = Mishaps(spread=0.1, failures=0.01, restart=300.0, checkpoint=120.0)
 DRAWS = 200  # simulations of each machine
 

@@ -1,6 +1,6 @@
 """In what order the tasks of a plan are begun, and how long that takes: the same rule for doing and for estimating.
 
-An `Agenda` says what can be begun. `jobs` does it so, `schedule` only imagines it, with any seconds for each task:
+An `Agenda` says what can be begun. `workers` does it so, `schedule` only imagines it, with any seconds for each task:
 those of the plan, or what `Mishaps` make of them.
 """
 

@@ -28,6 +28,13 @@ def entry_of(info: Mapping[str, Any]) -> Code:
     return catalog.method_at(info["method"], info.get("recipe", {}).get("place", ""))
 
 
+def changed_code(info: Mapping[str, Any]) -> str:
+    """That a run was trained by other code than its method is now, in words, "" where it is the same."""
+    before, now = info.get("source", ""), entry_of(info).source
+    own = "the suite's own code"
+    return "" if before == now else f"trained by {before or own}; its method is now {now or own}"
+
+
 RECIPE_KEYS = ("updates", "batch", "precision", "batch_norm")
 
 

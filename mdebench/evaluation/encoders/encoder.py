@@ -18,15 +18,12 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from mdebench.catalog import own_methods
-from mdebench.compute.machine import default_device
 from mdebench.errors import UserError
-from mdebench.evaluation.passes import CHUNK, frozen
+from mdebench.evaluation.passes import CHUNK, frozen, placed
 from mdebench.evaluation.passes import encode as encode_chunk
 from mdebench.methods.contract import Completes, Method, Stages
 from mdebench.settings import suggest
 from mdebench.training.trainer import weights_hash
-
-Shape = tuple[int, int]
 
 
 class Encoder(nn.Module):
@@ -282,7 +279,7 @@ def wrap(
     cls = WrappedStages if stages else Wrapped
     try:
         method = cls(copy.deepcopy(network), preprocessing, images)
-        method.to(default_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        placed(method)
     except Exception as error:
         raise UserError(f"{name} cannot be copied to be measured: {type(error).__name__}: {error}") from error
     with frozen(method):

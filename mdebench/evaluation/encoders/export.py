@@ -11,18 +11,20 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from mdebench.errors import UserError
 from mdebench.evaluation.encoders.encoder import Encoder, timm_network
-from mdebench.evaluation.passes import frozen
+from mdebench.evaluation.passes import frozen, placed
 from mdebench.files import write_atomically
 from mdebench.methods.contract import Encodes, Method, Stages
 from mdebench.settings import suggest
@@ -119,7 +121,7 @@ def load_export(path: Path) -> Encoder:
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})["mdebench"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+        tensors = load_file(path)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(f"{path} is no encoder that mdebench exported, or is damaged ({error})") from error
     if _hash(tensors) != about["encoder_sha256"]:
@@ -132,10 +134,7 @@ def load_export(path: Path) -> Encoder:
         method.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
         raise UserError(f"{path} does not fit the networks of {info['method']}; export the run again") from error
-    from mdebench.compute.machine import default_device
-
-    method.to(default_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return Encoder(about["run"], method, info)
+    return Encoder(about["run"], placed(method), info)
 
 
 # --- the three formats
@@ -169,9 +168,8 @@ def _bare(encoder: Encoder) -> Encoder:
     method, needed = deepcopy(encoder.method), _needed(encoder)
     for place, module in method.named_modules():
         for tensors in (module._parameters, module._buffers):
-            known = [
-                name for name, tensor in tensors.items() if tensor is not None
-            ]  # a convolution without bias has None
+            # A convolution without bias has None in its place.
+            known = [name for name, tensor in tensors.items() if tensor is not None]
             for name in [name for name in known if f"{place}.{name}".removeprefix(".") not in needed]:
                 del tensors[name]
     return Encoder(encoder.name, method, encoder.info)
@@ -190,9 +188,7 @@ def _trunk_of(encoder: Encoder) -> str:
 
 
 def _with_metadata(file: Path, about: Mapping[str, Any]) -> None:
-    with safe_open(file, framework="pt") as opened:
-        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    file.write_bytes(save(tensors, metadata={"mdebench": json.dumps(about)}))
+    file.write_bytes(save(load_file(file), metadata={"mdebench": json.dumps(about)}))
 
 
 def _program(encoder: Encoder, file: Path) -> dict[str, Any]:
@@ -205,12 +201,8 @@ def _program(encoder: Encoder, file: Path) -> dict[str, Any]:
 
 
 def _graph(encoder: Encoder, file: Path) -> dict[str, Any]:
-    try:
-        import onnx
-        import onnxruntime  # noqa: F401  # _difference needs it
-        import onnxscript  # noqa: F401  # torch's exporter needs it
-    except ImportError as error:
-        raise UserError(f"an .onnx file needs {error.name}: pip install 'mdebench[onnx]'") from error
+    if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
+        raise UserError(f"an .onnx file needs {', '.join(missing)}: pip install 'mdebench[onnx]'")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about its own inner workings
         program = torch.onnx.export(
@@ -218,7 +210,7 @@ def _graph(encoder: Encoder, file: Path) -> dict[str, Any]:
         )
     assert program is not None
     program.save(file, external_data=False)
-    return {"onnx": onnx.__version__, "opset": program.model.opset_imports.get("", 0)}
+    return {"onnx": metadata.version("onnx"), "opset": program.model.opset_imports.get("", 0)}
 
 
 def _traced(encoder: Encoder, part: Callable[[Method], nn.Module]) -> torch.export.ExportedProgram:

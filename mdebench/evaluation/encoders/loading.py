@@ -9,16 +9,14 @@ from mdebench.evaluation.subjects import load_subject
 from mdebench.home import Home
 from mdebench.methods.contract import Completes, Encodes
 from mdebench.runs import Run
-from mdebench.training.recipes import entry_of
+from mdebench.training.recipes import changed_code
 from mdebench.words import new_console, tell
 
 
 def run_encoder(run: Run) -> Encoder:
     """The encoder of a finished run; UserError when it is not finished, or its state does not fit."""
-    source = entry_of(run.info).source
-    if source != run.info.get("source", ""):
-        then, now = run.info.get("source") or "the suite's own code", source or "the suite's own code"
-        tell(new_console(), "note", f"{run.folder.name} was trained by {then}; now it is {now}")
+    if changed := changed_code(run.info):
+        tell(new_console(), "note", f"{run.folder.name} was {changed}")
     subject = load_subject(run)
     if not isinstance(subject.method, Encodes) and not isinstance(subject.method, Completes):
         raise UserError(f"{subject.name} neither encodes nor completes")

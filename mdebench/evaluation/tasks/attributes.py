@@ -12,7 +12,13 @@ from mdebench.evaluation.metrics import Floats, bootstrap
 from mdebench.evaluation.passes import Indices
 from mdebench.evaluation.readouts import Predictions, Readout, Task, partition
 from mdebench.evaluation.tasks.scored import draws, join
+from mdebench.results.displays import Metric
 from mdebench.results.rows import Measurement
+
+# How the headline is shown by every protocol that reads attributes.
+ATTRIBUTE_ERROR = Metric(
+    "attribute_error", "Attributes", "% error", "lower", told=True, axis="Attribute error", axis_unit="%"
+)
 
 Flags = npt.NDArray[np.bool_]
 

@@ -12,7 +12,11 @@ from mdebench.evaluation.passes import Indices
 from mdebench.evaluation.readouts import Predictions, Readout, Task, partition
 from mdebench.evaluation.tasks.scored import draws
 from mdebench.methods.masks import preset_box
+from mdebench.results.displays import Metric
 from mdebench.results.rows import Measurement
+
+# How the headline is shown by every protocol that reads landmarks.
+LANDMARK_DISTANCE = Metric("landmark_distance", "Landmarks", "px of 96", "lower", told=True, axis="Landmark distance")
 
 Flags = npt.NDArray[np.bool_]
 PIXELS = 96  # the paper's image size, in which distances are told at any working size

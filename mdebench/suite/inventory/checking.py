@@ -4,7 +4,7 @@ The suite's own methods are held to the same checks by its tests.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, asdict, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -108,7 +108,8 @@ def _images(count: int) -> Tensor:
 
 def _frozen_settings(code: Code) -> None:
     cls: Any = code.load().Settings
-    if not is_dataclass(cls) or not getattr(cls, "__dataclass_params__").frozen:  # noqa: B009  # it has no stub
+    made_by = getattr(cls, "__dataclass_params__", None)
+    if made_by is None or not made_by.frozen:
         raise Broken("Settings is to be a frozen dataclass: @dataclass(frozen=True)")
     bare = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
     if bare:

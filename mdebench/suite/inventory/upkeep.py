@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from tabulate import tabulate
@@ -101,12 +102,12 @@ def freeable(home: Home) -> list[Freeable]:
         run = Run(folder)
         if run.finished and (spare := _optimizers(run)):
             text = f"optimizer state of {folder.name}, which is finished ({size(spare)})"
-            found.append(Freeable(text, spare, lambda run=run: _slim(run)))  # type: ignore[misc]  # bound now
+            found.append(Freeable(text, spare, partial(_slim, run)))
     return found
 
 
 def _folder(what: str, folder: Path, count: int) -> Freeable:
-    return Freeable(f"{what} ({size(count)})", count, lambda: shutil.rmtree(folder))
+    return Freeable(f"{what} ({size(count)})", count, partial(shutil.rmtree, folder))
 
 
 def _held(run: Run) -> bool:
