@@ -29,8 +29,10 @@ from mdebench.home import Home
 class Measurement:
     """One number with its 95 % interval [low, high] over `n` test images, in `unit`; NaN where it is undefined.
 
-    `values`, where the number is a mean over images, holds one number per test image in the order of the test images:
-    they are kept beside the rows, so that two runs can be compared image by image.
+    `values` holds one number per test image whose mean is `value` and whose spread says how sure it is; they are kept
+    beside the rows, so that two runs can be compared image by image. `images` are the rows of the pack that they
+    belong to, by default those of `split` in the pack's order. Where the pack knows who is on them, `people` is their
+    number, and the interval is over people (0: over images).
     """
 
     metric: str
@@ -42,11 +44,13 @@ class Measurement:
     setting: str
     split: str = "test"
     note: str = ""
+    people: int = 0
     values: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    images: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
 
     def plain(self) -> dict[str, Any]:
-        """What goes into the row: everything but `values`."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "values"}
+        """What goes into the row: everything but the arrays."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("values", "images")}
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,9 @@ class Row:
     `label` is the variant in words ("rec 0.1"); `protocol_settings` and `settings` (the method's) are plain JSON
     values; `losses` is the loss set that was in fact used; `seconds` and `gflop` are what the run's training took, NaN
     where it was not counted; `method_source` and `protocol_source` are "" for the suite's own code, else the file or
-    distribution with its SHA-256; `git` is the revision of the code, or "wheel"; `time` is ISO 8601 in UTC.
+    distribution with its SHA-256; `trained_on` and `trained_hash` are name and hash of the pack that the run was trained
+    on; `width` is that of its code as measured (0: not asked for, or not measured yet); `git` is the revision of the
+    code, or "wheel"; `time` is ISO 8601 in UTC.
     """
 
     key: str
@@ -97,9 +103,16 @@ class Row:
     gflop: float = math.nan
     method_source: str = ""
     protocol_source: str = ""
+    people: int = 0
+    trained_on: str = ""
+    trained_hash: str = ""
+    width: int = 0
 
 
-LATER = {"seconds": None, "gflop": None, "method_source": "", "protocol_source": ""}  # what older rows do not say
+LATER: dict[str, Any] = {  # what older rows do not say
+    **{"seconds": None, "gflop": None, "method_source": "", "protocol_source": ""},
+    **{"people": 0, "trained_on": "", "trained_hash": "", "width": 0},
+}
 COLUMNS = tuple(field.name for field in fields(Row))
 _TYPES: dict[str, type] = {name: get_origin(hint) or hint for name, hint in get_type_hints(Row).items()}
 
