@@ -136,7 +136,8 @@ def _evaluate_scenario(
     for metric, values in readings.items():
         own = [f"by {distance.name}"] if distance and metric.startswith("lpips") else []
         unit = "dB" if metric.startswith("psnr") else ""
-        found.append(measure_mean(metric, unit, torch.cat(values).cpu().numpy(), scenario.name, [*own, *notes]))
+        numbers = torch.cat(values).cpu().numpy()
+        found.append(measure_mean(metric, unit, numbers, scenario.name, [*own, *notes], images=chosen))
     if subject.judge:
         found += _judged(subject.judge, pack, chosen, {kind: _join(seen) for kind, seen in looks.items()}, scenario)
     return found

@@ -136,8 +136,9 @@ def evaluate(subject: Subject, pack: Pack, settings: Settings) -> list[Measureme
     found = []
     for (metric, step), values in readings.items():
         unit = "dB" if metric.startswith("psnr") else "%"
-        found.append(measure_mean(metric, unit, torch.cat(values).numpy(), f"step {step}", notes[metric]))
-    return found + _by_chance(originals, settings.mask_seed)
+        numbers = torch.cat(values).numpy()
+        found.append(measure_mean(metric, unit, numbers, f"step {step}", notes[metric], images=chosen))
+    return found + _by_chance(originals, settings.mask_seed, chosen)
 
 
 def _resample(subject: Subject, images: Tensor, masks: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -210,7 +211,7 @@ def _notes(witness: Witness | None, pack: Pack, chosen: Indices, originals: dict
     return notes
 
 
-def _by_chance(originals: dict[str, Tensor], seed: int) -> list[Measurement]:
+def _by_chance(originals: dict[str, Tensor], seed: int, chosen: Indices) -> list[Measurement]:
     """What the originals of two different images have in common: each against one other, drawn from the seed."""
     found = []
     for metric, traits in originals.items():
@@ -218,7 +219,8 @@ def _by_chance(originals: dict[str, Tensor], seed: int) -> list[Measurement]:
         other = torch.empty_like(traits)
         other[order] = traits[order.roll(1)]
         note = "the originals of two different images"
-        found.append(measure_mean(f"{metric}/chance", "%", agreement(other, traits).numpy(), "chance", [note]))
+        shared = agreement(other, traits).numpy()
+        found.append(measure_mean(f"{metric}/chance", "%", shared, "chance", [note], images=chosen))
     return found
 
 

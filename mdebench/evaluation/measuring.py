@@ -7,16 +7,18 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from rich.console import Console
 
 from mdebench import catalog
 from mdebench.catalog import Code
-from mdebench.data.pack import Pack
+from mdebench.data.pack import SPLITS, Pack
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Subject
 from mdebench.evaluation.displays import display_of
@@ -27,6 +29,7 @@ from mdebench.evaluation.passes import watched
 from mdebench.evaluation.subjects import load_subject
 from mdebench.files import write_atomically
 from mdebench.home import Home
+from mdebench.results.intervals import interval, known_people
 from mdebench.results.provenance import provenance
 from mdebench.results.rows import Measurement, Row, append_rows, keep_values, stored_rows, unit_key
 from mdebench.runs import Run
@@ -180,10 +183,39 @@ def measure_subject(
         with watched(console, what):
             measurements = _evaluated(code, subject, pack, case)
         facts = _facts(word, case, name, info, pack, judge) | {"protocol_source": source}
-        keep_values(home, facts["key"], measurements)
+        people = [_people(pack, measurement) for measurement in measurements]
+        measurements = [over_people(measurement, shown) for measurement, shown in zip(measurements, people)]
+        keep_values(home, facts["key"], measurements, people)
         new += append_rows(home, [Row(**facts, **m.plain()) for m in measurements])
     console.print(f"{code.name} of {subject.name}: {new} rows, {time.monotonic() - begin:.1f} s")
     return new
+
+
+def over_people(measurement: Measurement, people: npt.NDArray[np.int32] | None) -> Measurement:
+    """The measurement with its interval over the people (n,) on its images, -1 where unknown; as it is for None."""
+    if people is None or measurement.values is None:
+        return measurement
+    _, low, high = interval(measurement.values, people, measurement.unit)
+    return replace(measurement, low=low, high=high, people=known_people(people))
+
+
+def _people(pack: Pack, measurement: Measurement) -> npt.NDArray[np.int32] | None:
+    """Who is on the images whose values a measurement has, -1 where unknown; None where the pack knows none of them.
+
+    UserError where a protocol does not say which images these are: a partition has another number of them.
+    """
+    if measurement.values is None or not (pack.identity >= 0).any():
+        return None
+    rows = measurement.images
+    if rows is None:
+        rows = pack.indices(measurement.split) if measurement.split in SPLITS else np.empty(0, np.int64)
+    if len(rows) != len(measurement.values):
+        raise UserError(
+            f"{measurement.metric} has {len(measurement.values)} values, and it is not known on which images of "
+            f"{pack.name}: its protocol is to say so, measure_mean(…, images=rows of the pack)"
+        )
+    people = pack.identity[rows]
+    return people if (people >= 0).any() else None
 
 
 def _evaluated(code: Code, subject: Subject, pack: Pack, case: Any) -> list[Measurement]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mdebench.results.intervals import interval
 from mdebench.results.rows import Measurement
 
 WINDOW, SIGMA = 11, 1.5  # Wang et al. 2004
@@ -93,24 +94,30 @@ def bootstrap(n: int, statistic: Statistic, draws: int = 1000, seed: int = 0) ->
     return value, float(low), float(high)
 
 
-def bootstrap_mean(values: npt.ArrayLike, draws: int = 1000, seed: int = 0) -> tuple[float, float, float]:
-    """The mean of one finite number per image (n,) and its 95 % interval: (value, low, high)."""
-    numbers = np.asarray(values, dtype=np.float64)
-    return bootstrap(len(numbers), lambda weights: weights @ numbers / weights.sum(axis=1), draws, seed)
+def measure_mean(
+    metric: str,
+    unit: str,
+    values: npt.ArrayLike,
+    setting: str,
+    notes: Iterable[str] = (),
+    *,
+    images: npt.NDArray[np.int64] | None = None,
+) -> Measurement:
+    """The mean of one number per test image (n,) with its 95 % interval, and the numbers themselves.
 
-
-def measure_mean(metric: str, unit: str, values: npt.ArrayLike, setting: str, notes: Iterable[str] = ()) -> Measurement:
-    """The mean of one number per test image (n,) with its bootstrap interval, and the numbers themselves.
-
-    Readings in dB are capped at PSNR_CAP, and the note says of how many images; empty ``notes`` are passed over.
+    For another statistic than a mean, hand over its linearised values (`influence`). `images` (n,) are the rows of the
+    pack that the values belong to, where these are not its test partition in order: who is on them decides how sure
+    the number is, once it is measured on a pack. Readings in dB are capped at PSNR_CAP, and the note says of how many
+    images; empty ``notes`` are passed over.
     """
     numbers = np.asarray(values, dtype=np.float64)
     if unit == "dB" and (copies := int((numbers > PSNR_CAP).sum())):
         notes = [*notes, f"{copies} exact copies counted as {PSNR_CAP:g} dB"]
         numbers = np.minimum(numbers, PSNR_CAP)
-    interval = bootstrap_mean(numbers)
+    found = interval(numbers, None, unit)
     note = "; ".join(filter(None, notes))
-    return Measurement(metric, unit, *interval, len(numbers), setting, note=note, values=numbers.astype(np.float32))
+    kept = numbers.astype(np.float32)
+    return Measurement(metric, unit, *found, len(numbers), setting, note=note, values=kept, images=images)
 
 
 def _mean_over(values: torch.Tensor, where: torch.Tensor | None) -> torch.Tensor:

@@ -27,7 +27,8 @@ COMPANIONS = ("table1-interocular", "table3-readings")  # folded: for the second
 BUDGETS = {"charts": 2_500_000, "grids": 3_500_000, "curves": 1_200_000, "samples": 1_000_000}  # bytes of data URIs
 LARGEST_CSV = 50_000  # bytes of a figure's data within the page; of others the file is named
 VERDICTS = {"better": "better than", "overlap": "not distinguishable from", "worse": "worse than"}
-RULES = {"paired": "compared image by image", "seeds": "compared over seeds", "intervals": "by their intervals"}
+RULES = {"paired": "compared image by image", "unpaired": "compared by their intervals alone"}
+SCOPES = {"methods": "beyond images and seeds", "runs": "in these runs", "": ""}
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def write_report(home: Home, out: Path, displays: Displays, title: str = "mdeben
         missing=MISSING,
         verdicts=VERDICTS,
         rules=RULES,
+        scopes=SCOPES,
         parts=[
             (where, list(group)) for where, group in groupby(tables, key=lambda table: (table.dataset, table.scale))
         ],

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from statistics import stdev
 from typing import Any, Literal
 
-from mdebench.results.displays import Better, Metric
+from mdebench.results.displays import Better, Metric, Reference
 
 MISSING = "–"
 Verdict = Literal["better", "overlap", "worse", ""]
-Rule = Literal["paired", "seeds", "intervals", ""]  # how two cells were compared; see `paired`
-MARKS: dict[str, str] = {"better": "†", "overlap": "≈"}
+Rule = Literal["paired", "unpaired", ""]  # how two cells were compared; see `paired`
+Scope = Literal["methods", "runs", ""]  # of what a verdict is said: of the methods, or of these runs only
+MARKS: dict[tuple[str, str], str] = {("better", "methods"): "†", ("better", "runs"): "(†)", ("overlap", ""): "≈"}
 # What a run's training took, and not what it is worth: a field of its rows, and how many of its units make ours.
 COSTS: dict[str, tuple[str, float]] = {
     "cost/updates": ("updates", 1),
@@ -74,11 +75,11 @@ def column(metric: Metric, title: str, protocol: str, setting: str, split: str =
 
 @dataclass(frozen=True)
 class Cell:
-    """A number in a table. `low` and `high` bound its 95 % interval; with several seeds, all of their intervals.
+    """A number in a table. `low` and `high` bound its 95 % interval, over test images and, with several, over seeds.
 
     `sd` is the sample standard deviation over seeds (NaN for one seed), `n` the number of test images, `source` a
     paper or "rows", `rows` those rows, one per seed; `verdict` is how it compares with the table's reference line, by
-    `rule`.
+    `rule`, and `scope` of what that is said; `best`: it is the best of its column, or not worse than that.
     """
 
     text: str = MISSING
@@ -91,6 +92,8 @@ class Cell:
     source: str = ""
     verdict: Verdict = ""
     rule: Rule = ""
+    scope: Scope = ""
+    best: bool = False
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -109,8 +112,9 @@ class Cell:
 
     @property
     def marked(self) -> str:
-        """The text with its mark."""
-        return f"{self.text} {MARKS[self.verdict]}" if self.verdict in MARKS else self.text
+        """The text with its mark, and whether that was made without comparing image by image."""
+        unpaired = "unpaired" if self.rule == "unpaired" else ""
+        return " ".join(filter(None, (self.text, MARKS.get((self.verdict, self.scope)), unpaired)))
 
 
 @dataclass(frozen=True)
@@ -124,12 +128,26 @@ class Line:
 
 @dataclass(frozen=True)
 class Block:
-    """Lines × columns of cells under one heading."""
+    """Lines × columns of cells under one heading.
+
+    `against` is for each column the cell that the marks compare with, of the line `reference` (no line is marked
+    where there is none); plain words are said of the columns `told`, beside the lines of `rivals`, after `prefix`.
+    """
 
     title: str
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
     cells: tuple[tuple[Cell, ...], ...]
+    against: tuple[Cell, ...] = ()
+    reference: Line | None = None
+    told: tuple[Column, ...] = ()
+    rivals: tuple[Reference, ...] = ()
+    prefix: str = ""
+
+    def column(self, place: int) -> list[Cell]:
+        """The cells of a column that were made from rows and have a value."""
+        cells = (line[place] for line in self.cells)
+        return [cell for cell in cells if cell.source == "rows" and not math.isnan(cell.value)]
 
 
 @dataclass(frozen=True)
@@ -179,12 +197,3 @@ def cost_cell(runs: Iterable[Mapping[Any, Any]], metric: str) -> Cell:
         return Cell()
     value = math.fsum(row[field] for row in runs) / len(runs) / unit
     return Cell(text=f"{value:,.0f}", value=value, n=len(runs), rows=tuple(runs), source="rows")
-
-
-def compare(cell: Cell, reference: Cell, higher_is_better: bool) -> Verdict:
-    """How a cell stands against the reference: "overlap" when their intervals do; "" when either lacks one."""
-    if any(math.isnan(x) for x in (cell.low, cell.high, reference.low, reference.high)):
-        return ""
-    if cell.low <= reference.high and reference.low <= cell.high:
-        return "overlap"
-    return "better" if (cell.value > reference.value) == higher_is_better else "worse"

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
@@ -113,6 +114,7 @@ LATER: dict[str, Any] = {  # what older rows do not say
     **{"seconds": None, "gflop": None, "method_source": "", "protocol_source": ""},
     **{"people": 0, "trained_on": "", "trained_hash": "", "width": 0},
 }
+Images = NDArray[np.integer]
 COLUMNS = tuple(field.name for field in fields(Row))
 _TYPES: dict[str, type] = {name: get_origin(hint) or hint for name, hint in get_type_hints(Row).items()}
 
@@ -174,16 +176,23 @@ def values_path(home: Home, key: str) -> Path:
     return home.values / f"{key[:16]}.npz"
 
 
-def keep_values(home: Home, key: str, measurements: Sequence[Measurement]) -> None:
-    """Write a unit's per-image values, one float32 array for each `setting|metric|split`; nothing where there are none.
+def keep_values(
+    home: Home, key: str, measurements: Sequence[Measurement], people: Sequence[Images | None] = ()
+) -> None:
+    """Write a unit's values, one float32 array for each `setting|metric|split`; nothing where there are none.
 
-    Called before the rows are appended, so that rows never promise values that a kill has lost.
+    `people` says who is on the images of each measurement: (n,), -1 where unknown, None where nobody is known. They are
+    kept once for a split, as `people|split`, and as `people|setting|metric|split` where others were measured. Called
+    before the rows are appended, so that rows never promise values that a kill has lost.
     """
-    arrays: dict[str, Any] = {
-        f"{m.setting}|{m.metric}|{m.split}": np.asarray(m.values, np.float32)
-        for m in measurements
-        if m.values is not None
-    }
+    arrays: dict[str, Any] = {}
+    for m, shown in zip_longest(measurements, people):
+        if m is None or m.values is None:
+            continue
+        place = f"{m.setting}|{m.metric}|{m.split}"
+        arrays[place] = np.asarray(m.values, np.float32)
+        if shown is not None and not np.array_equal(arrays.setdefault(f"people|{m.split}", shown), shown):
+            arrays[f"people|{place}"] = shown
     if arrays:
         data, path = io.BytesIO(), values_path(home, key)
         np.savez_compressed(data, **arrays)

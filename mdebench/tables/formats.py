@@ -19,7 +19,19 @@ _LATEX = {
 }
 CSV_COLUMNS = (
     *("table", "dataset", "scale", "block", "line", "column", "unit", "value", "low", "high", "sd", "n", "seeds"),
-    *("against_reference", "compared", "source", "protocol", "setting", "split", "metric", "runs", "keys"),
+    *(
+        "against_reference",
+        "of",
+        "compared",
+        "best",
+        "source",
+        "protocol",
+        "setting",
+        "split",
+        "metric",
+        "runs",
+        "keys",
+    ),
 )
 
 
@@ -33,7 +45,7 @@ def markdown(table: Table) -> str:
     for block in table.blocks:
         parts += [
             f"## {block.title}",
-            tabulate(_texts(block, escape), headers="firstrow", tablefmt="pipe", disable_numparse=True),
+            tabulate(_texts(block, escape, "**{}**"), headers="firstrow", tablefmt="pipe", disable_numparse=True),
         ]
     if table.reading:
         parts += ["## What it says", _bullets(table.reading)]
@@ -44,7 +56,9 @@ def latex(table: Table) -> str:
     """A LaTeX fragment that needs no package: a tabular per block, then what it says and the notes."""
     parts = [f"% {tex(table.title)}\n\\begin{{table}}\n\\centering\\scriptsize\n\\caption{{{tex(table.title)}}}"]
     for block in table.blocks:
-        body = tabulate(_texts(block, tex), headers="firstrow", tablefmt="latex_raw", disable_numparse=True)
+        body = tabulate(
+            _texts(block, tex, r"\textbf{{{}}}"), headers="firstrow", tablefmt="latex_raw", disable_numparse=True
+        )
         parts.append(f"\\medskip\n{tex(block.title)}\\\\\n{body}\n")
     parts.append("\\end{table}")
     notes = "\n".join(f"\\item {tex(text)}" for text in (*table.reading, *table.footnotes))
@@ -67,7 +81,8 @@ def csv_text(table: Table) -> str:
                 where = (table.stem, table.dataset, table.scale, block.title, line.name, column.title, column.unit)
                 what = (column.protocol, column.setting, column.split, column.metric)
                 origin = (" ".join(cell.runs), " ".join(cell.keys))
-                writer.writerow((*where, *_numbers(cell), cell.verdict, cell.rule, cell.source, *what, *origin))
+                verdict = (cell.verdict, cell.scope, cell.rule, "yes" if cell.best else "")
+                writer.writerow((*where, *_numbers(cell), *verdict, cell.source, *what, *origin))
     return out.getvalue()
 
 
@@ -81,13 +96,15 @@ def _plain(number: float) -> str:
     return "" if math.isnan(number) else repr(number)
 
 
-def _texts(block: Block, escape: Callable[[str], str]) -> list[list[str]]:
-    """Header and lines as text."""
+def _texts(block: Block, escape: Callable[[str], str], bold: str) -> list[list[str]]:
+    """Header and lines as text; `bold` is the format of what is in the set of best."""
+
+    def text(cell: Cell) -> str:
+        mark = escape(cell.marked.removeprefix(cell.text))
+        return (bold.format(escape(cell.text)) if cell.best else escape(cell.text)) + mark
+
     header = ["", *(escape(column.header) for column in block.columns)]
-    return [
-        header,
-        *([escape(line.name), *(escape(c.marked) for c in row)] for line, row in zip(block.lines, block.cells)),
-    ]
+    return [header, *([escape(line.name), *map(text, row)] for line, row in zip(block.lines, block.cells))]
 
 
 def _bullets(texts: Iterable[str]) -> str:

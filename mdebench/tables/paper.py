@@ -26,25 +26,25 @@ def paper_tables(view: View) -> list[Table]:
     return [table for table in made if table is not None]
 
 
-def transfer(view: View, name: str = "table1", title: str = "Table 1: landmarks and attributes") -> Table | None:
+def transfer(view: View, name: str = "table1", heading: str = "Table 1: landmarks and attributes") -> Table | None:
     """Table 1; fine-tuned encoders, where there are any, in a block of their own."""
     rows, paper = _all_labels(view, "attributes", "landmarks"), _paper(1)
     lines = lines_of(rows, _names(paper))
     blocks: list[Block] = []
-    say: list[str] = []
     for kind, metric, unit, constant, ours in (
         ("Landmarks", "landmark_distance", "px", "the mean shape", _landmarks(view, rows, "frozen")),
         ("Attributes", "attribute_error", "% error", "the majority value", _attributes(view, rows, "frozen")),
     ):
         published = Column("Paper", "", "head-5000", metric, unit, published=True)
-        blocks.append(view.block(f"{kind}, frozen encoder", [published, *ours], lines, RIDGE, _cells(paper)))
         told = [each for each in ours if each.metric == metric and each.split == "test"]
-        say += view.reading(blocks[-1], told, (RIDGE, RANDOM, Reference("constant", constant)))
+        rivals = (RIDGE, RANDOM, Reference("constant", constant))
+        title = f"{kind}, frozen encoder"
+        blocks.append(view.block(title, [published, *ours], lines, RIDGE, _cells(paper), told, rivals))
     if tuned := _landmarks(view, rows, "finetune") + _attributes(view, rows, "finetune"):
         lines = lines_of(rows[rows["setting"].str.startswith("finetune")])
         blocks.append(view.block("Fine-tuned encoder", tuned, lines, RIDGE))
     blocks.append(view.costs(rows))
-    return view.table(name, title, rows, blocks, say, RIDGE, _remarks(paper))
+    return view.table(name, heading, rows, blocks, RIDGE, _remarks(paper))
 
 
 def equal_operations(view: View) -> list[Table | None]:
@@ -73,7 +73,7 @@ def interocular(view: View) -> Table | None:
     columns = _landmarks(view, rows, "frozen", "landmark_distance_iod")
     blocks = [view.block("Frozen encoder", columns, lines_of(rows), RIDGE)]
     title = "Table 1, other reading: landmark distance as a share of the inter-ocular distance"
-    return view.table("table1-interocular", title, rows, blocks, [], RIDGE)
+    return view.table("table1-interocular", title, rows, blocks, RIDGE)
 
 
 def attributes(view: View) -> Table | None:
@@ -86,7 +86,7 @@ def attributes(view: View) -> Table | None:
     own = [(label, name) for label, name in _names(paper) if label.startswith("rec")]
     theirs = [Line(name, label, "") for label, name in _names(paper) if (label, name) not in own]
     blocks = [view.block("Frozen encoder", columns, theirs + lines_of(rows, own), RIDGE, _cells(paper))]
-    return view.table("table2", "Table 2: facial attributes", rows, blocks, [], RIDGE, _remarks(paper))
+    return view.table("table2", "Table 2: facial attributes", rows, blocks, RIDGE, _remarks(paper))
 
 
 def occlusion(view: View) -> Table | None:
@@ -94,15 +94,14 @@ def occlusion(view: View) -> Table | None:
     rows, paper = view.of("occlusion"), _paper(3)
     lines = [Line(f"{name}, published", label, "") for label, name in _names(paper)] + lines_of(rows)
     blocks: list[Block] = []
-    say: list[str] = []
     shown = view.display("occlusion")
     for metric, name in COMPLETION:
         columns = [column(shown.metric(f"{metric}/raw/image"), _spoken(p), "occlusion", p) for p in _presets(paper)]
-        blocks.append(view.block(name, columns, lines, BIHARMONIC, _cells(paper)))
-        say += [f"{name}, {text}" for text in view.reading(blocks[-1], columns, (BIHARMONIC, MEAN_COLOUR))]
+        fills = (BIHARMONIC, MEAN_COLOUR)
+        blocks.append(view.block(name, columns, lines, BIHARMONIC, _cells(paper), columns, fills, f"{name}, "))
     blocks.append(view.costs(rows))
     title = "Table 3: face completion under occlusions (raw output, whole image)"
-    return view.table("table3", title, rows, blocks, say, BIHARMONIC, _remarks(paper))
+    return view.table("table3", title, rows, blocks, BIHARMONIC, _remarks(paper))
 
 
 def readings(view: View) -> Table | None:
@@ -117,7 +116,7 @@ def readings(view: View) -> Table | None:
         ]
         blocks.append(view.block(_spoken(preset).capitalize(), columns, lines_of(rows), BIHARMONIC))
     title = "Table 3, all readings: raw output or composite (seen pixels pasted back), whole image or hole alone"
-    return view.table("table3-readings", title, rows, blocks, [], BIHARMONIC)
+    return view.table("table3-readings", title, rows, blocks, BIHARMONIC)
 
 
 def _paper(number: int) -> pd.DataFrame:

@@ -4,116 +4,155 @@ Nothing here is typed by hand about a result: a claim is a comparison (`paired`)
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from mdebench.results.cells import Block, Cell, Column, Line
-from mdebench.results.displays import Reference
-from mdebench.results.lines import TRIVIAL
+from mdebench.results.cells import Block, Cell, Column
+from mdebench.results.intervals import FEW
 from mdebench.results.paired import Comparison
+from mdebench.tables.judging import Verdicts, rivals, seeds_of, trained
 from mdebench.words import words
 
 PAPER_SCALE = (
     "Published numbers are the papers', at their scale (the Missing Data Encoder: full CelebA, 96×96, 300,000 updates "
     "at batch 24), and so not comparable one to one with ours."
 )
-INTERVALS = (
-    "[low, high]: 95 % bootstrap interval over test images, for one seed. With several seeds: mean ± sample standard "
-    "deviation over seeds. Each comparison stands for itself: where many are made, one in twenty of equal methods "
-    "would differ."
-)
 RULES = {
-    "paired": "image by image (the 95 % interval of the mean paired difference lies on one side of 0)",
-    "seeds": "over seeds (Welch's 95 % interval of the difference lies on one side of 0)",
-    "intervals": "by their two 95 % intervals (these lie apart)",
+    "paired": "image by image",
+    "unpaired": 'by their two intervals alone, as no values image by image were kept ("unpaired" beside the cell)',
 }
 VERBS = {"better": "beats", "worse": "loses to", "overlap": "is not distinguishable from"}
 LISTED = 4  # of those that cannot be told apart, so many by name
-Contrast = Callable[[Cell, Cell, bool], Comparison]
 
 
-def legend(reference: str, blocks: Iterable[Block]) -> str:
-    """What the marks mean, and how the cells of these blocks were compared."""
-    used = Counter[str](cell.rule for block in blocks for line in block.cells for cell in line if cell.rule)
-    how = [f"{text}: {used[rule]:,} cell{'s'[: used[rule] > 1]}" for rule, text in RULES.items() if used[rule]]
-    return (
-        f"† better than {reference}; ≈ not distinguishable from it; no mark: worse, or one of the two is missing. "
-        f"Compared {words(how) if how else 'not at all'}."
-    )
+def legend(reference: str, blocks: Sequence[Block], verdicts: Verdicts) -> list[str]:
+    """What marks, bold type and intervals mean, how sure they are, and what they could not have found."""
+    cells = [cell for block in blocks for line in block.cells for cell in line]
+    used = Counter[str](cell.rule for cell in cells if cell.rule)
+    how = [f"{RULES[rule]}: {used[rule]:,} cell{'s'[: used[rule] > 1]}" for rule in RULES if used[rule]]
+    notes = [
+        f"† better than {reference}, beyond what other images and other seeds could do; (†) better in these runs, "
+        "while the spread over seeds is not known or not cleared; ≈ not distinguishable; no mark: worse, or nothing to "
+        "compare. Bold: the best of its column, and every line that is not worse than it; there is no rank among these.",
+    ]
+    if len(verdicts.family):
+        notes.append(
+            f"All {len(verdicts.family):,} comparisons of this table, marks and sentences, hold together at 95 % (Holm; "
+            "the ± of a difference is as wide as that takes). "
+            f"Compared with {reference} {words(how) if how else 'nowhere'}."
+        )
+        notes += [f"Seeds: {seeds}" for seeds in _seeds(blocks)]
+        notes += [
+            f"Differences that would have been found four times in five: {found}." for found in _power(blocks, verdicts)
+        ]
+    return [*notes, *_intervals(cells)]
 
 
-def reading(block: Block, columns: Iterable[Column], references: Sequence[Reference], contrast: Contrast) -> list[str]:
-    """One sentence per column: how the best trained method stands against the references and the other methods.
+def _seeds(blocks: Sequence[Block]) -> list[str]:
+    """Which lines tell the spread over seeds, and with how many degrees of freedom; that none does."""
+    judged = [(block, place) for block in blocks for place, column in enumerate(block.columns) if column.judged]
+    degrees = {seeds_of(block, place).degrees for block, place in judged}
+    if max(degrees, default=0) == 0:
+        return ["no line has several, so that the spread over them is not known; marks speak of these runs."]
+    several = {
+        f"{line.name} ({len(cells[place].rows)})": None
+        for block, place in judged
+        for line, cells in zip(block.lines, block.cells)
+        if len(cells[place].rows) > 1
+    }
+    few, many = min(degrees), max(degrees)
+    told = f"{many}" if few == many else f"{few} to {many}"
+    return [f"their spread is pooled over {words(several)}: {told} degree{'s'[: many > 1]} of freedom a column."]
 
-    `contrast` compares two cells, given whether higher is better.
-    """
-    sentences = (_sentence(block, column, references, contrast) for column in columns if column.judged)
-    return [sentence for sentence in sentences if sentence]
+
+def _power(blocks: Sequence[Block], verdicts: Verdicts) -> list[str]:
+    """The smallest differences by metric: "0.81 to 1.20 points (attribute_error)"."""
+    found: dict[tuple[str, str, int], list[float]] = {}
+    for block in blocks:
+        for column, gap in verdicts.smallest(block).items():
+            found.setdefault((column.metric, column.unit, column.digits), []).append(gap)
+    told = []
+    for (metric, unit, digits), gaps in found.items():
+        span = sorted({f"{gap:.{digits}f}" for gap in (min(gaps), max(gaps))}, key=float)
+        told.append(f"{' '.join(filter(None, (' to '.join(span), _points(unit))))} ({metric})")
+    return ["; ".join(told)] if told else []
 
 
-def _sentence(block: Block, column: Column, references: Sequence[Reference], contrast: Contrast) -> str:
+def _intervals(cells: Iterable[Cell]) -> list[str]:
+    """Over what the intervals are, and a warning where these are few people."""
+    rows = [row for cell in cells if cell.source == "rows" and cell.low == cell.low for row in cell.rows]
+    counts = sorted({row["people"] for row in rows if row["people"]})
+    if not rows:
+        return []
+    over = "test images"
+    if counts:
+        people = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+        over = f"the {people} people on the test images (all images of a person together)"
+        if any(not row["people"] for row in rows):
+            over += ", or over images where nobody is known"
+    notes = [f"[low, high]: 95 % interval over {over}. With several seeds: mean ± standard deviation over seeds."]
+    if counts and counts[0] < FEW:
+        notes.append(f"Few people: {counts[0]} tell little of others (below {FEW}); small differences cannot be found.")
+    return notes
+
+
+def reading(block: Block, verdicts: Verdicts) -> list[str]:
+    """One sentence per column that the block tells of: the best trained method beside references and other methods."""
+    sentences = (_sentence(block, column, verdicts) for column in block.told if column.judged)
+    return [f"{block.prefix}{sentence}" for sentence in sentences if sentence]
+
+
+def _sentence(block: Block, column: Column, verdicts: Verdicts) -> str:
     """E.g. "Attributes: rec 0.1 (10.2 %), best of 3 trained methods, beats raw pixels by 2.1 ± 0.4 points; …"."""
-    cells = _cells(block, column)
-    trained = [(line.name, cell) for line, cell in cells.items() if line.method and line.method not in TRIVIAL]
-    ranked = sorted(trained, key=lambda pair: pair[1].value, reverse=column.higher_is_better)
+    ranked = trained(block, column)
     if not ranked:
         return ""
     (name, best), *others = ranked
-    rivals = [
-        (reference.called, cell)
-        for reference in references
-        for line, cell in _cells(block, column if reference.same_setting else column.reference).items()
-        if line.method == reference.method
+    beside = rivals(block, column)
+    said: dict[tuple[str, str], list[tuple[str, Comparison]]] = {}
+    for place, (rival, cell) in enumerate(beside + others):
+        found = verdicts.contrast(best, cell, column)
+        if found.verdict == "overlap" or (found.verdict and place <= len(beside)):
+            runner_up = place == len(beside) and found.verdict != "overlap"
+            told = f"the runner-up {rival}" if runner_up else rival
+            said.setdefault((found.verdict, found.scope), []).append((told, found))
+    order = list(VERBS)
+    clauses = [
+        _clause(verdict, scope, said[verdict, scope], column)
+        for verdict, scope in sorted(said, key=lambda pair: (order.index(pair[0]), pair[1]))
     ]
-    said: dict[str, list[tuple[str, Comparison]]] = {verdict: [] for verdict in VERBS}
-    for place, (rival, cell) in enumerate(rivals + others):
-        comparison = contrast(best, cell, column.higher_is_better)
-        if comparison.verdict == "overlap" or (comparison.verdict and place <= len(rivals)):
-            runner_up = place == len(rivals) and comparison.verdict != "overlap"
-            said[comparison.verdict].append((f"the runner-up {rival}" if runner_up else rival, comparison))
-    clauses = [_clause(verdict, found, column) for verdict, found in said.items() if found]
     if not clauses:
         return ""
     among = f", best of {len(ranked)} trained methods," if others else ""
     return f"{column.title}: {name} ({_number(best.value, column)}){among} {'; '.join(clauses)}."
 
 
-def _cells(block: Block, like: Column) -> dict[Line, Cell]:
-    """Line → cell made from rows of the column with the protocol, setting, metric and split of `like`."""
-    what = (like.protocol, like.setting, like.metric, like.split)
-    places = [i for i, c in enumerate(block.columns) if (c.protocol, c.setting, c.metric, c.split) == what]
-    found = ((line, cells[place]) for line, cells in zip(block.lines, block.cells) for place in places)
-    return {line: cell for line, cell in found if cell.source == "rows" and cell.value == cell.value}
-
-
-def _clause(verdict: str, found: Sequence[tuple[str, Comparison]], column: Column) -> str:
-    """E.g. "beats a by 2.10 ± 0.40 points", "is not distinguishable from b (0.30 points) (intervals overlap)"."""
+def _clause(verdict: str, scope: str, found: Sequence[tuple[str, Comparison]], column: Column) -> str:
+    """E.g. "beats in these runs a by 2.10 ± 0.40 points", "is not distinguishable from b (0.30 ± 0.41 points)"."""
     overlap = verdict == "overlap"
-    note = {"paired": "", "seeds": " (over seeds)", "intervals": f" (intervals {'overlap' if overlap else 'apart'})"}
-    mixed = len({comparison.rule for _, comparison in found}) > 1
     told = [
-        f"{who} {f'({amount})' if overlap else f'by {amount}'}{note[comparison.rule] if mixed else ''}"
+        f"{who} {f'({amount})' if overlap else f'by {amount}'}{' unpaired' if comparison.rule == 'unpaired' else ''}"
         for (who, comparison), amount in zip(found, _amounts(found, column))
     ]
     if len(told) > LISTED + 1:
         told = [*told[:LISTED], f"{len(told) - LISTED} more"]
-    return f"{VERBS[verdict]} {words(told)}{'' if mixed else note[found[0][1].rule]}"
+    return f"{VERBS[verdict]}{' in these runs' if scope == 'runs' else ''} {words(told)}"
 
 
 def _amounts(found: Sequence[tuple[str, Comparison]], column: Column) -> Iterator[str]:
     """ "2.10 ± 0.40 points", by how much each is behind; below 0 only where that says nothing."""
-    unit = "points" if column.unit.startswith("%") else _short(column.unit)
     for _, comparison in found:
-        mean = comparison.difference.mean
-        gain = mean if column.higher_is_better else -mean
+        gain = comparison.difference if column.higher_is_better else -comparison.difference
         amount = f"{gain if comparison.verdict == 'overlap' else abs(gain):.{column.digits}f}".replace("-", "−")
-        if comparison.rule != "intervals":
-            amount += f" ± {comparison.difference.half:.{column.digits}f}"
-        yield " ".join(filter(None, (amount, unit)))
+        yield " ".join(filter(None, (f"{amount} ± {comparison.half:.{column.digits}f}", _points(column.unit))))
 
 
 def _number(value: float, column: Column) -> str:
     unit = "%" if column.unit.startswith("%") else _short(column.unit)
     return " ".join(filter(None, (f"{value:.{column.digits}f}", unit)))
+
+
+def _points(unit: str) -> str:
+    return "points" if unit.startswith("%") else _short(unit)
 
 
 def _short(unit: str) -> str:

@@ -31,7 +31,7 @@ def protocol_tables(view: View) -> list[Table]:
 
 
 def _build(view: View, parts: Sequence[Part]) -> Table | None:
-    blocks, say, used = [], [], []
+    blocks, used = [], []
     for protocol, table in parts:
         for metric in map(view.display(protocol).metric, table.metrics):
             rows = _rows(view, protocol, metric, table)
@@ -41,17 +41,18 @@ def _build(view: View, parts: Sequence[Part]) -> Table | None:
                 here = rows[rows["judge"] == judge] if judge else rows
                 title = f"{metric.title} ({short(judge)})" if judge else metric.title
                 columns = [replace(each, judge=judge) for each in _columns(here, protocol, metric)]
-                blocks.append(view.block(title, columns, lines_of(here), table.reference))
+                own = [each for each in columns if each.protocol == protocol] if metric.told else []
+                rivals = table.references or (table.reference,)
+                lines = lines_of(here)
+                blocks.append(
+                    view.block(title, columns, lines, table.reference, told=own, rivals=rivals, prefix=f"{title}, ")
+                )
                 used.append(here)
-                if metric.told:
-                    own = [each for each in columns if each.protocol == protocol]
-                    said = view.reading(blocks[-1], own, table.references or (table.reference,))
-                    say += [f"{title}, {sentence}" for sentence in said]
     if not used:
         return None
     rows = pd.concat(used).drop_duplicates(subset=["line", "seed", "protocol", "setting", "split", "metric", "judge"])
     first = parts[0].table
-    return view.table(first.name, first.title, rows, blocks, say, first.reference)
+    return view.table(first.name, first.title, rows, blocks, first.reference)
 
 
 def _rows(view: View, protocol: str, metric: Metric, table: TableOf) -> pd.DataFrame:

@@ -6,8 +6,6 @@ where it beats raw pixels, a completion where it beats a fill without any networ
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -17,9 +15,9 @@ from mdebench.home import Home
 from mdebench.results.cells import COSTS, Block, Cell, Column, Line, Table, cell_from_rows, cost_cell
 from mdebench.results.displays import PIXELS, SILENT, Display, Displays, Reference, versions
 from mdebench.results.lines import TRIVIAL, lines_of
-from mdebench.results.paired import contrast
 from mdebench.tables.footnotes import footnotes
-from mdebench.tables.plain_words import INTERVALS, legend, reading
+from mdebench.tables.judging import Verdicts
+from mdebench.tables.plain_words import legend, reading
 
 Published = Mapping[tuple[str, str, str], Cell]  # label, metric, setting → a paper's number
 
@@ -43,7 +41,7 @@ class View:
     ) -> None:
         self.dataset, self.scale, self.rows = dataset, scale, rows
         self.old, self.twins, self.displays = old, twins, displays
-        self.home, self.contrast = home, partial(contrast, home)
+        self.home = home
         self.index: dict[tuple[str, ...], list[dict[Any, Any]]] = defaultdict(list)
         for row in rows.to_dict("records"):
             self.index[tuple(row[name] for name in ("line", "protocol", "setting", "metric", "split"))].append(row)
@@ -77,20 +75,18 @@ class View:
         lines: Sequence[Line],
         reference: Reference,
         published: Published = MappingProxyType({}),
+        told: Sequence[Column] = (),
+        rivals: Sequence[Reference] = (),
+        prefix: str = "",
     ) -> Block:
-        """Fill in the cells, from our rows or the `published`, and compare each of ours with the reference line."""
-        base = next((line for line in lines_of(self.rows) if line.method == reference.method), None)
-        cells = []
-        for line in lines:
-            filled = [self._cell(line, column, published) for column in columns]
-            if base and line != base:
-                filled = [self._compared(cell, base, column) for cell, column in zip(filled, columns)]
-            cells.append(tuple(filled))
-        return Block(title, tuple(columns), tuple(lines), tuple(cells))
+        """Fill in the cells, from our rows or the `published`, and say what they will be compared with.
 
-    def reading(self, block: Block, columns: Sequence[Column], references: Sequence[Reference]) -> list[str]:
-        """What these columns of the block say, in words."""
-        return reading(block, columns, references, self.contrast)
+        `told`, `rivals` and `prefix` as in `Block`.
+        """
+        base = next((line for line in lines_of(self.rows) if line.method == reference.method), None)
+        cells = tuple(tuple(self._cell(line, column, published) for column in columns) for line in lines)
+        against = tuple(self._cell(base, column.reference, {}) if base else Cell() for column in columns)
+        return Block(title, tuple(columns), tuple(lines), cells, against, base, tuple(told), tuple(rivals), prefix)
 
     def table(
         self,
@@ -98,19 +94,22 @@ class View:
         title: str,
         rows: pd.DataFrame,
         blocks: Sequence[Block],
-        say: Sequence[str],
         reference: Reference,
         remarks: Sequence[str] = (),
     ) -> Table | None:
-        """The table with its footnotes, without blocks in which our rows fill no cell; None where none is left.
+        """The table with all its comparisons judged together, its plain words and its footnotes.
 
-        `rows` are all that it could show, `remarks` go before the footnotes that are made of them.
+        Blocks in which our rows fill no cell are left out; None where none is left. `rows` are all that it could show,
+        `remarks` go before the footnotes that are made of them.
         """
         blocks = [block for block in blocks if any(cell.source == "rows" for line in block.cells for cell in line)]
         if not blocks:
             return None
+        verdicts = Verdicts(self.home, blocks)
+        say = [sentence for block in blocks for sentence in reading(block, verdicts)]
+        blocks = [verdicts.judged(block) for block in blocks]
         old = self.old[self.old["protocol"].isin(rows["protocol"])]
-        first = [legend(reference.called, blocks), INTERVALS, *remarks]
+        first = [*legend(reference.called, blocks, verdicts), *remarks]
         notes = footnotes(rows, old, self.twins, versions(self.displays), first)
         title = f"{title} · {self.dataset} · {self.scale}"
         stem = f"{name}-{self.dataset}-{self.scale}"
@@ -125,9 +124,3 @@ class View:
         rows = self.index.get((line.name, column.protocol, column.setting, column.metric, column.split))
         rows = [row for row in rows or () if column.judge in ("", row["judge"])]
         return cell_from_rows(rows, column.digits) if rows else Cell()
-
-    def _compared(self, cell: Cell, base: Line, column: Column) -> Cell:
-        if cell.source != "rows" or not column.judged:
-            return cell
-        found = self.contrast(cell, self._cell(base, column.reference, {}), column.higher_is_better)
-        return replace(cell, verdict=found.verdict, rule=found.rule if found.verdict else "")

@@ -69,7 +69,7 @@ class Classes:
         """The accuracy; the class with the largest prediction is the answer."""
         right = draws(readout.predictions).argmax(axis=-1) == self.truth[self.rows]
         notes = [readout.note, self.note]
-        accuracy = measure_mean("accuracy", "%", 100 * right.mean(axis=0), readout.setting, notes)
+        accuracy = measure_mean("accuracy", "%", 100 * right.mean(axis=0), readout.setting, notes, images=self.rows)
         return replace(accuracy, split=self.split)
 
 

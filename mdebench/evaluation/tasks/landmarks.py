@@ -79,8 +79,9 @@ class Landmarks:
         notes = [readout.note, _sources(self.pack, rows, split)]
         flat = "" if apart.all() else f"{(~apart).sum()} with both eyes at one point left out"
         relative = 100 * distance[apart] / between_eyes[apart]
-        pixels = measure_mean("landmark_distance", f"px of {PIXELS}", distance, readout.setting, notes)
-        shares = measure_mean("landmark_distance_iod", "% of inter-ocular", relative, readout.setting, [*notes, flat])
+        pixels = measure_mean("landmark_distance", f"px of {PIXELS}", distance, readout.setting, notes, images=rows)
+        unit, said = "% of inter-ocular", [*notes, flat]
+        shares = measure_mean("landmark_distance_iod", unit, relative, readout.setting, said, images=rows[apart])
         return replace(pixels, split=split), replace(shares, split=split)
 
 

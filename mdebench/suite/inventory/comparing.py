@@ -1,5 +1,9 @@
-"""Two runs side by side: the settings in which they differ, and their rows, paired image by image."""
+"""Two runs side by side: the settings in which they differ, and their rows, paired image by image.
 
+All that is said better or worse holds together at 95 %, of these two runs.
+"""
+
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,15 +12,17 @@ from tabulate import tabulate
 
 from mdebench.evaluation.displays import displays
 from mdebench.home import Home
-from mdebench.results.cells import cell_from_rows
-from mdebench.results.displays import SILENT, setting_order
-from mdebench.results.paired import contrast
+from mdebench.results.cells import Cell, cell_from_rows
+from mdebench.results.displays import SILENT, Metric, setting_order
+from mdebench.results.intervals import quantile
+from mdebench.results.paired import Family, Seeds, contrast
 from mdebench.results.rows import read_rows, superseded
 from mdebench.runs import Run
 
 FACTS = ("method", "scale", "size", "pack", "seed", "updates", "batch", "precision", "losses", "perceptual", "device")
 WORDS = {"better": "better", "worse": "worse", "overlap": "no difference seen", "": "–"}
-RULES = {"paired": "image by image", "seeds": "over seeds", "intervals": "by intervals", "": ""}
+RULES = {"paired": "image by image", "unpaired": "by intervals", "": ""}
+UNKNOWN = Seeds(math.nan, 0)  # two runs tell nothing of the spread over seeds
 
 
 def compare_text(home: Home, one: Run, other: Run) -> str:
@@ -57,19 +63,31 @@ def _shared(home: Home, rows: pd.DataFrame, names: tuple[str, str]) -> list[tupl
     found: dict[tuple[Any, ...], dict[str, Mapping[Any, Any]]] = {}
     for row in rows.to_dict("records"):
         found.setdefault(tuple(row[name] for name in what), {})[row["run"]] = row
-    lines = list[tuple[str, ...]]()
-    for place in sorted(found, key=lambda place: (place[0], setting_order(place[1]), place[2:])):
-        if set(found[place]) != set(names):
-            continue
-        protocol, setting, name, split, *_ = place
-        metric = shown.get(protocol, SILENT).metric(name)
+    both = [place for place in found if set(found[place]) == set(names)]
+    asked = list[tuple[tuple[Any, ...], Metric, Cell, Cell]]()
+    family = Family(home)
+    for place in sorted(both, key=lambda place: (place[0], setting_order(place[1]), place[2:])):
+        metric = shown.get(place[0], SILENT).metric(place[2])
         a, b = (cell_from_rows([found[place][run]], metric.digits) for run in names)
-        seen = contrast(home, a, b, metric.better == "higher")
-        gap = f"{seen.difference.mean:.{metric.digits}f} ± {seen.difference.half:.{metric.digits}f}".replace("-", "−")
-        verdict = WORDS[seen.verdict] if metric.better else "–"
-        told = setting if split == "test" else f"{setting} ({split})"
-        lines.append((protocol, told, name, a.text, b.text, gap, verdict, RULES[seen.rule]))
-    return lines
+        asked.append((place, metric, a, b))
+        if metric.better:
+            family.ask(a, b, UNKNOWN)
+    family.settle()
+    return [_line(home, family, *each) for each in asked]
+
+
+def _line(home: Home, family: Family, place: tuple[Any, ...], metric: Metric, a: Cell, b: Cell) -> tuple[str, ...]:
+    protocol, setting, name, split, *_ = place
+    if metric.better:
+        seen = family.read(a, b, metric.better == "higher")
+        half = seen.half
+    else:
+        seen = contrast(home, a, b, UNKNOWN)
+        half = quantile(seen.runs[1]) * seen.runs[0]
+    gap = f"{seen.difference:.{metric.digits}f} ± {half:.{metric.digits}f}".replace("-", "−")
+    told = setting if split == "test" else f"{setting} ({split})"
+    verdict = WORDS[seen.verdict] if metric.better else "–"
+    return protocol, told, name, a.text, b.text, gap, verdict, RULES[seen.rule]
 
 
 def _alone(rows: pd.DataFrame, names: tuple[str, str]) -> dict[str, set[str]]:
