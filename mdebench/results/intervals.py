@@ -49,7 +49,7 @@ def spread(values: ArrayLike, people: NDArray[np.integer] | None = None) -> Spre
 
 
 def grouped(people: NDArray[np.integer] | None, n: int) -> NDArray[np.int64]:
-    """A number from 0 up for each of n images, the same for those of one person; an unknown one is alone on its image."""
+    """A number from 0 up for each of n images, the same for those of one person; an unknown is alone."""
     if people is None:
         return np.arange(n)
     own = np.where(people < 0, -1 - np.arange(n), people)

@@ -61,9 +61,9 @@ class Row:
     `label` is the variant in words ("rec 0.1"); `protocol_settings` and `settings` (the method's) are plain JSON
     values; `losses` is the loss set that was in fact used; `seconds` and `gflop` are what the run's training took, NaN
     where it was not counted; `method_source` and `protocol_source` are "" for the suite's own code, else the file or
-    distribution with its SHA-256; `trained_on` and `trained_hash` are name and hash of the pack that the run was trained
-    on; `width` is that of its code as measured (0: not asked for, or not measured yet); `git` is the revision of the
-    code, or "wheel"; `time` is ISO 8601 in UTC.
+    distribution with its SHA-256; `trained_on` and `trained_hash` are name and hash of the pack that the run was
+    trained on; `width` is that of its code as measured (0: not asked for, or not measured yet); `git` is the revision
+    of the code, or "wheel"; `time` is ISO 8601 in UTC.
     """
 
     key: str
@@ -191,8 +191,10 @@ def keep_values(
             continue
         place = f"{m.setting}|{m.metric}|{m.split}"
         arrays[place] = np.asarray(m.values, np.float32)
-        if shown is not None and not np.array_equal(arrays.setdefault(f"people|{m.split}", shown), shown):
-            arrays[f"people|{place}"] = shown
+        if shown is not None:
+            usual = arrays.setdefault(f"people|{m.split}", shown)
+            if not np.array_equal(usual, shown):
+                arrays[f"people|{place}"] = shown
     if arrays:
         data, path = io.BytesIO(), values_path(home, key)
         np.savez_compressed(data, **arrays)

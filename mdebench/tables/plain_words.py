@@ -32,12 +32,12 @@ def legend(reference: str, blocks: Sequence[Block], verdicts: Verdicts) -> list[
     notes = [
         f"† better than {reference}, beyond what other images and other seeds could do; (†) better in these runs, "
         "while the spread over seeds is not known or not cleared; ≈ not distinguishable; no mark: worse, or nothing to "
-        "compare. Bold: the best of its column, and every line that is not worse than it; there is no rank among these.",
+        "compare. Bold: the best of its column, and every line not worse than it; there is no rank among these.",
     ]
     if len(verdicts.family):
         notes.append(
-            f"All {len(verdicts.family):,} comparisons of this table, marks and sentences, hold together at 95 % (Holm; "
-            "the ± of a difference is as wide as that takes). "
+            f"All {len(verdicts.family):,} comparisons of this table, marks and sentences, hold together at 95 % "
+            "(Holm; the ± of a difference is as wide as that takes). "
             f"Compared with {reference} {words(how) if how else 'nowhere'}."
         )
         notes += [f"Seeds: {seeds}" for seeds in _seeds(blocks)]
