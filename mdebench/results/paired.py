@@ -148,10 +148,14 @@ class Family:
             verdict = "better" if (difference > 0) == higher_is_better else "worse"
         return replace(found, difference=difference, verdict=verdict)
 
-    def smallest(self, cell: Cell, other: Cell) -> float:
-        """The difference between two lines' runs that this table would have found with a chance of `POWER`."""
+    def smallest(self, cell: Cell, other: Cell, chosen_of: int) -> float:
+        """The difference between two lines' runs that this table would have found with a chance of `POWER`.
+
+        One of the two would have been the best of `chosen_of` lines then.
+        """
         error, degrees = self.read(cell, other, True).runs
-        return error * (quantile(degrees, self._first / 2) + quantile(degrees, 1 - POWER))
+        level = self._first / max(1.0, chosen_of / 2)
+        return error * (quantile(degrees, level / 2) + quantile(degrees, 1 - POWER))
 
     def __len__(self) -> int:
         return sum(bool(each.rule) for each in self._found.values())

@@ -192,8 +192,8 @@ def keep_values(
         place = f"{m.setting}|{m.metric}|{m.split}"
         arrays[place] = np.asarray(m.values, np.float32)
         if shown is not None:
-            usual = arrays.setdefault(f"people|{m.split}", shown)
-            if not np.array_equal(usual, shown):
+            arrays.setdefault(f"people|{m.split}", shown)
+            if not np.array_equal(arrays[f"people|{m.split}"], shown):
                 arrays[f"people|{place}"] = shown
     if arrays:
         data, path = io.BytesIO(), values_path(home, key)

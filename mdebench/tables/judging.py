@@ -36,7 +36,8 @@ class Verdicts:
         found = {}
         for place, column in enumerate(block.columns):
             if column.judged and (pairs := list(self._marked(block, place))):
-                found[column] = median(self.family.smallest(cell, other) for cell, other in pairs)
+                lines = len(block.column(place))
+                found[column] = median(self.family.smallest(cell, other, lines) for cell, other in pairs)
         return {column: gap for column, gap in found.items() if gap == gap}
 
     def contrast(self, cell: Cell, other: Cell, column: Column) -> Comparison:
