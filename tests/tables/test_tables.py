@@ -13,7 +13,7 @@ from mdebench.errors import UserError
 from mdebench.figures.contact_sheets import write_sheets
 from mdebench.home import Home
 from mdebench.pictures import GAP, grid
-from mdebench.results.cells import MISSING, Cell, cell_from_rows, compare
+from mdebench.results.cells import MISSING, Cell, cell_from_rows
 from mdebench.results.published import paper_dir
 from mdebench.tables.formats import latex, markdown, tex
 from mdebench.tables.write import build_tables, write_tables
