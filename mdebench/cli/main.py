@@ -17,7 +17,7 @@ from mdebench.cli.options import Commands
 from mdebench.cli.runs import compare, prune, runs, show
 from mdebench.cli.suite import costs, demo, list_, reproduce
 from mdebench.cli.train import judge, pretrain
-from mdebench.cli.views import figures, report, tables
+from mdebench.cli.views import audit, figures, report, tables
 from mdebench.errors import Interrupted, UserError
 from mdebench.version import __version__
 
@@ -35,7 +35,7 @@ def cli() -> None:
 
 
 for command in (
-    *(pretrain, judge, transfer, occlusion, measure, protocols, check, tables, figures, report),
+    *(pretrain, judge, transfer, occlusion, measure, protocols, check, tables, figures, report, audit),
     *(reproduce, costs, demo, list_, runs, show, compare, prune, export, embed, complete, data, bench),
 ):
     cli.add_command(command)

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from mdebench.cli.options import home_option
+from mdebench.errors import UserError
 from mdebench.home import Home
 from mdebench.words import new_console
 
@@ -27,6 +28,26 @@ def tables(out: Path | None, home: Home) -> None:
     sheets = write_sheets(home, out / "sheets" if out else home.sheets)
     for path in [*written, *sheets]:
         console.print(str(path))
+
+
+@click.command()
+@click.argument("folder", metavar="[HOME]", required=False, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--mend", "mends", is_flag=True, help="First make the intervals of older rows anew from stored values.")
+@home_option
+def audit(folder: Path | None, mends: bool, home: Home) -> None:
+    """Follow every number to its rows, make tables and figures' data again, check hashes; list what does not hold."""
+    from mdebench.suite.inventory.auditing import audit as look
+    from mdebench.suite.inventory.auditing import told
+    from mdebench.suite.inventory.mending import mend
+
+    home, console = Home(folder) if folder else home, new_console()
+    if mends:
+        for done in mend(home):
+            console.print(done, soft_wrap=True)
+    found = look(home)
+    console.print(told(found), soft_wrap=True)
+    if found.finds:
+        raise UserError(f"{len(found.finds)} of what the results say does not hold")
 
 
 @click.command()

@@ -5,6 +5,8 @@ whoever shows the file can say what it shows. Figures with people go to `results
 """
 
 import hashlib
+import struct
+import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -61,6 +63,9 @@ SOURCES = {  # figure → what it is made from, and the command that makes that
 ORDER = (*GRIDS, *PAPER, "learning")  # the charts of protocols stand before the last
 
 
+VOUCHES = "Table"  # the text of a PNG that says which CSV shows the same: its SHA-256
+
+
 @dataclass(frozen=True)
 class FigureFile:
     """A figure on disk: the PNG, its CSV where there is one, its title and alternative text, "chart" or "images"."""
@@ -90,7 +95,8 @@ def write_figures(home: Home, displays: Displays, console: Console, only: Collec
         missing.discard(name)
         png, table = (home.results / folder / f"{stem}{ending}" for ending in (".png", ".csv"))
         paths += [png, table]
-        if table.exists() and _text(png).get(image_grids.STAMP) == stamp:
+        told = _text(png)
+        if table.exists() and told.get(image_grids.STAMP) == stamp and told.get(VOUCHES) == _digest(table.read_text()):
             continue  # drawn from the same data by the same code
         try:
             png.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +104,7 @@ def write_figures(home: Home, displays: Displays, console: Console, only: Collec
             raise UserError(f"could not make {png.parent}: {error.strerror}; permit writing there") from error
         picture, text = draw()
         write_atomically(table, text.encode())
-        write_atomically(png, picture)
+        write_atomically(png, vouched(picture, text))
     reasons = [_reason(name, home) for name in wanted if name in missing] if only is not None else []
     if reasons and not paths:
         raise UserError("; ".join(reasons))
@@ -199,6 +205,28 @@ def _draw_chart(chart: Chart, draw: Draw) -> tuple[bytes, str]:
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())  # type: ignore[no-untyped-call]
     quantized = picture.quantize(256, dither=Image.Dither.NONE)
     return image_grids.encode(quantized, chart.title, chart.alt, _stamp(chart)), chart_csv(chart)
+
+
+def chart_data(home: Home, displays: Displays) -> dict[str, str]:
+    """The CSV of every chart that the rows of `home` give, by its file name."""
+    charts = (chart for part in parts(home, displays) for chart, _ in charts_of(part))
+    return {f"{chart.stem}.csv": chart_csv(chart) for chart in charts}
+
+
+def vouched(png: bytes, table: str) -> bytes:
+    """The PNG with one more text in it, before its end: the SHA-256 of the CSV that holds its numbers."""
+    text = VOUCHES.encode() + b"\0" + _digest(table).encode()
+    chunk = b"tEXt" + text
+    return png[:-12] + struct.pack(">I", len(text)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[-12:]
+
+
+def vouches(png: Path, table: Path) -> bool:
+    """Whether a PNG says that it shows what a CSV holds; UserError where it is damaged."""
+    return _text(png).get(VOUCHES) == _digest(table.read_text("utf-8"))
+
+
+def _digest(table: str) -> str:
+    return hashlib.sha256(table.encode()).hexdigest()
 
 
 def _reason(name: str, home: Home) -> str:

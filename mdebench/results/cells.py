@@ -152,7 +152,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Table:
-    """One table for one data set and scale; `stem` is its file name without the ending."""
+    """One table for one data set and scale; `stem` is its file name without the ending.
+
+    `reading` is what it says in plain words, `summary` the same in short.
+    """
 
     stem: str
     title: str
@@ -161,6 +164,7 @@ class Table:
     blocks: tuple[Block, ...]
     reading: tuple[str, ...]
     footnotes: tuple[str, ...]
+    summary: tuple[str, ...] = ()
 
 
 def cell_from_rows(rows: Iterable[Mapping[Any, Any]], digits: int) -> Cell:

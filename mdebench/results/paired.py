@@ -277,10 +277,7 @@ def stored_values(home: Home, row: Row) -> tuple[NDArray[np.float64], NDArray[np
 
     None where they were not kept.
     """
-    path = values_path(home, row["key"])
-    if not path.is_file():
-        return None
-    stored = _stored(path, path.stat().st_mtime_ns)
+    stored = stored_arrays(home, row["key"])
     place = f"{row['setting']}|{row['metric']}|{row['split']}"
     if place not in stored:
         return None
@@ -297,6 +294,12 @@ def remade(home: Home, row: Row) -> tuple[float, float, float] | None:
     values, people = found
     known = np.isfinite(values)
     return interval(values[known], people[known] if people is not None else None, row["unit"])
+
+
+def stored_arrays(home: Home, key: str) -> dict[str, NDArray[Any]]:
+    """All arrays kept for a unit, none where there is no file; UserError where that is damaged."""
+    path = values_path(home, key)
+    return _stored(path, path.stat().st_mtime_ns) if path.is_file() else {}
 
 
 @lru_cache(maxsize=4096)

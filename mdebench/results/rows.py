@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from itertools import zip_longest
@@ -171,6 +171,20 @@ def append_rows(home: Home, rows: Sequence[Row]) -> int:
     return len(new)
 
 
+def change_rows(
+    home: Home, protocol: str, run: str, change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Put `change(row)` in the place of each row of a run by a protocol, whole or not at all; returns those changed."""
+    path = _path(home, protocol, run)
+    with _locked(path.parent.parent / ".lock"):
+        stored = _parse(path)
+        made = [change(row) for row in stored]
+        changed = [new for old, new in zip(stored, made) if _line(new) != _line(old)]
+        if changed:
+            write_atomically(path, "".join(map(_line, made)).encode())
+    return changed
+
+
 def values_path(home: Home, key: str) -> Path:
     """Where the per-image values of a unit are kept."""
     return home.values / f"{key[:16]}.npz"
@@ -196,10 +210,15 @@ def keep_values(
             if not np.array_equal(arrays[f"people|{m.split}"], shown):
                 arrays[f"people|{place}"] = shown
     if arrays:
-        data, path = io.BytesIO(), values_path(home, key)
-        np.savez_compressed(data, **arrays)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, data.getvalue())
+        write_values(home, key, arrays)
+
+
+def write_values(home: Home, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write a unit's arrays, named as `keep_values` names them; equal arrays give equal bytes."""
+    data, path = io.BytesIO(), values_path(home, key)
+    np.savez_compressed(data, allow_pickle=False, **arrays)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, data.getvalue())
 
 
 def stored_rows(home: Home, protocol: str, run: str) -> list[dict[str, Any]]:

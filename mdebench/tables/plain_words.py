@@ -20,7 +20,13 @@ RULES = {
     "paired": "image by image",
     "unpaired": 'by their two intervals alone, as no values image by image were kept ("unpaired" beside the cell)',
 }
-VERBS = {"better": "beats", "worse": "loses to", "overlap": "is not distinguishable from"}
+VERBS = {
+    ("better", "methods"): "beats",
+    ("better", "runs"): "beats in these runs",
+    ("worse", "methods"): "loses to",
+    ("worse", "runs"): "loses in these runs to",
+    ("overlap", ""): "is not distinguishable from",
+}
 LISTED = 4  # of those that cannot be told apart, so many by name
 
 
@@ -101,6 +107,37 @@ def reading(block: Block, verdicts: Verdicts) -> list[str]:
     return [f"{block.prefix}{sentence}" for sentence in sentences if sentence]
 
 
+def summary(block: Block, verdicts: Verdicts) -> list[str]:
+    """`reading` in short: how the best trained method stands against each reference, columns of many taken together."""
+    columns = [column for column in block.told if column.judged and trained(block, column)]
+    together = [columns] if len(columns) > 2 else [[column] for column in columns]
+    return [sentence for some in together if (sentence := _in_short(block, some, verdicts))]
+
+
+def _in_short(block: Block, columns: Sequence[Column], verdicts: Verdicts) -> str:
+    """E.g. "pSNR, 6 columns: best trained is rec 0.1 in 4, 1 other else; the mean colour beaten in 5, ahead in 1."."""
+    first, *more = columns
+    best = [trained(block, column)[0] for column in columns]
+    found: dict[str, Counter[str]] = {}
+    for column, (_, cell) in zip(columns, best):
+        for rival, other in rivals(block, column):
+            found.setdefault(rival, Counter())[verdicts.contrast(cell, other, column).verdict] += 1
+    if not found:
+        return ""
+    (name, count), *others = Counter(name for name, _ in best).most_common()
+    if more:
+        title = f"{block.prefix.removesuffix(', ') or block.title}, {len(columns)} columns"
+        who = name if not others else f"{name} in {count}, {len(others)} other{'s'[: len(others) > 1]} else"
+    else:
+        title, who = f"{block.prefix}{first.title}", f"{name} ({_number(best[0][1].value, first)})"
+    said = {"better": "beaten", "overlap": "not distinguishable", "worse": "ahead", "": "not comparable"}
+    told = [
+        f"{rival} {', '.join(said[each] + (f' in {counts[each]}' if more else '') for each in said if counts[each])}"
+        for rival, counts in found.items()
+    ]
+    return f"{title}: best trained is {who}; {'; '.join(told)}."
+
+
 def _sentence(block: Block, column: Column, verdicts: Verdicts) -> str:
     """E.g. "Attributes: rec 0.1 (10.2 %), best of 3 trained methods, beats raw pixels by 2.1 ± 0.4 points; …"."""
     ranked = trained(block, column)
@@ -115,27 +152,23 @@ def _sentence(block: Block, column: Column, verdicts: Verdicts) -> str:
             runner_up = place == len(beside) and found.verdict != "overlap"
             told = f"the runner-up {rival}" if runner_up else rival
             said.setdefault((found.verdict, found.scope), []).append((told, found))
-    order = list(VERBS)
-    clauses = [
-        _clause(verdict, scope, said[verdict, scope], column)
-        for verdict, scope in sorted(said, key=lambda pair: (order.index(pair[0]), pair[1]))
-    ]
+    clauses = [_clause(verb, said[verdict], column) for verdict, verb in VERBS.items() if verdict in said]
     if not clauses:
         return ""
     among = f", best of {len(ranked)} trained methods," if others else ""
     return f"{column.title}: {name} ({_number(best.value, column)}){among} {'; '.join(clauses)}."
 
 
-def _clause(verdict: str, scope: str, found: Sequence[tuple[str, Comparison]], column: Column) -> str:
+def _clause(verb: str, found: Sequence[tuple[str, Comparison]], column: Column) -> str:
     """E.g. "beats in these runs a by 2.10 ± 0.40 points", "is not distinguishable from b (0.30 ± 0.41 points)"."""
-    overlap = verdict == "overlap"
     told = [
-        f"{who} {f'({amount})' if overlap else f'by {amount}'}{' unpaired' if comparison.rule == 'unpaired' else ''}"
+        f"{who} {f'({amount})' if comparison.verdict == 'overlap' else f'by {amount}'}"
+        f"{' unpaired' if comparison.rule == 'unpaired' else ''}"
         for (who, comparison), amount in zip(found, _amounts(found, column))
     ]
     if len(told) > LISTED + 1:
         told = [*told[:LISTED], f"{len(told) - LISTED} more"]
-    return f"{VERBS[verdict]}{' in these runs' if scope == 'runs' else ''} {words(told)}"
+    return f"{verb} {words(told)}"
 
 
 def _amounts(found: Sequence[tuple[str, Comparison]], column: Column) -> Iterator[str]:

@@ -17,7 +17,7 @@ from mdebench.results.displays import PIXELS, SILENT, Display, Displays, Referen
 from mdebench.results.lines import TRIVIAL, lines_of
 from mdebench.tables.footnotes import footnotes
 from mdebench.tables.judging import Verdicts
-from mdebench.tables.plain_words import legend, reading
+from mdebench.tables.plain_words import legend, reading, summary
 
 Published = Mapping[tuple[str, str, str], Cell]  # label, metric, setting → a paper's number
 
@@ -107,13 +107,14 @@ class View:
             return None
         verdicts = Verdicts(self.home, blocks)
         say = [sentence for block in blocks for sentence in reading(block, verdicts)]
+        short = [sentence for block in blocks for sentence in summary(block, verdicts)]
         blocks = [verdicts.judged(block) for block in blocks]
         old = self.old[self.old["protocol"].isin(rows["protocol"])]
         first = [*legend(reference.called, blocks, verdicts), *remarks]
         notes = footnotes(rows, old, self.twins, versions(self.displays), first)
         title = f"{title} · {self.dataset} · {self.scale}"
         stem = f"{name}-{self.dataset}-{self.scale}"
-        return Table(stem, title, self.dataset, self.scale, tuple(blocks), tuple(say), tuple(notes))
+        return Table(stem, title, self.dataset, self.scale, tuple(blocks), tuple(say), tuple(notes), tuple(short))
 
     def _cell(self, line: Line, column: Column, published: Published) -> Cell:
         """The published number where column or line is a paper's, else the one from our rows."""

@@ -14,6 +14,7 @@ from mdebench.results.rows import read_rows, superseded
 from mdebench.tables.formats import csv_text, latex, markdown
 from mdebench.tables.paper import paper_tables
 from mdebench.tables.protocols import protocol_tables
+from mdebench.tables.says import page
 from mdebench.tables.view import View
 
 
@@ -33,13 +34,23 @@ def write_tables(home: Home, out: Path, displays: Displays) -> list[Path]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for table in tables:
-            for ending, text in ((".md", markdown(table)), (".csv", csv_text(table)), (".tex", latex(table))):
-                path = out / f"{table.stem}{ending}"
+            for name, text in rendered(table).items():
+                path = out / name
                 path.write_text(text, encoding="utf-8")
                 paths.append(path)
+        if out == home.tables:
+            path = home.results / "README.md"
+            path.write_text(page(tables), encoding="utf-8")
+            paths.append(path)
     except OSError as error:
         raise UserError(f"Could not write the tables into {out}: {error.strerror or error}.") from error
     return paths
+
+
+def rendered(table: Table) -> dict[str, str]:
+    """File name → text of a table in each of its formats."""
+    texts = {".md": markdown(table), ".csv": csv_text(table), ".tex": latex(table)}
+    return {f"{table.stem}{ending}": text for ending, text in texts.items()}
 
 
 def build_tables(home: Home, displays: Displays) -> list[Table]:

@@ -1,0 +1,77 @@
+"""`mdebench audit --mend`: intervals of older rows made anew from their stored values, over the people on the images.
+
+No number is measured: values stay as they are. Who is on which image comes from the pack of the rows' hash where that is
+here; without it intervals are over images, as they were, by the same formula as all others.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mdebench.data.pack import SPLITS, Pack, open_pack
+from mdebench.errors import UserError
+from mdebench.evaluation.scenarios import test_images
+from mdebench.evaluation.tasks import Classes, Landmarks
+from mdebench.home import Home
+from mdebench.results.intervals import known_people
+from mdebench.results.paired import remade, stored_arrays
+from mdebench.results.rows import change_rows, write_values
+
+
+def mend(home: Home) -> Iterator[str]:
+    """Make intervals anew, run by run; yields what was done in words."""
+    packs = _packs(home)
+    for path in sorted(home.rows.glob("*/*.jsonl")):
+        changed = change_rows(home, path.parent.name, path.stem, lambda row: _mended(home, packs, row))
+        if changed:
+            people = sorted({row["people"] for row in changed})
+            told = " and ".join(f"{count} people" if count else "images" for count in people)
+            yield f"{path}: {len(changed)} intervals made anew, over {told}"
+
+
+def _packs(home: Home) -> dict[str, Pack]:
+    found = {}
+    for path in sorted(home.packs.glob("*/pack.json")):
+        try:
+            pack = open_pack(path.parent)
+        except UserError:  # another matter than its rows: `mdebench audit` says what is wrong with it
+            continue
+        if (pack.identity >= 0).any():
+            found[pack.hash] = pack
+    return found
+
+
+def _mended(home: Home, packs: Mapping[str, Pack], row: dict[str, Any]) -> dict[str, Any]:
+    place, arrays = f"{row['setting']}|{row['metric']}|{row['split']}", stored_arrays(home, row["key"])
+    if place not in arrays:
+        return row
+    if row["pack_hash"] in packs and not {f"people|{place}", f"people|{row['split']}"} & set(arrays):
+        people = _people(packs[row["pack_hash"]], row, len(arrays[place]))
+        if people is not None:
+            arrays = arrays | {f"people|{place}": people}
+            write_values(home, row["key"], arrays)
+    found = remade(home, row)
+    if found is None:
+        return row
+    people = arrays.get(f"people|{place}", arrays.get(f"people|{row['split']}"))
+    fits = people is not None and len(people) == len(arrays[place])
+    return row | {"low": found[1], "high": found[2], "people": known_people(people) if fits else 0}
+
+
+def _people(pack: Pack, row: Mapping[str, Any], count: int) -> NDArray[np.int32] | None:
+    """Who is on the images that a row was measured on; None where it cannot be told which these are, or nobody is."""
+    split, settings = row["split"], row["protocol_settings"]
+    if split in SPLITS:
+        rows = pack.indices(split)
+        if len(rows) != count and {"images", "mask_seed"} <= settings.keys():
+            rows = test_images(pack, settings["images"], settings["mask_seed"])
+    elif split == "annotated" and Landmarks.lacking(pack) is None:
+        rows = Landmarks.of(pack).parts.get(split, np.empty(0, np.int64))
+    elif split == "held-out" and Classes.lacking(pack) is None:
+        rows = Classes.of(pack).rows
+    else:
+        return None
+    people = pack.identity[rows] if len(rows) == count else None
+    return people if people is not None and (people >= 0).any() else None
