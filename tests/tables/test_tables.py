@@ -345,22 +345,6 @@ def test_undefined_values_are_missing_cells_with_a_key(home):
     }
 
 
-@pytest.mark.parametrize(
-    ("value", "low", "high", "higher", "verdict"),
-    [
-        (0.5, 0.4, 0.89, False, "better"),
-        (0.5, 0.4, 0.9, False, "overlap"),
-        (1.0, 0.95, 1.05, False, "overlap"),
-        (1.2, 1.11, 1.3, False, "worse"),
-        (1.2, 1.11, 1.3, True, "better"),
-        (1.2, math.nan, math.nan, True, ""),
-    ],
-)
-def test_verdicts_are_comparisons_of_intervals(value, low, high, higher, verdict):
-    reference = Cell("", 1.0, 0.9, 1.1)
-    assert compare(Cell("", value, low, high), reference, higher) == verdict
-
-
 def test_several_seeds_compare_by_the_range_of_their_intervals():
     facts = {"n": 5, "run": "r", "key": "k"}
     one, two = {"value": 1.0, "low": 0.5, "high": 1.1, "seed": 1}, {"value": 2.0, "low": 1.9, "high": 2.5, "seed": 0}

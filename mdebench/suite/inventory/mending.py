@@ -1,7 +1,7 @@
 """`mdebench audit --mend`: intervals of older rows made anew from their stored values, over the people on the images.
 
-No number is measured: values stay as they are. Who is on which image comes from the pack of the rows' hash where that is
-here; without it intervals are over images, as they were, by the same formula as all others.
+No number is measured: values stay as they are. Who is on which image comes from the pack of the rows' hash where that
+is here; without it intervals are over images, as they were, by the same formula as all others.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,8 +15,8 @@ from mdebench.errors import UserError
 from mdebench.evaluation.scenarios import test_images
 from mdebench.evaluation.tasks import Classes, Landmarks
 from mdebench.home import Home
-from mdebench.results.intervals import known_people
-from mdebench.results.paired import remade, stored_arrays
+from mdebench.results.intervals import interval, known_people
+from mdebench.results.paired import stored_arrays, stored_values
 from mdebench.results.rows import change_rows, write_values
 
 
@@ -44,20 +44,18 @@ def _packs(home: Home) -> dict[str, Pack]:
 
 
 def _mended(home: Home, packs: Mapping[str, Pack], row: dict[str, Any]) -> dict[str, Any]:
-    place, arrays = f"{row['setting']}|{row['metric']}|{row['split']}", stored_arrays(home, row["key"])
-    if place not in arrays:
+    kept = stored_values(home, row)
+    if kept is None:
         return row
-    if row["pack_hash"] in packs and not {f"people|{place}", f"people|{row['split']}"} & set(arrays):
-        people = _people(packs[row["pack_hash"]], row, len(arrays[place]))
+    values, people = kept
+    if people is None and row["pack_hash"] in packs:
+        people = _people(packs[row["pack_hash"]], row, len(values))
         if people is not None:
-            arrays = arrays | {f"people|{place}": people}
-            write_values(home, row["key"], arrays)
-    found = remade(home, row)
-    if found is None:
-        return row
-    people = arrays.get(f"people|{place}", arrays.get(f"people|{row['split']}"))
-    fits = people is not None and len(people) == len(arrays[place])
-    return row | {"low": found[1], "high": found[2], "people": known_people(people) if fits else 0}
+            arrays, of_split = stored_arrays(home, row["key"]), f"people|{row['split']}"
+            name = f"people|{row['setting']}|{row['metric']}|{row['split']}" if of_split in arrays else of_split
+            write_values(home, row["key"], arrays | {name: people})
+    _, low, high = interval(values, people, row["unit"])
+    return row | {"low": low, "high": high, "people": known_people(people)}
 
 
 def _people(pack: Pack, row: Mapping[str, Any], count: int) -> NDArray[np.int32] | None:
