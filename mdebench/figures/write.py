@@ -96,7 +96,7 @@ def write_figures(home: Home, displays: Displays, console: Console, only: Collec
         png, table = (home.results / folder / f"{stem}{ending}" for ending in (".png", ".csv"))
         paths += [png, table]
         told = _text(png)
-        if table.exists() and told.get(image_grids.STAMP) == stamp and told.get(VOUCHES) == _digest(table.read_text()):
+        if table.exists() and told.get(image_grids.STAMP) == stamp and told.get(VOUCHES) == _digest(table.read_bytes()):
             continue  # drawn from the same data by the same code
         try:
             png.parent.mkdir(parents=True, exist_ok=True)
@@ -215,18 +215,18 @@ def chart_data(home: Home, displays: Displays) -> dict[str, str]:
 
 def vouched(png: bytes, table: str) -> bytes:
     """The PNG with one more text in it, before its end: the SHA-256 of the CSV that holds its numbers."""
-    text = VOUCHES.encode() + b"\0" + _digest(table).encode()
+    text = VOUCHES.encode() + b"\0" + _digest(table.encode()).encode()
     chunk = b"tEXt" + text
     return png[:-12] + struct.pack(">I", len(text)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[-12:]
 
 
 def vouches(png: Path, table: Path) -> bool:
     """Whether a PNG says that it shows what a CSV holds; UserError where it is damaged."""
-    return _text(png).get(VOUCHES) == _digest(table.read_text("utf-8"))
+    return _text(png).get(VOUCHES) == _digest(table.read_bytes())
 
 
-def _digest(table: str) -> str:
-    return hashlib.sha256(table.encode()).hexdigest()
+def _digest(table: bytes) -> str:
+    return hashlib.sha256(table).hexdigest()
 
 
 def _reason(name: str, home: Home) -> str:

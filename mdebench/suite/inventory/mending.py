@@ -58,7 +58,7 @@ def _mended(home: Home, packs: Mapping[str, Pack], row: dict[str, Any]) -> dict[
     return row | {"low": low, "high": high, "people": known_people(people)}
 
 
-def _people(pack: Pack, row: Mapping[str, Any], count: int) -> NDArray[np.int32] | None:
+def _people(pack: Pack, row: Mapping[str, Any], count: int) -> NDArray[np.int64] | None:
     """Who is on the images that a row was measured on; None where it cannot be told which these are, or nobody is."""
     split, settings = row["split"], row["protocol_settings"]
     if split in SPLITS:
@@ -71,5 +71,5 @@ def _people(pack: Pack, row: Mapping[str, Any], count: int) -> NDArray[np.int32]
         rows = Classes.of(pack).rows
     else:
         return None
-    people = pack.identity[rows] if len(rows) == count else None
+    people = pack.identity[rows].astype(np.int64) if len(rows) == count else None
     return people if people is not None and (people >= 0).any() else None
