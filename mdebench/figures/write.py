@@ -63,6 +63,7 @@ SOURCES = {  # figure → what it is made from, and the command that makes that
 ORDER = (*GRIDS, *PAPER, "learning")  # the charts of protocols stand before the last
 
 
+HEAD = 33  # bytes of a PNG's signature and first chunk; text that stands behind the pixels is not read with the others
 VOUCHES = "Table"  # the text of a PNG that says which CSV shows the same: its SHA-256
 
 
@@ -214,10 +215,11 @@ def chart_data(home: Home, displays: Displays) -> dict[str, str]:
 
 
 def vouched(png: bytes, table: str) -> bytes:
-    """The PNG with one more text in it, before its end: the SHA-256 of the CSV that holds its numbers."""
+    """The PNG with one more text in it, before its pixels: the SHA-256 of the CSV that holds its numbers."""
     text = VOUCHES.encode() + b"\0" + _digest(table.encode()).encode()
     chunk = b"tEXt" + text
-    return png[:-12] + struct.pack(">I", len(text)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[-12:]
+    more = struct.pack(">I", len(text)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return png[:HEAD] + more + png[HEAD:]
 
 
 def vouches(png: Path, table: Path) -> bool:
