@@ -14,12 +14,13 @@ from mdebench.results.rows import read_rows, superseded
 from mdebench.tables.formats import csv_text, latex, markdown
 from mdebench.tables.paper import paper_tables
 from mdebench.tables.protocols import protocol_tables
-from mdebench.tables.says import page
+from mdebench.tables.says import page, renewed
 from mdebench.tables.view import View
 
 
 def write_tables(home: Home, out: Path, displays: Displays) -> list[Path]:
-    """Write every table as .md, .csv and .tex into `out`; returns the paths.
+    """Write every table as .md, .csv and .tex into `out`; returns the paths. Into the home's own folder also what they
+    say: `results/README.md`, and the block of the home's README where that has its marks (`says.BEGIN`).
 
     `displays` say how each protocol's rows are shown. UserError when there are no rows, a damaged one, or no room to
     write.
@@ -39,12 +40,21 @@ def write_tables(home: Home, out: Path, displays: Displays) -> list[Path]:
                 path.write_text(text, encoding="utf-8")
                 paths.append(path)
         if out == home.tables:
-            path = home.results / "README.md"
-            path.write_text(page(tables), encoding="utf-8")
-            paths.append(path)
+            paths += _write_says(home, tables)
     except OSError as error:
         raise UserError(f"Could not write the tables into {out}: {error.strerror or error}.") from error
     return paths
+
+
+def _write_says(home: Home, tables: list[Table]) -> list[Path]:
+    """The page of all that the tables say, and a README's marked block where the home has one."""
+    texts = {home.results / "README.md": page(tables)}
+    readme = home.folder / "README.md"
+    if readme.is_file() and (text := readme.read_text("utf-8")) != (new := renewed(text, tables)):
+        texts[readme] = new
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+    return list(texts)
 
 
 def rendered(table: Table) -> dict[str, str]:
