@@ -3,7 +3,7 @@
 Paper: Table 1, first row (9.753 px, 19.79 %), section 3.2.3. Nothing was changed for small images: the encoder has the
 width and code of the scale it stands beside.
 Command: ``mdebench pretrain random`` (the protocols add it to every table by themselves).
-Expected: better than the majority value, and a converged probe on it better than the paper's row suggests.
+Expected: by a converged probe better than the majority value, and than the paper's row suggests.
 """
 
 from dataclasses import dataclass

@@ -124,7 +124,9 @@ class Pack:
         count, of = len(self.images), self.info.get("of")
         images = f"{count:,} of {of:,} images" if of else f"{count:,} images"
         splits = ", ".join(f"{len(self.indices(split)):,} {split}" for split in SPLITS)
-        line = f"{self.name}: {images} ({splits}), {self.size}×{self.size}, pack {self.hash[:8]}"
+        source = self.info.get("source", "")  # what the name does not say
+        name = self.name if self.name.startswith(source) else f"{self.name} (from {source})"
+        line = f"{name}: {images} ({splits}), {self.size}×{self.size}, pack {self.hash[:8]}"
         known = {"annotated": ANNOTATED, "pseudo": PSEUDO}
         counts = {word: int((self.landmark_source == source).sum()) for word, source in known.items()}
         parts = [f"{n:,} {word}" for word, n in counts.items() if n]

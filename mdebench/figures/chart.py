@@ -135,7 +135,7 @@ class Part:
             f"{name}-{self.dataset}-{self.scale}",
             f"{title}: {self.dataset}, scale {self.scale}",
             tuple(panels),
-            tuple(lines_of(rows, ((label, "") for label in rows["label"]))),
+            tuple(lines_of(rows)),
             tuple(settings),
             " · ".join(filter(None, (note, _caption(rows, versions(self.displays))))),
         )

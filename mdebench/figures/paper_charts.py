@@ -1,20 +1,19 @@
-"""The paper's Figures 8 and 9, and its Tables 1 and 3 as charts: which rows they show, and its numbers beside them.
+"""The paper's Figures 8 and 9, and its Tables 1 and 3 as charts: which rows they show, and where its numbers stand.
 
 Each function takes the rows of one data set and scale and gives its chart, or None where they have nothing for it.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
 
 from mdebench.figures.chart import Chart, Panel, Part, loss_order, panel, usual
-from mdebench.results.cells import Cell, Line
+from mdebench.results.cells import Line
 from mdebench.results.displays import PROBE, setting_order
-from mdebench.results.lines import TRIVIAL, lines_of
-from mdebench.results.published import paper_dir
+from mdebench.results.lines import NAMES, TRIVIAL
+from mdebench.results.published import numbers, occlusions, published
 
-DIAMONDS = "open diamonds: published, at the paper's scale"
+DIAMONDS = "open diamonds: published, full CelebA, not measured here"
 
 
 def matrix(part: Part, name: str = "figure8") -> Chart | None:
@@ -79,52 +78,38 @@ def losses(part: Part) -> Chart | None:
 
 
 def ranking(part: Part) -> Chart | None:
-    """Table 1 as a chart: attribute error and landmark distance by the converged probe, the published beside them."""
+    """Table 1 as a chart: attribute error and landmark distance by the converged probe, which the paper lacks."""
     panels, used = [], []
     for protocol, metric in (("attributes", "attribute_error"), ("landmarks", "landmark_distance")):
-        rows = part.of(protocol, metric).query("setting == @PROBE")
+        rows = part.of(protocol, metric)
+        rows = rows[rows["setting"] == PROBE]
         if len(rows):
             marks: dict[str, float] = {}
             for method in ("pixels", "random", "constant"):
                 marks |= part.reference(protocol, metric, method)
-            published = _published(1, metric, lines_of(rows, ((label, "") for label in rows["label"])), PROBE)
-            panels.append(panel(rows, part.display(protocol).metric(metric), references=marks, published=published))
+            panels.append(panel(rows, part.display(protocol).metric(metric), references=marks))
             used.append(rows)
     if not panels:
         return None
-    note = f"{DIAMONDS}, by a head of 5,000 updates; with a number: beyond the axis"
-    note = note if any(found.published for found in panels) else ""
+    constant = NAMES["constant"]
+    note = f"{constant}: the majority value and the mean shape" if any(constant in p.references for p in panels) else ""
     return part.chart("rank", "Table 1 as a chart, frozen encoder, converged probe", pd.concat(used), panels, note)
 
 
-def _published(table: int, metric: str, lines: Sequence[Line], setting: str) -> dict[tuple[str, str], Cell]:
-    """The paper's number for each line that the paper has, under our setting."""
-    paper = pd.read_csv(paper_dir() / f"table{table}.csv", dtype=str).query("metric == @metric")
-    known = {
-        label: _print(value, source, table) for label, value, source in zip(paper.label, paper.value, paper.source)
-    }
-    places = {line.name: line.label if line.label in known else line.method for line in lines}
-    return {(name, setting): known[label] for name, label in places.items() if label in known}
-
-
-def _print(value: str, source: str, table: int) -> Cell:
-    return Cell(text=value, value=float(value), source=f"{source}, Table {table}")
-
-
 def occlusion(part: Part) -> Chart | None:
-    """Table 3 as a chart: pSNR and SSIM under six occlusions, the published systems beside ours."""
+    """Table 3 as a chart: pSNR and SSIM under six occlusions, on the papers' data set with the published systems."""
     rows = part.of("occlusion", "psnr/raw/image", "ssim/raw/image")
     if rows.empty:
         return None
     rows, left_out = _usual(rows)
-    paper = pd.read_csv(paper_dir() / "table3.csv", dtype=str)
-    names = {label: f"{label}, published" for label in paper["label"].unique()}
+    paper = published(3, rows)
+    known = numbers(paper.assign(name=paper["label"] + ", published"))
     panels: list[Panel] = []
     for found in part.panels("occlusion", rows, "psnr/raw/image", "ssim/raw/image"):
-        here = paper[(paper["metric"] == found.metric.partition("/")[0]) & paper["setting"].isin(rows["setting"])]
-        printed = zip(here["label"], here["setting"], here["value"], here["source"])
-        published = {(names[label], setting): _print(value, source, 3) for label, setting, value, source in printed}
-        panels.append(replace(found, published=published))
-    title, note = "Table 3 as a chart, raw output, whole image", "; ".join(filter(None, (DIAMONDS, left_out)))
-    chart = part.chart("occlusion", title, rows, panels, note, list(dict.fromkeys(paper["setting"])))
-    return replace(chart, lines=(*(Line(name, label, "") for label, name in names.items()), *chart.lines))
+        metric = found.metric.partition("/")[0]
+        theirs = {(name, s): cell for (name, m, s), cell in known.items() if m == metric and s in set(rows["setting"])}
+        panels.append(replace(found, published=theirs))
+    note = "; ".join(filter(None, (DIAMONDS if known else "", left_out)))
+    chart = part.chart("occlusion", "Table 3 as a chart, raw output, whole image", rows, panels, note, occlusions())
+    systems = dict.fromkeys((label, f"{label}, published") for label in paper["label"])
+    return replace(chart, lines=(*(Line(name, label, "") for label, name in systems), *chart.lines))

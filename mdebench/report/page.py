@@ -17,8 +17,8 @@ from mdebench.files import write_atomically
 from mdebench.home import Home
 from mdebench.report.embedded import Original, Picture, csv_uri, fit
 from mdebench.report.gallery import Exhibit, exhibits, run_names
-from mdebench.results.cells import MISSING, Cell, Table
-from mdebench.results.displays import Displays
+from mdebench.results.cells import MISSING, Block, Cell, Table, cost_cell
+from mdebench.results.displays import Displays, used
 from mdebench.results.lines import line_of, rank
 from mdebench.tables.write import build_tables
 from mdebench.words import duration
@@ -89,6 +89,7 @@ def write_report(home: Home, out: Path, displays: Displays, title: str = "mdeben
         loader=PackageLoader("mdebench.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"duration": duration, "name": lambda info: line_of(info).name, "spoken": _spoken}
+    environment.filters |= {"used": used, "numeric": _numeric, "tflop": lambda row: cost_cell([row], "gflop").text}
     text = environment.get_template("report.html.j2").render(
         title=title,
         runs=infos,
@@ -113,6 +114,11 @@ def write_report(home: Home, out: Path, displays: Displays, title: str = "mdeben
 
 def _run_order(info: Mapping[str, Any]) -> tuple[Any, ...]:
     return info["pack"], info["scale"], rank(line_of(info)), info["seed"]
+
+
+def _numeric(block: Block, place: int) -> bool:
+    """Whether a column has numbers, to be sorted by; how lines were made is in words, too."""
+    return any(cells[place].value == cells[place].value for cells in block.cells)
 
 
 def _spoken(text: str) -> str:

@@ -17,11 +17,11 @@ Verdict = Literal["better", "overlap", "worse", ""]
 Rule = Literal["paired", "unpaired", ""]  # how two cells were compared; see `paired`
 Scope = Literal["methods", "runs", ""]  # of what a verdict is said: of the methods, or of these runs only
 MARKS: dict[tuple[str, str], str] = {("better", "methods"): "†", ("better", "runs"): "(†)", ("overlap", ""): "≈"}
-# What a run's training took, and not what it is worth: a field of its rows, and how many of its units make ours.
-COSTS: dict[str, tuple[str, float]] = {
-    "cost/updates": ("updates", 1),
-    "cost/minutes": ("seconds", 60),
-    "cost/tflop": ("gflop", 1000),
+# What a run's training took, and not what it is worth: a field of its rows, with title, unit, and how many of the
+# field's units make one. No times: these are of whatever machine it was, and of what else that machine did.
+COSTS: dict[str, tuple[str, str, float]] = {
+    "updates": ("Updates", "", 1),
+    "gflop": ("Operations", "TFLOP", 1000),
 }
 
 
@@ -193,11 +193,11 @@ def cell_from_rows(rows: Iterable[Mapping[Any, Any]], digits: int) -> Cell:
     return replace(cell, text=text)
 
 
-def cost_cell(runs: Iterable[Mapping[Any, Any]], metric: str) -> Cell:
+def cost_cell(runs: Iterable[Mapping[Any, Any]], field: str) -> Cell:
     """What training took by one of `COSTS`, the mean over runs (one row of each); a dash where none counted it."""
-    field, unit = COSTS[metric]
     runs = [row for row in runs if row[field] > 0]  # NaN is not
     if not runs:
         return Cell()
-    value = math.fsum(row[field] for row in runs) / len(runs) / unit
-    return Cell(text=f"{value:,.0f}", value=value, n=len(runs), rows=tuple(runs), source="rows")
+    value = math.fsum(row[field] for row in runs) / len(runs) / COSTS[field][2]
+    text = f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+    return Cell(text=text, value=value, n=len(runs), rows=tuple(runs), source="rows")

@@ -27,9 +27,10 @@ class Reference(NamedTuple):
 
 
 PROBE = "frozen-probe"  # the readout that serves raw pixels best, and so the one others are compared with
+HEAD = ("updates", "batch_size", "learning_rate", "beta1", "annealing_power")  # how a head is trained
 PIXELS = Reference("pixels", "raw pixels")
 RANDOM = Reference("random", "random weights", same_setting=True)
-CONSTANT = Reference("constant", "the constant answer", same_setting=True)
+CONSTANT = Reference("constant", "a constant", same_setting=True)
 BIHARMONIC = Reference("biharmonic", "the biharmonic fill")
 MEAN_COLOUR = Reference("mean_colour", "the mean colour")
 FILLS = (BIHARMONIC, MEAN_COLOUR)  # what a completion is compared with
@@ -186,6 +187,12 @@ def setting_order(setting: str) -> tuple[int, float, str]:
     word = next((word for word in sorted(ORDER, key=len, reverse=True) if setting.startswith(word)), "")
     number = re.search(r"\d*\.?\d+", setting.removeprefix(word))
     return ORDER.index(word) if word else len(ORDER), float(number[0]) if number else 0.0, setting
+
+
+def used(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a protocol's settings that a unit was measured with: a probe is solved, and none of a head's are its."""
+    solved = str(settings.get("setting", "")).startswith(PROBE)
+    return {name: value for name, value in settings.items() if not (solved and name in HEAD)}
 
 
 def spoken(setting: str) -> str:

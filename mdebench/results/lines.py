@@ -25,7 +25,7 @@ ORDER = (
     "rec",
 )
 NAMES = {
-    "constant": "Majority value / mean shape",
+    "constant": "Constant (no image)",  # by the probe the majority value and the mean shape, by a head neither
     "pixels": "Raw pixels (ridge, 21×21)",
     "random": "Random weights",
     "mean_colour": "Mean colour",
@@ -39,8 +39,9 @@ LATER = {"encoder": "mde"}  # settings that came later, and what every run of th
 def with_lines(rows: pd.DataFrame) -> pd.DataFrame:
     """`rows` with a column `line`: the label, plus what sets variants of one label apart ("rec 0.1 (width=32)").
 
-    What most variants of all labels share goes without saying. How a method that was never updated would have
-    been trained sets nothing apart.
+    What most variants of all labels share goes without saying, and so do updates, but for variants that differ in
+    nothing else ("glcic, 2,000 updates"). How a method that was never updated would have been trained sets nothing
+    apart.
     """
     spelled = rows.assign(settings=_complete(rows).map(lambda settings: json.dumps(settings, sort_keys=True)))
     spelled[list(RECIPE)] = spelled[list(RECIPE)].astype(object).where(spelled["updates"] > 0, None)
@@ -54,9 +55,9 @@ def with_lines(rows: pd.DataFrame) -> pd.DataFrame:
         if _losses_follow(facts):
             apart = [[name for name in some if name != "losses"] for some in apart]
         unusual = [[name for name in some if own[name] != usual.get(name)] for some, own in zip(apart, facts)]
-        told = [_name(base, own, some) for own, some in zip(facts, unusual)]
+        told = _names(base, facts, unusual)
         if len(set(told)) < len(told):  # a variant that lacks a setting may be told apart by the usual value alone
-            told = [_name(base, own, some) for own, some in zip(facts, apart)]
+            told = _names(base, facts, apart)
         names |= dict(zip(variants.itertuples(index=False, name=None), told))
     line = [names[variant] for variant in spelled[list(VARIANT)].itertuples(index=False, name=None)]
     return rows.assign(line=line)
@@ -83,6 +84,15 @@ def _losses_follow(facts: Sequence[Mapping[str, Any]]) -> bool:
         return len(pairs) == len(set(losses)) == len({value for value, _ in pairs})
 
     return any(follows(name) for name in {name for own in facts for name in own} - set(RECIPE))
+
+
+def _names(base: str, facts: Sequence[Mapping[str, Any]], told: Sequence[Sequence[str]]) -> list[str]:
+    """The name of each variant, given which of its facts are told; updates only where names are alike without."""
+    names = [_name(base, own, [name for name in some if name != "updates"]) for own, some in zip(facts, told)]
+    return [
+        f"{name}, {own['updates'] or 0:,} updates" if "updates" in some and names.count(name) > 1 else name
+        for name, own, some in zip(names, facts, told)
+    ]
 
 
 def _name(base: str, facts: Mapping[str, Any], told: Iterable[str]) -> str:
@@ -146,19 +156,10 @@ def short(judge: str) -> str:
     return f"judge {judge.rpartition(' ')[2]}"
 
 
-def lines_of(rows: pd.DataFrame, published: Iterable[tuple[str, str]] = ()) -> list[Line]:
-    """The lines of `rows` and those of the papers' (label, name) that no run has, in the order of Table 1.
-
-    A paper's label is a variant's ("rec 0.1") or, where it does not tell S, a method's ("inpainting").
-    """
-    names = dict(published)
-    lines = [
-        Line(line, label if label in names else method, method)
-        for line, label, method in rows[["line", "label", "method"]].drop_duplicates("line").itertuples(index=False)
-    ]
-    known = {line.label for line in lines}
-    lines += [Line(NAMES.get(label, label), label, label.partition(" ")[0]) for label in names if label not in known]
-    return sorted(lines, key=rank)
+def lines_of(rows: pd.DataFrame) -> list[Line]:
+    """The lines of `rows`, in the order of Table 1."""
+    lines = rows[["line", "label", "method"]].drop_duplicates("line").itertuples(index=False, name=None)
+    return sorted((Line(*line) for line in lines), key=rank)
 
 
 def line_of(info: Mapping[str, Any]) -> Line:
@@ -166,8 +167,10 @@ def line_of(info: Mapping[str, Any]) -> Line:
     return Line(NAMES.get(info["method"], info["label"]), info["label"], info["method"])
 
 
-def rank(line: Line) -> tuple[int, float, str]:
-    """Trivial rows, the paper's variants by S, then all others by name."""
+def rank(line: Line) -> tuple[int, float, str, int]:
+    """Trivial rows, the paper's variants by S, then all others by name and updates."""
     place = ORDER.index(line.method) if line.method in ORDER else len(ORDER)
     ratio = re.match(r"[a-z_]+ (\d*\.?\d+)", line.name)
-    return place, float(ratio[1]) if ratio and place < len(ORDER) else 0.0, line.name
+    updates = re.search(r", ([\d,]+) updates$", line.name)
+    name, count = (line.name[: updates.start()], int(updates[1].replace(",", ""))) if updates else (line.name, 0)
+    return place, float(ratio[1]) if ratio and place < len(ORDER) else 0.0, name, count

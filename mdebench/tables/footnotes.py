@@ -3,44 +3,52 @@
 Nothing here is typed by hand about a result: a claim is a comparison (`paired`), with the amount and how sure it is.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from mdebench.results.displays import CONSTANT
+from mdebench.results.lines import NAMES
 from mdebench.results.rows import stale
+from mdebench.tables.made import who
 from mdebench.words import words
+
+CONSTANTS = (
+    f"{NAMES[CONSTANT.method]}: what a readout makes of one and the same code for every image. The probe makes of it "
+    "the majority value of each attribute, the majority class and the mean shape, which a code has to beat under any "
+    "readout; a head may stop short of them."
+)
 
 
 def footnotes(
-    rows: pd.DataFrame, old: pd.DataFrame, twins: Sequence[str], versions: Mapping[str, int], first: Sequence[str]
+    rows: pd.DataFrame,
+    old: pd.DataFrame,
+    twins: Sequence[str],
+    versions: Mapping[str, int],
+    first: Sequence[str],
+    shared: Sequence[str],
 ) -> list[str]:
     """What a reader must know about `rows` (a `line` column names each row's line), beside what was left out.
 
-    `old` are superseded rows, `twins` sentences about runs of equal settings and seed; `first` come before all others.
+    `old` are superseded rows, `twins` sentences about runs of equal settings and seed; `first` come before all others,
+    `shared` say how all lines were made (see `made`).
     """
     test = rows.groupby("split")["n"].agg(["min", "max"])
     counts = (
         f"{split} {low:,}" if low == high else f"{split} {low:,} to {high:,}" for split, low, high in test.itertuples()
     )
-    losses = rows["losses"].where(
-        rows["losses"] != "", rows["settings"].map(lambda settings: settings.get("losses", ""))
-    )
-    judged = rows[rows["judge"] != ""]
+    judges = sorted(set(rows["judge"]) - {""})
     notes = [
         *first,
+        *([CONSTANTS] if (rows["method"] == CONSTANT.method).any() else []),
         f"Scale: {words(sorted(set(rows['scale'])))}.",
         f"Data: {words(sorted(set(rows['pack_note'])))}. Images measured: {words(counts)}.",
-        _by_value(rows, "Updates", rows["updates"], lambda n: f"{n:,}"),
-        _by_value(rows, "Loss set", losses, lambda text: text or "none"),
-        _by_value(rows, "Perceptual network", rows["perceptual"], lambda text: text or "none"),
-        *([_by_value(judged, "Judge", judged["judge"], str)] if len(judged) else []),
-        _by_value(rows, "Seeds", rows.groupby("line")["seed"].transform(_list), str),
+        *([f"Judge{'s'[: len(judges) > 1]}: {'; '.join(judges)}."] if judges else []),
         f"Evaluators: {words(f'{name} version {version}' for name, version in _pairs(rows, 'protocol_version'))}.",
-        f"Code: {words(f'{git[:10]} with uncommitted changes' if dirty else git[:10] for git, dirty in _code(rows))}.",
+        *shared,
         *_sources(rows),
         *twins,
-        *_notes(rows),
     ]
     return notes + _warnings(rows, old, versions)
 
@@ -57,25 +65,12 @@ def _sources(rows: pd.DataFrame) -> list[str]:
     return [*([f"Code of others: {'; '.join(told)}."] if told else []), *twice]
 
 
-def _notes(rows: pd.DataFrame) -> list[str]:
-    """The rows' own notes, one sentence per protocol; each part says on which lines, unless on all."""
-    sentences = []
-    for protocol, part in rows.groupby("protocol"):
-        parts = part.assign(note=part["note"].str.split("; ")).explode("note")
-        lines = parts[parts["note"] != ""].groupby("note", sort=False)["line"].unique()
-        every = part["line"].nunique()
-        texts = [str(text) if len(names) == every else f"{text} ({words(names)})" for text, names in lines.items()]
-        if texts:
-            sentences.append(f"On {protocol}: {'; '.join(texts)}.")
-    return sentences
-
-
 def _warnings(rows: pd.DataFrame, old: pd.DataFrame, versions: Mapping[str, int]) -> list[str]:
     """Stale rows, superseded rows, and rows of packs that share a name but not their content."""
     notes = []
     late = rows[stale(rows, versions)]
     for (protocol, version), part in late.groupby(["protocol", "protocol_version"]):
-        lines = words(sorted(set(part["line"])))
+        lines = who(part["line"], rows.loc[rows["protocol"] == protocol, "line"])
         notes.append(
             f"Stale: {lines}: measured by {protocol} version {version}, which is now {versions[str(protocol)]}; "
             "measure again to compare."
@@ -89,27 +84,11 @@ def _warnings(rows: pd.DataFrame, old: pd.DataFrame, versions: Mapping[str, int]
     if rows.loc[rows["judge"] != "", "judge"].nunique() > 1:
         notes.append("Different judges: what one says does not compare with what another says, and stands apart.")
     if rows["pack_hash"].nunique() > 1:
-        packs = rows.groupby("pack_hash")["line"].agg(lambda names: words(sorted(set(names))))
+        packs = rows.groupby("pack_hash")["line"].agg(lambda names: who(names, rows["line"]))
         held = "; ".join(f"{str(pack)[:8]}: {names}" for pack, names in packs.items())
         notes.append(f"Different packs of the same name ({held}): not comparable with one another; measure again.")
     return notes
 
 
-def _by_value(rows: pd.DataFrame, what: str, values: pd.Series, show: Callable[[Any], str]) -> str:
-    """ "Updates: 3,000 (rec 0.1 and rec 0.5); 0 (Random weights)." or, when all agree, "Updates: 3,000."."""
-    groups = rows.groupby(values.map(show), sort=False)["line"].unique()
-    if len(groups) == 1:
-        return f"{what}: {groups.index[0]}."
-    return f"{what}: {'; '.join(f'{value} ({words(lines)})' for value, lines in groups.items())}."
-
-
-def _list(seeds: pd.Series) -> str:
-    return ", ".join(str(seed) for seed in sorted(set(seeds)))
-
-
 def _pairs(rows: pd.DataFrame, column: str) -> list[tuple[str, Any]]:
     return sorted(set(zip(rows["protocol"], rows[column])))
-
-
-def _code(rows: pd.DataFrame) -> list[tuple[str, bool]]:
-    return sorted(set(zip(rows["git"], rows["dirty"])))

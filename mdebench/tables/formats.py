@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from tabulate import tabulate
 
-from mdebench.results.cells import Block, Cell, Table
+from mdebench.results.cells import Block, Cell, Column, Table
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -19,19 +19,8 @@ _LATEX = {
 }
 CSV_COLUMNS = (
     *("table", "dataset", "scale", "block", "line", "column", "unit", "value", "low", "high", "sd", "n", "seeds"),
-    *(
-        "against_reference",
-        "of",
-        "compared",
-        "best",
-        "source",
-        "protocol",
-        "setting",
-        "split",
-        "metric",
-        "runs",
-        "keys",
-    ),
+    *("against_reference", "of", "compared", "best", "source"),
+    *("protocol", "setting", "split", "metric", "runs", "keys", "notes"),
 )
 
 
@@ -71,7 +60,10 @@ def tex(text: str) -> str:
 
 
 def csv_text(table: Table) -> str:
-    """One line per cell; a missing value is empty. Several seeds, runs or keys are separated by spaces."""
+    """One line per cell; a missing value is empty. Several seeds, runs or keys are separated by spaces.
+
+    Of how a line was made, the source names the field of its rows; only what was measured has notes.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
@@ -79,17 +71,29 @@ def csv_text(table: Table) -> str:
         for line, cells in zip(block.lines, block.cells):
             for column, cell in zip(block.columns, cells):
                 where = (table.stem, table.dataset, table.scale, block.title, line.name, column.title, column.unit)
-                what = (column.protocol, column.setting, column.split, column.metric)
-                origin = (" ".join(cell.runs), " ".join(cell.keys))
+                origin = (" ".join(cell.runs), " ".join(cell.keys), _notes(cell) if column.protocol else "")
                 verdict = (cell.verdict, cell.scope, cell.rule, "yes" if cell.best else "")
-                writer.writerow((*where, *_numbers(cell), *verdict, cell.source, *what, *origin))
+                writer.writerow((*where, *_numbers(cell, column), *verdict, *_source(cell, column), *origin))
     return out.getvalue()
 
 
-def _numbers(cell: Cell) -> tuple[str, ...]:
+def _numbers(cell: Cell, column: Column) -> tuple[str, ...]:
     spread = (_plain(x) for x in (cell.low, cell.high, cell.sd))
-    value = cell.text if cell.source and cell.source != "rows" else _plain(cell.value)  # published: as printed
+    as_said = bool(cell.source) and not column.protocol and math.isnan(cell.value)  # how a line was made, in words
+    as_printed = bool(cell.source) and cell.source != "rows"  # published
+    value = cell.text if as_said or as_printed else _plain(cell.value)
     return value, *spread, str(cell.n or ""), " ".join(map(str, cell.seeds))
+
+
+def _source(cell: Cell, column: Column) -> tuple[str, ...]:
+    """Source, protocol, setting, split and metric."""
+    if not column.protocol and not column.published:
+        return f"rows, field {column.metric}" if cell.source else "", "", "", "", ""
+    return cell.source, column.protocol, column.setting, column.split, column.metric
+
+
+def _notes(cell: Cell) -> str:
+    return "; ".join(dict.fromkeys(row["note"] for row in cell.rows if row["note"]))
 
 
 def _plain(number: float) -> str:

@@ -1,16 +1,16 @@
-"""Tables 1, 2 and 3 of the paper, its numbers beside our rows: which columns and lines each has."""
+"""Tables 1, 2 and 3 of the paper: which columns and lines each has, and where its numbers stand (see `published`)."""
 
 import re
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from mdebench.results.cells import Block, Cell, Column, Line, Table, column
-from mdebench.results.displays import BIHARMONIC, MEAN_COLOUR, PIXELS, PROBE, RANDOM, Reference
+from mdebench.results.cells import Block, Column, Line, Table, column
+from mdebench.results.displays import BIHARMONIC, CONSTANT, MEAN_COLOUR, PIXELS, PROBE, RANDOM, Reference
 from mdebench.results.lines import TRIVIAL, lines_of
-from mdebench.results.published import paper_dir
+from mdebench.results.published import beside, numbers, occlusions, published
 from mdebench.tables.plain_words import PAPER_SCALE
-from mdebench.tables.view import Published, View
+from mdebench.tables.view import View
 
 READINGS = ("raw/image", "raw/hole", "composite/image", "composite/hole")
 COMPLETION = (("psnr", "pSNR"), ("ssim", "SSIM"))
@@ -28,22 +28,25 @@ def paper_tables(view: View) -> list[Table]:
 
 def transfer(view: View, name: str = "table1", heading: str = "Table 1: landmarks and attributes") -> Table | None:
     """Table 1; fine-tuned encoders, where there are any, in a block of their own."""
-    rows, paper = _all_labels(view, "attributes", "landmarks"), _paper(1)
-    lines = lines_of(rows, _names(paper))
+    rows = _all_labels(view, "attributes", "landmarks")
+    paper = published(1, rows)
+    same, lines = beside(paper, rows), lines_of(rows)
     blocks: list[Block] = []
+    printed = []
     for kind, metric, unit, constant, ours in (
         ("Landmarks", "landmark_distance", "px", "the mean shape", _landmarks(view, rows, "frozen")),
         ("Attributes", "attribute_error", "% error", "the majority value", _attributes(view, rows, "frozen")),
     ):
-        published = Column("Paper", "", "head-5000", metric, unit, published=True)
         told = [each for each in ours if each.metric == metric and each.split == "test"]
-        rivals = (RIDGE, RANDOM, Reference("constant", constant))
-        title = f"{kind}, frozen encoder"
-        blocks.append(view.block(title, [published, *ours], lines, RIDGE, _cells(paper), told, rivals))
+        rivals = (RIDGE, RANDOM, Reference(CONSTANT.method, constant))
+        columns = [*_paper_column("Paper, head 5,000", metric, unit, same), *ours]
+        blocks.append(view.block(f"{kind}, frozen encoder", columns, lines, RIDGE, numbers(same), told, rivals))
+        printed.append(Column(f"{kind}, head 5,000", "", "", metric, unit, published=True))
     if tuned := _landmarks(view, rows, "finetune") + _attributes(view, rows, "finetune"):
         lines = lines_of(rows[rows["setting"].str.startswith("finetune")])
         blocks.append(view.block("Fine-tuned encoder", tuned, lines, RIDGE))
-    blocks.append(view.costs(rows))
+    full = "Published, full CelebA at 96×96, 300,000 updates; not measured here"
+    blocks.append(_printed(view, full, printed, paper.drop(same.index)))
     return view.table(name, heading, rows, blocks, RIDGE, _remarks(paper))
 
 
@@ -77,38 +80,43 @@ def interocular(view: View) -> Table | None:
 
 
 def attributes(view: View) -> Table | None:
-    """Table 2: the published list, then ours; a published line of a variant stands on the variant's line."""
-    rows, paper = _all_labels(view, "attributes"), _paper(2)
+    """Table 2: ours, then the published list."""
+    rows = _all_labels(view, "attributes")
+    paper = published(2, rows)
+    same = beside(paper, rows)
     columns = [
-        Column("Paper", "", "", "attribute_error", "% error", published=True),
+        *_paper_column("Paper, head 50,000", "attribute_error", "% error", same),
         *_attributes(view, rows, "frozen", [LONG_HEAD]),
     ]
-    own = [(label, name) for label, name in _names(paper) if label.startswith("rec")]
-    theirs = [Line(name, label, "") for label, name in _names(paper) if (label, name) not in own]
-    blocks = [view.block("Frozen encoder", columns, theirs + lines_of(rows, own), RIDGE, _cells(paper))]
+    printed = [Column("Attributes", "", "", "attribute_error", "% error", published=True)]
+    blocks = [
+        view.block("Frozen encoder", columns, lines_of(rows), RIDGE, numbers(same)),
+        _printed(view, "Published, full CelebA; not measured here", printed, paper.drop(same.index)),
+    ]
     return view.table("table2", "Table 2: facial attributes", rows, blocks, RIDGE, _remarks(paper))
 
 
 def occlusion(view: View) -> Table | None:
     """Table 3: the raw output over the whole image, for the paper says "without postprocessing"."""
-    rows, paper = view.of("occlusion"), _paper(3)
-    lines = [Line(f"{name}, published", label, "") for label, name in _names(paper)] + lines_of(rows)
-    blocks: list[Block] = []
-    shown = view.display("occlusion")
+    rows = view.of("occlusion")
+    paper, lines = published(3, rows), lines_of(rows)
+    ours: list[Block] = []
+    theirs: list[Block] = []
+    shown, fills = view.display("occlusion"), (BIHARMONIC, MEAN_COLOUR)
     for metric, name in COMPLETION:
-        columns = [column(shown.metric(f"{metric}/raw/image"), _spoken(p), "occlusion", p) for p in _presets(paper)]
-        fills = (BIHARMONIC, MEAN_COLOUR)
-        blocks.append(view.block(name, columns, lines, BIHARMONIC, _cells(paper), columns, fills, f"{name}, "))
-    blocks.append(view.costs(rows))
+        columns = [column(shown.metric(f"{metric}/raw/image"), _spoken(p), "occlusion", p) for p in occlusions()]
+        ours.append(view.block(name, columns, lines, BIHARMONIC, told=columns, rivals=fills, prefix=f"{name}, "))
+        printed = [Column(each.title, "", each.setting, metric, each.unit, published=True) for each in columns]
+        theirs.append(_printed(view, f"{name}, published, full CelebA; not measured here", printed, paper))
     title = "Table 3: face completion under occlusions (raw output, whole image)"
-    return view.table("table3", title, rows, blocks, BIHARMONIC, _remarks(paper))
+    return view.table("table3", title, rows, ours + theirs, BIHARMONIC, _remarks(paper))
 
 
 def readings(view: View) -> Table | None:
     """Beside Table 3: all four readings of pSNR and of SSIM."""
     rows, shown = view.of("occlusion"), view.display("occlusion")
     blocks = []
-    for preset in _presets(_paper(3)):
+    for preset in occlusions():
         columns = [
             column(shown.metric(f"{metric}/{which}"), f"{name} {which.replace('/', ', ')}", "occlusion", preset)
             for metric, name in COMPLETION
@@ -119,35 +127,22 @@ def readings(view: View) -> Table | None:
     return view.table("table3-readings", title, rows, blocks, BIHARMONIC)
 
 
-def _paper(number: int) -> pd.DataFrame:
-    """The published numbers of a table."""
-    return pd.read_csv(paper_dir() / f"table{number}.csv", dtype=str).fillna("")
+def _paper_column(title: str, metric: str, unit: str, same: pd.DataFrame) -> list[Column]:
+    """The column of the published numbers beside ours, where a line of ours has one."""
+    return [Column(title, "", "", metric, unit, published=True)] if metric in set(same["metric"]) else []
 
 
-def _cells(paper: pd.DataFrame) -> Published:
-    """The published numbers by label, metric and setting, as printed."""
-    return {
-        (row["label"], row["metric"], row["setting"]): Cell(
-            text=row["value"], value=float(row["value"]), source=f"{row['source']}, Table {row['table']}"
-        )
-        for row in paper.to_dict("records")
-    }
-
-
-def _names(paper: pd.DataFrame) -> list[tuple[str, str]]:
-    """(label, name) of each line of a published table, in the paper's order."""
-    return list(dict.fromkeys(zip(paper["label"], paper["name"])))
-
-
-def _presets(paper: pd.DataFrame) -> list[str]:
-    return list(dict.fromkeys(paper["setting"]))
+def _printed(view: View, title: str, columns: Sequence[Column], paper: pd.DataFrame) -> Block:
+    """A block of published lines, as printed."""
+    lines = [Line(name, label, "") for label, name in dict.fromkeys(zip(paper["label"], paper["name"]))]
+    return view.block(title, columns, lines, RIDGE, numbers(paper))
 
 
 def _remarks(paper: pd.DataFrame) -> list[str]:
-    """What is to be said of published numbers."""
+    """What is to be said of published numbers, where there are any."""
     noted = paper.query("note != ''").drop_duplicates("name")
     told = "; ".join(f"{name}: {note}" for name, note in zip(noted["name"], noted["note"]))
-    return [PAPER_SCALE, *([f"Of the published numbers: {told}."] if told else [])]
+    return [*([] if paper.empty else [PAPER_SCALE]), *([f"Of the published numbers: {told}."] if told else [])]
 
 
 def _all_labels(view: View, *protocols: str) -> pd.DataFrame:

@@ -5,21 +5,21 @@ where it beats raw pixels, a completion where it beats a fill without any networ
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
 from mdebench.home import Home
-from mdebench.results.cells import COSTS, Block, Cell, Column, Line, Table, cell_from_rows, cost_cell
-from mdebench.results.displays import PIXELS, SILENT, Display, Displays, Reference, versions
+from mdebench.results.cells import Block, Cell, Column, Line, Table, cell_from_rows
+from mdebench.results.displays import SILENT, Display, Displays, Reference, versions
 from mdebench.results.lines import TRIVIAL, lines_of
+from mdebench.results.published import Numbers
 from mdebench.tables.footnotes import footnotes
 from mdebench.tables.judging import Verdicts
+from mdebench.tables.made import how_made
 from mdebench.tables.plain_words import legend, reading, summary
-
-Published = Mapping[tuple[str, str, str], Cell]  # label, metric, setting → a paper's number
 
 
 class View:
@@ -45,7 +45,6 @@ class View:
         self.index: dict[tuple[str, ...], list[dict[Any, Any]]] = defaultdict(list)
         for row in rows.to_dict("records"):
             self.index[tuple(row[name] for name in ("line", "protocol", "setting", "metric", "split"))].append(row)
-        self.runs = {line: part.drop_duplicates("run").to_dict("records") for line, part in rows.groupby("line")}
 
     def display(self, protocol: str) -> Display:
         """How the rows of a protocol are shown."""
@@ -61,20 +60,13 @@ class View:
         kept = self.rows[self.rows["line"].isin(lines) | self.rows["method"].isin(TRIVIAL)]
         return View(self.home, self.dataset, self.scale, kept, self.old, self.twins, self.displays)
 
-    def costs(self, rows: pd.DataFrame) -> Block:
-        """What training each line of `rows` took; times are of the machine that trained it."""
-        titles = ("Updates", ""), ("Time", "min"), ("Operations", "TFLOP")
-        columns = [Column(title, "", "", metric, unit) for metric, (title, unit) in zip(COSTS, titles)]
-        lines = [line for line in lines_of(rows) if line.method not in TRIVIAL]
-        return self.block("What training took", columns, lines, PIXELS)
-
     def block(
         self,
         title: str,
         columns: Sequence[Column],
         lines: Sequence[Line],
         reference: Reference,
-        published: Published = MappingProxyType({}),
+        published: Numbers = MappingProxyType({}),
         told: Sequence[Column] = (),
         rivals: Sequence[Reference] = (),
         prefix: str = "",
@@ -97,31 +89,32 @@ class View:
         reference: Reference,
         remarks: Sequence[str] = (),
     ) -> Table | None:
-        """The table with all its comparisons judged together, its plain words and its footnotes.
+        """The table with all its comparisons judged together, its plain words, how its lines were made, and footnotes.
+
 
         Blocks in which our rows fill no cell are left out; None where none is left. `rows` are all that it could show,
         `remarks` go before the footnotes that are made of them.
         """
-        blocks = [block for block in blocks if any(cell.source == "rows" for line in block.cells for cell in line)]
-        if not blocks:
+        filled = [{cell.source for line in block.cells for cell in line} - {""} for block in blocks]
+        if not any("rows" in sources for sources in filled):
             return None
+        made, shared = how_made(rows)
+        blocks = [*(block for block, sources in zip(blocks, filled) if sources), *([made] if made.columns else [])]
         verdicts = Verdicts(self.home, blocks)
         say = [sentence for block in blocks for sentence in reading(block, verdicts)]
         short = [sentence for block in blocks for sentence in summary(block, verdicts)]
         blocks = [verdicts.judged(block) for block in blocks]
         old = self.old[self.old["protocol"].isin(rows["protocol"])]
         first = [*legend(reference.called, blocks, verdicts), *remarks]
-        notes = footnotes(rows, old, self.twins, versions(self.displays), first)
+        notes = footnotes(rows, old, self.twins, versions(self.displays), first, shared)
         title = f"{title} · {self.dataset} · {self.scale}"
         stem = f"{name}-{self.dataset}-{self.scale}"
         return Table(stem, title, self.dataset, self.scale, tuple(blocks), tuple(say), tuple(notes), tuple(short))
 
-    def _cell(self, line: Line, column: Column, published: Published) -> Cell:
+    def _cell(self, line: Line, column: Column, published: Numbers) -> Cell:
         """The published number where column or line is a paper's, else the one from our rows."""
         if column.published or not line.method:
-            return published.get((line.label, column.metric.partition("/")[0], column.setting), Cell())
-        if column.metric in COSTS:
-            return cost_cell(self.runs[line.name], column.metric)
+            return published.get((line.name, column.metric.partition("/")[0], column.setting), Cell())
         rows = self.index.get((line.name, column.protocol, column.setting, column.metric, column.split))
         rows = [row for row in rows or () if column.judge in ("", row["judge"])]
         return cell_from_rows(rows, column.digits) if rows else Cell()

@@ -16,6 +16,7 @@ from mdebench.data import list_packs
 from mdebench.data.pack import ARRAYS, Pack, open_pack, verify_pack
 from mdebench.data.writer import PackWriter
 from mdebench.errors import UserError
+from mdebench.results.published import made_from
 
 SIZE, COUNT = 16, 12
 RNG = np.random.default_rng(0)
@@ -93,6 +94,14 @@ def test_footnote(path: Path) -> None:
         f"test16: 12 of 20 images (4 train, 4 val, 4 test), 16×16, pack {pack.hash[:8]};"
         " landmarks: 5 annotated, 7 pseudo"
     )
+
+
+def test_a_pack_of_another_name_tells_what_it_was_made_from(tmp_path: Path) -> None:
+    """Tables must know whether the data are those that a paper has numbers for."""
+    with PackWriter(tmp_path / "mine", SIZE) as writer:
+        pack = open_pack(fill(writer))
+    assert pack.footnote().startswith("mine (from test): 12 of 20 images")
+    assert made_from(pack.footnote(), "test") and not made_from(pack.footnote(), "mine")
 
 
 def test_hash_depends_on_the_content_alone(path: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from madeup import displays, measured, store
 from PIL import Image
 
 from mdebench.errors import UserError
+from mdebench.evaluation import readouts
 from mdebench.home import Home
 from mdebench.report.embedded import Original, fit
 from mdebench.report.page import write_report
+from mdebench.results.displays import HEAD
 from mdebench.results.galleries import Gallery, write_gallery
 from mdebench.words import duration
 
@@ -129,6 +132,28 @@ def test_every_number_leads_to_its_row(home):
         "frozen-probe, landmark_distance: 1.25 px of 96, 95 % interval 1.15 to 1.35, 330 images; alpha 1</li>",
     ):
         assert words in text
+
+
+def test_a_number_tells_the_settings_that_it_was_read_with(home):
+    """A probe is solved: the updates and the batch of a head, which its unit has by default, say nothing of it."""
+    own = asdict(readouts.Settings())
+    for name in ("frozen-head", "frozen-probe", "frozen-probe-1%"):
+        store(home, "rec 0.1", [measured(1.0, setting=name)], key=name, protocol_settings=own | {"setting": name})
+    told = re.findall(r"<dt>measured by</dt><dd>landmarks version 1, setting ([^<]*)</dd>", page(home))
+    head = "updates 5000, batch_size 16, learning_rate 0.0002, beta1 0.5, annealing_power 0.9"
+    assert sorted(told) == [f"frozen-head, {head}", "frozen-probe", "frozen-probe-1%"]
+    assert {"setting", *HEAD} == set(own)
+
+
+def test_what_training_took_and_how_is_told_in_words_and_numbers(home):
+    """Words are not sorted by as numbers are, and lead to a row as numbers do."""
+    for seed in (0, 1):
+        store(home, "rec 0.1", [measured(1.0)], seed=seed, gflop=118_500.0)
+    store(home, "re 0.33", [measured(1.0)], losses="compl", key="x", run="x")
+    text = page(home)
+    assert '<th scope="col" data-better="down">Updates</th>' in text and '<th scope="col">Loss set</th>' in text
+    assert re.search(r'data-rows="r\d+ r\d+">0, 1</a></td>', text)
+    assert "3,000 updates of together 118 TFLOP, weights" in text
 
 
 def test_the_gallery_shows_each_run_on_the_same_images(home):

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on PATH to try
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """A home with two runs, a table of four lines, a gallery of two scenarios, a figure and samples."""
+    """A home with two runs, a table of five lines of which one lacks a number, a gallery, a figure and samples."""
     home = Home(tmp_path_factory.mktemp("report"))
     for name, label, shade in (("a", "re 0.33", 100), ("b", "rec 0.5", 200)):
         folder = add_run(home, name=name, label=label, method=label.split()[0])
@@ -31,6 +31,7 @@ def report(tmp_path_factory):
     (home.figures / "rank-pack-small.csv").write_text("a,b\n1,2\n")
     for label, value in (("pixels", 0.98), ("rec 0.1", 1.4), ("re 0.33", 1.05), ("rec 0.5", 10.2)):
         store(home, label, [measured(value), measured(value, "landmark_distance_iod")])
+    store(home, "re 0.5", [measured(3.0, setting="frozen-head-5000")])
     return write_report(home, home.folder / "index.html", displays()).as_uri()
 
 

@@ -61,8 +61,9 @@ def test_completion_is_a_matrix_per_metric(home):
         "Inception score of the raw output",
         "Inception score of the originals, for comparison",
         "FID of the raw output (lower is better)",
+        "How each line was made",
     ]
-    psnr, score, originals, fid = map(texts, made.blocks)
+    psnr, score, originals, fid, _ = map(texts, made.blocks)
     assert list(psnr["rec 0.1"]) == ["inpainting 0.25 (dB)", "colorization1 (dB)", "rec 0.1 (dB)", "rec 0.5 (dB)"]
     assert psnr["rec 0.1"]["rec 0.5 (dB)"] == "21.00 [20.90, 21.10] †"
     assert psnr["rec 0.5"]["rec 0.5 (dB)"] == "19.00 [18.90, 19.10]"
@@ -103,15 +104,17 @@ def test_the_judge_is_named_and_two_are_warned_about(home):
     assert f"Judge: {JUDGE}." in notes and not any("Different judges" in note for note in notes)
     other = [measured(2.0, "inception_score/raw", "rec 0.1", unit="")]
     store(home, "re 0.33", other, protocol="completion", judge="resnet50")
-    notes = table(home, "completion-pack-small").footnotes
-    assert any(note.startswith("Different judges") for note in notes)
-    assert any(note.startswith("Judge: ") and "resnet50 (re 0.33)" in note for note in notes)
+    made = table(home, "completion-pack-small")
+    assert any(note.startswith("Different judges") for note in made.footnotes)
+    assert f"Judges: {JUDGE}; resnet50." in made.footnotes
+    judged = {name: line["Judge"] for name, line in texts(made.blocks[-1]).items()}
+    assert (judged["re 0.33"], judged["rec 0.1"]) == ("resnet50", "a1b2c3d4")
 
 
 def test_resampling_shows_four_of_its_ten_steps(home):
     steps = [measured(90.0 - k, "judge_agreement", f"step {k}", unit="%") for k in range(1, 11)]
     store(home, "rec 0.1", steps, protocol="resampling")
-    (block,) = table(home, "resampling-pack-small").blocks
+    block, _ = table(home, "resampling-pack-small").blocks
     assert [column.title for column in block.columns] == ["step 1", "step 2", "step 5", "step 10"]
 
 
@@ -123,14 +126,14 @@ def test_few_labels_stand_beside_all_of_them_and_not_in_tables_1_and_2(home):
                 cell = measured(base + len(setting), metric, setting, note=f"note of {setting}")
                 store(home, label, [cell], protocol=protocol, key=f"{label} {protocol} {setting}")
     made = table(home, "few_labels-pack-small")
-    assert [block.title for block in made.blocks] == ["Attributes", "Landmarks"]
+    assert [block.title for block in made.blocks] == ["Attributes", "Landmarks", "How each line was made"]
     assert texts(made.blocks[0])["rec 0.1"] == {
         "all labels (% error)": "24.00 [23.90, 24.10] †",
         "1 % of the labels (% error)": "27.00 [26.90, 27.10] †",
         "10 % of the labels (% error)": "28.00 [27.90, 28.10] †",
     }
     first = table(home, "table1-pack-small")
-    assert [column.title for column in first.blocks[0].columns] == ["Paper", "Landmarks, probe"]
+    assert [column.title for column in first.blocks[0].columns] == ["Landmarks, probe"]
     assert not any("note of frozen-probe-1" in note for note in first.footnotes)
     assert not any("1 %" in column.title for block in first.blocks for column in block.columns)
 
@@ -145,7 +148,7 @@ def test_layers_compare_with_raw_pixels_of_the_other_protocol(home):
     store(home, "rec 0.1", [measured(12.5, "attribute_error")], protocol="attributes", key="r")
     stages = [measured(v, "attribute_error", s) for s, v in (("code", 12.5), ("stage2", 13.1), ("stage1", 14.0))]
     store(home, "rec 0.1", stages, protocol="layers", key="layers")
-    (block,) = table(home, "layers-pack-small").blocks
+    block, _ = table(home, "layers-pack-small").blocks
     lines = texts(block)
     assert list(lines["rec 0.1"]) == [
         "code (frozen probe) (% error)",
@@ -163,7 +166,7 @@ def test_partitions_of_classes_are_told_apart(home):
         measured(50.0, "accuracy", s, unit="%", split="held-out") for s in ("knn", "probe-10%", "probe", "probe-1%")
     ]
     store(home, "rec 0.1", cells, protocol="classes")
-    (block,) = table(home, "classes-pack-small").blocks
+    block, _ = table(home, "classes-pack-small").blocks
     assert [column.title for column in block.columns] == [
         "probe (held-out)",
         "1 % of the labels (held-out)",
@@ -183,7 +186,7 @@ def test_marks_are_paired_where_values_are_kept_and_the_legend_says_so(home, rng
         store(home, label, [point], key=key)
     store(home, "re 0.33", [measured(2.0, n=50)])
     made = table(home, "table1-pack-small")
-    verdicts = {line.name: cells[1].verdict for line, cells in zip(made.blocks[0].lines, made.blocks[0].cells)}
+    verdicts = {line.name: cells[0].verdict for line, cells in zip(made.blocks[0].lines, made.blocks[0].cells)}
     assert (verdicts["rec 0.1"], verdicts["rec 0.5"], verdicts["re 0.33"]) == ("better", "worse", "overlap")
     assert "Compared image by image (" in made.footnotes[0] and "): 2 cells" in made.footnotes[0]
     assert "by their two 95 % intervals (these lie apart): 1 cell." in made.footnotes[0]
@@ -221,7 +224,7 @@ def test_a_protocol_that_says_nothing_is_shown_as_it_is(home):
     for label, value in (("pixels", 1.0), ("rec 0.1", 2.0)):
         store(home, label, [measured(value, "twist", "left", unit="turns")], protocol="spin")
     made = table(home, "spin-pack-small")
-    (block,) = made.blocks
+    block, _ = made.blocks
     assert block.title == "twist" and texts(block)["rec 0.1"] == {"left (turns)": "2.00 [1.90, 2.10]"}
     (chart,) = [chart for chart, _ in charts_of(*parts(home, NOW)) if chart.name == "spin"]
     assert [panel.metric for panel in chart.panels] == ["twist"] and chart.settings == ("left",)
@@ -231,7 +234,7 @@ def test_rows_of_which_a_display_says_nothing_are_not_forgotten(home):
     said = Display("Spun", (Metric("misspelt", "Twist", "turns", "lower"),), version=1, needs="encode")
     store(home, "rec 0.1", [measured(2.0, "twist", "left", unit="turns")], protocol="spin")
     (made,) = build_tables(home, {"spin": said})
-    assert made.title.startswith("Spun") and [block.title for block in made.blocks] == ["twist"]
+    assert made.title.startswith("Spun") and made.blocks[0].title == "twist"
 
 
 def test_what_somebody_elses_protocol_said_of_its_rows_is_read_back_from_beside_them(home):
