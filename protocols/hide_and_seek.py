@@ -266,7 +266,7 @@ def _measure(seek: Tensor, blind: Tensor, setting: str, notes: list[str]) -> lis
     return [
         measure_mean("seek_error", "of the side", seek_error, setting, notes),
         measure_mean("blind_error", "of the side", blind_error, setting, notes),
-        measure_mean("seek_share", "%", share, setting, notes),
+        measure_mean("seek_share", "% of a blind guess", share, setting, notes),  # may be above 100
     ]
 
 

@@ -77,7 +77,13 @@ def test_share_is_the_ratio_of_the_means_and_its_interval_that_of_the_ratio():
     assert half[SEEK].value == pytest.approx(blind.mean().item() / 2)
     assert half[SEEK].low < half[SEEK].value < half[SEEK].high
     np.testing.assert_allclose(half[BLIND].values, blind)
-    assert half[SHARE].values is None and half[SHARE].n == 50
+    assert half[SHARE].values == pytest.approx(50) and half[SHARE].n == 50
+    seek = blind + 0.2 * torch.rand(50, generator=torch.Generator().manual_seed(1))
+    share = {m.metric: m for m in protocol._measure(seek, blind, "re 0.1", [])}[SHARE]
+    assert share.value == pytest.approx((100 * seek.mean() / blind.mean()).item())
+    drawn = torch.randint(50, (4000, 50), generator=torch.Generator().manual_seed(2))  # an independent bootstrap
+    spread = (100 * seek[drawn].mean(1) / blind[drawn].mean(1)).std().item()
+    assert (share.high - share.low) / 2 == pytest.approx(2.01 * spread, rel=0.05)
 
 
 def test_the_seeker_learns_from_training_images_with_fresh_boxes_and_costs_what_was_said(tmp_path):

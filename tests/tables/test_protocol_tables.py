@@ -65,9 +65,9 @@ def test_completion_is_a_matrix_per_metric(home):
     ]
     psnr, score, originals, fid, _ = map(texts, made.blocks)
     assert list(psnr["rec 0.1"]) == ["inpainting 0.25 (dB)", "colorization1 (dB)", "rec 0.1 (dB)", "rec 0.5 (dB)"]
-    assert psnr["rec 0.1"]["rec 0.5 (dB)"] == "21.00 [20.90, 21.10] †"
-    assert psnr["rec 0.5"]["rec 0.5 (dB)"] == "19.00 [18.90, 19.10]"
-    assert score["rec 0.1"]["rec 0.1"] == "2.10 [2.10, 2.10] †"
+    assert psnr["rec 0.1"]["rec 0.5 (dB)"] == "21.00 [20.90, 21.10] (†) unpaired"
+    assert psnr["rec 0.5"]["rec 0.5 (dB)"] == "19.00 [18.90, 19.10] unpaired"
+    assert score["rec 0.1"]["rec 0.1"] == "2.10 [2.10, 2.10] (†) unpaired"
     assert fid["rec 0.1"]["rec 0.1"] == "19.00 [18.90, 19.10] †"
     assert originals["rec 0.1"]["rec 0.1"] == "3.50 [3.40, 3.60]"  # of the images: nobody is better at it
     assert made.reading[0] == (
@@ -128,9 +128,9 @@ def test_few_labels_stand_beside_all_of_them_and_not_in_tables_1_and_2(home):
     made = table(home, "few_labels-pack-small")
     assert [block.title for block in made.blocks] == ["Attributes", "Landmarks", "How each line was made"]
     assert texts(made.blocks[0])["rec 0.1"] == {
-        "all labels (% error)": "24.00 [23.90, 24.10] †",
-        "1 % of the labels (% error)": "27.00 [26.90, 27.10] †",
-        "10 % of the labels (% error)": "28.00 [27.90, 28.10] †",
+        "all labels (% error)": "24.00 [23.90, 24.10] (†) unpaired",
+        "1 % of the labels (% error)": "27.00 [26.90, 27.10] (†) unpaired",
+        "10 % of the labels (% error)": "28.00 [27.90, 28.10] (†) unpaired",
     }
     first = table(home, "table1-pack-small")
     assert [column.title for column in first.blocks[0].columns] == ["Landmarks, probe"]
@@ -156,8 +156,8 @@ def test_layers_compare_with_raw_pixels_of_the_other_protocol(home):
         "stage2 (% error)",
         "code (% error)",
     ]
-    assert lines["rec 0.1"]["stage2 (% error)"] == "13.10 [13.00, 13.20] ≈"
-    assert lines["rec 0.1"]["code (% error)"] == "12.50 [12.40, 12.60] †"
+    assert lines["rec 0.1"]["stage2 (% error)"] == "13.10 [13.00, 13.20] ≈ unpaired"
+    assert lines["rec 0.1"]["code (% error)"] == "12.50 [12.40, 12.60] (†) unpaired"
     assert lines["Raw pixels (ridge, 21×21)"]["code (frozen probe) (% error)"] == "13.00 [12.90, 13.10]"
 
 
@@ -188,9 +188,10 @@ def test_marks_are_paired_where_values_are_kept_and_the_legend_says_so(home, rng
     made = table(home, "table1-pack-small")
     verdicts = {line.name: cells[0].verdict for line, cells in zip(made.blocks[0].lines, made.blocks[0].cells)}
     assert (verdicts["rec 0.1"], verdicts["rec 0.5"], verdicts["re 0.33"]) == ("better", "worse", "overlap")
-    assert "Compared image by image (" in made.footnotes[0] and "): 2 cells" in made.footnotes[0]
-    assert "by their two 95 % intervals (these lie apart): 1 cell." in made.footnotes[0]
-    assert "beats raw pixels read by the ridge probe by 0.10 ± 0.00 px" in made.reading[0]
+    notes = " ".join(made.footnotes)
+    assert "image by image: 2 cells" in notes and '("unpaired" beside the cell): 1 cell.' in notes
+    assert "All 5 comparisons of this table" in notes  # three marks, and the best beside three, one of them marked
+    assert "beats in these runs raw pixels read by the ridge probe by 0.10 ± 0.01 px" in made.reading[0]
 
 
 @pytest.mark.parametrize(
@@ -244,7 +245,7 @@ def test_what_somebody_elses_protocol_said_of_its_rows_is_read_back_from_beside_
     (home.rows / "spin" / "display.json").write_text(json.dumps(asdict(said)))
     assert displays_in(home)["spin"] == said
     (made,) = build_tables(home, displays_in(home))
-    assert made.title.startswith("Spun") and texts(made.blocks[0])["rec 0.1"]["left (turns)"].endswith("†")
+    assert made.title.startswith("Spun") and texts(made.blocks[0])["rec 0.1"]["left (turns)"].endswith("(†) unpaired")
     assert any("Stale: " in note for note in made.footnotes)  # measured by version 1
     assert "Code of others: protocol spin from spin.py." in made.footnotes
     (home.rows / "spin" / "display.json").write_text('{"metrics": 3}')
