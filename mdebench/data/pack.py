@@ -96,6 +96,16 @@ class Pack:
         pieces = [image_digests(self.images[rows[i : i + 1024]]) for i in range(0, len(rows), 1024)]
         return np.concatenate([np.empty(0, np.uint64), *pieces])
 
+    def split_digests(self, split: str) -> NDArray[np.uint64]:
+        """Those of one split, in its order, made when first asked for."""
+        if split not in self._digests:
+            self._digests[split] = self.digests(self.indices(split))
+        return self._digests[split]
+
+    @cached_property
+    def _digests(self) -> dict[str, NDArray[np.uint64]]:
+        return {}
+
     def batch(self, idx: NDArray[np.int64], device: "torch.device | None" = None) -> "torch.Tensor":
         """Images of the given rows as a (n, 3, size, size) uint8 tensor of its own memory, on a device (the CPU).
 
@@ -271,6 +281,22 @@ def image_digests(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """
     found = b"".join(hashlib.sha256(image.data).digest()[:8] for image in np.ascontiguousarray(images, np.uint8))
     return np.frombuffer(found, np.dtype("<u8")).astype(np.uint64)
+
+
+def find_twins(
+    digests: NDArray[np.uint64], split: NDArray[np.integer]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Of each image (N,): the first of its twins in the earliest split (itself where it is that), whether it leaks
+    (that one stands in an earlier split), and whether it repeats one of its own.
+
+    Splits stand in the order in which they are used: train learns, val chooses, test judges.
+    """
+    order = np.lexsort((np.arange(len(split)), split, digests))  # equal digests together, the earliest first
+    begins = np.r_[True, digests[order][1:] != digests[order][:-1]][: len(order)]
+    earliest = np.empty(len(order), np.int64)
+    earliest[order] = order[begins][np.cumsum(begins) - 1]
+    leaks = split[earliest] < split
+    return earliest, leaks, ~leaks & (earliest != np.arange(len(split)))
 
 
 def names_digest(names: Sequence[str]) -> str:

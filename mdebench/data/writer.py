@@ -28,12 +28,12 @@ from mdebench.data.pack import (
     array_shapes,
     content_hash,
     digest,
+    find_twins,
     image_digests,
     names_digest,
     open_pack,
 )
 from mdebench.data.report import Report
-from mdebench.data.twins import tell_twins
 from mdebench.errors import UserError
 from mdebench.version import __version__
 
@@ -120,8 +120,13 @@ class PackWriter:
             self.info["options"] = {**self.info.get("options", {}), "keep_duplicates": True}
         if not self._names:
             return
-        split = np.concatenate(self._labels["split"])
-        leaks = tell_twins(np.concatenate(self._digests), split, self._names, keep, self.report)
+        names, split = self._names, np.concatenate(self._labels["split"])
+        earliest, leaks, repeats = find_twins(np.concatenate(self._digests), split)
+        for row, first in zip(np.flatnonzero(leaks), earliest[leaks]):
+            twins = f"{names[row]} of {SPLITS[split[row]]} = {names[first]} of {SPLITS[split[first]]}"
+            self.report.add("kept_twin" if keep else "twin", twins)
+        for row, first in zip(np.flatnonzero(repeats), earliest[repeats]):
+            self.report.add("repeated", f"{names[row]} = {names[first]}")
         if leaks.any() and not keep:
             self._keep(~leaks)
 

@@ -61,9 +61,8 @@ class Row:
     values; `losses` is the loss set that was in fact used; `seconds` and `gflop` are what the run's training took, NaN
     where it was not counted; `method_source` and `protocol_source` are "" for the suite's own code, else the file or
     distribution with its SHA-256; `trained_on` and `trained_hash` are name and hash of the pack that the run was
-    trained on, "" where it was never trained (`updates` is 0) or where an older row does not say; `width` is that of
-    its code as measured (0: not asked for, or not measured yet); `git` is the revision of the code, or "wheel"; `time`
-    is ISO 8601 in UTC.
+    trained on; `width` is that of its code as measured (0: not asked for, or not measured yet); `git` is the revision
+    of the code, or "wheel"; `time` is ISO 8601 in UTC.
     """
 
     key: str

@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from mdebench.data import open_pack, prepare
-from mdebench.data.pack import Pack, image_digests, verify_pack
-from mdebench.data.twins import find_twins
+from mdebench.data.pack import Pack, find_twins, image_digests, verify_pack
 from mdebench.data.writer import PackWriter
 from mdebench.errors import UserError
 

@@ -70,7 +70,7 @@ class Classes:
         right = draws(readout.predictions).argmax(axis=-1) == self.truth[self.rows]
         notes = [readout.note, self.note]
         accuracy = measure_mean("accuracy", "%", 100 * right.mean(axis=0), readout.setting, notes)
-        return replace(accuracy, split=self.split)
+        return replace(accuracy, split=self.split, images=self.rows)
 
 
 def misclassified(predictions: Predictions, targets: Predictions) -> float:
