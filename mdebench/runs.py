@@ -5,6 +5,7 @@ State files are read with ``weights_only=True``: tensors and plain values, never
 """
 
 import fcntl
+import io
 import json
 import os
 import re
@@ -14,10 +15,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from mdebench.errors import UserError
 from mdebench.files import write_atomically
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,11 @@ class Run:
         return self.folder / "log.jsonl"
 
     @property
+    def trained_on_path(self) -> Path:
+        """Where the digests of its training images are: packs change under their names, a run remembers its own."""
+        return self.folder / "trained_on.npy"
+
+    @property
     def finished(self) -> bool:
         """Whether all updates are done and the final state is on disk."""
         return self.info.get("status") == "finished" and self.state_path.is_file()
@@ -120,6 +130,28 @@ class Run:
             file.write(f"pid {os.getpid()} on {socket.gethostname()}")
             file.flush()
             yield
+
+    def keep_trained_on(self, digests: "NDArray[np.uint64]") -> None:
+        """Write down which images it is trained on: their digests (`Pack.digests`), sorted, each once."""
+        import numpy as np
+
+        data = io.BytesIO()
+        np.save(data, np.unique(digests))
+        write_atomically(self.trained_on_path, data.getvalue())
+
+    def trained_on(self) -> "NDArray[np.uint64] | None":
+        """The digests of its training images; None where it kept none, as older runs did. UserError when damaged."""
+        import numpy as np
+
+        if not self.trained_on_path.is_file():
+            return None
+        try:
+            digests: NDArray[np.uint64] = np.load(self.trained_on_path)
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(
+                f"{self.trained_on_path} is damaged; delete it, and they are looked up in the pack"
+            ) from error
+        return digests
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Write the checkpoint atomically; UserError when the disk is full, with the last good state kept."""

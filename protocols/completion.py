@@ -33,7 +33,7 @@ from mdebench.results.displays import Display, Metric
 from mdebench.results.rows import Measurement
 from mdebench.variants import RANDOM_BOX, Scenario, parse_all
 
-VERSION = 1
+VERSION = 2
 NEEDS = "complete"
 FEATURES = False
 SPLITS = 10  # of the Inception score (Salimans et al. 2016)
@@ -163,10 +163,12 @@ def _judged(judge: Judge, pack: Pack, chosen: Indices, looks: dict[str, Look], s
 
 def _inception(metric: str, logits: Tensor, scenario: Scenario) -> Measurement:
     """Mean over the splits, and its interval by Student's t over them."""
-    splits = math.ceil(len(logits) / math.ceil(len(logits) / SPLITS))  # fewer than ten where few images are left over
-    mean, sd = inception_score(logits, splits)
-    half = float(stats.t.ppf(0.975, splits - 1)) * sd / splits**0.5
-    note = f"sd {sd:.3g} over {splits} splits"
+    mean, sd, splits = inception_score(logits, SPLITS)
+    if splits > 1:
+        half = float(stats.t.ppf(0.975, splits - 1)) * sd / (splits - 1) ** 0.5  # sd is of the scores themselves
+        note = f"sd {sd:.3g} over {splits} splits"
+    else:
+        half, note = math.nan, "without interval: too few images for two splits"
     return Measurement(metric, "", mean, mean - half, mean + half, len(logits), scenario.name, note=note)
 
 

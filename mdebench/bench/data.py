@@ -40,7 +40,8 @@ def measure_data(root: Path | None, size: int, count: int, rounds: int) -> list[
         source, names = ("folder", archive.parent) if root is None else ("celeba", root), count_from()
 
         def pack() -> Path:
-            return prepare(*source, size, packs, name=f"pack{next(names)}")
+            # An archive of more than `DRAWN` pictures repeats them.
+            return prepare(*source, size, packs, name=f"pack{next(names)}", keep_duplicates=root is None)
 
         memory = resident_peak(pack)
         alone = partial(decode_alone, archive, crop, size)

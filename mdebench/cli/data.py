@@ -47,6 +47,11 @@ def data_list(home: Home) -> None:
 @click.option("--count", type=click.IntRange(min=1), help="toyfaces: how many faces to draw.")
 @click.option("--seed", type=click.IntRange(min=0), help="toyfaces: seed of the faces.")
 @click.option("--strict", is_flag=True, help="Refuse when anything had to be converted or left out.")
+@click.option(
+    "--keep-duplicates",
+    is_flag=True,
+    help="Keep images of val and test that are in train as well; every table will say so.",
+)
 @click.option("--replace", is_flag=True, help="Overwrite another pack of this name.")
 @home_option
 def data_prepare(
@@ -58,6 +63,7 @@ def data_prepare(
     count: int | None,
     seed: int | None,
     strict: bool,
+    keep_duplicates: bool,
     replace: bool,
     home: Home,
 ) -> None:
@@ -78,6 +84,7 @@ def data_prepare(
             home.packs,
             name=name,
             strict=strict,
+            keep_duplicates=keep_duplicates,
             replace=replace,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
             **options,

@@ -36,6 +36,7 @@ def prepare(
     *,
     name: str | None = None,
     strict: bool = False,
+    keep_duplicates: bool = False,
     replace: bool = False,
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
@@ -44,9 +45,10 @@ def prepare(
 
     root: the folder with the source's files (None for toyfaces, which draws its own); size: height and width in
     pixels; name: the pack's folder name, by default the source's (for `folder` the root's) with the size;
-    strict: UserError unless every image is taken as it is and has all its labels; replace: overwrite a different pack
-    of that name; progress: called with (images done, images in all); options: the source's own, such as
-    pseudo_landmarks for celeba. Making an identical pack again leaves the old one where it is.
+    strict: UserError unless every image is taken as it is and has all its labels; keep_duplicates: keep images of val
+    and test whose pixels are also in train (of test: or in val), which are left out otherwise and told either way;
+    replace: overwrite a different pack of that name; progress: called with (images done, images in all); options: the
+    source's own, such as pseudo_landmarks for celeba. Making an identical pack again leaves the old one where it is.
     """
     from mdebench.data.writer import PackWriter  # Pillow and the archive readers only when a pack is made
 
@@ -62,6 +64,7 @@ def prepare(
         with warnings.catch_warnings():  # Pillow warns of huge images, which are refused and reported anyway
             warnings.simplefilter("ignore")
             module.write(writer, root, progress or (lambda done, total: None), **options)
+        writer.part_twins(keep_duplicates)
         if strict:
             writer.report.refuse(source)
         return writer.finish()

@@ -1,7 +1,8 @@
 """Oxford-102 flowers (Nilsback & Zisserman 2008): the official jpg/ or 102flowers.tgz, imagelabels.mat and setid.mat.
 
 Splits after the paper (PAPER.md): it trains on the official train and test images (7,169) and applies the models to the
-official validation images (1,020). So the pack's train is trnid + tstid, its test is valid, and its val is empty.
+official validation images (1,020). So the pack's train is trnid + tstid, its test is valid, and its val is empty. Two
+of the validation images are also in tstid, pixel for pixel: as in any pack, they are left out.
 """
 
 from pathlib import Path

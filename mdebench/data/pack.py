@@ -91,6 +91,21 @@ class Pack:
             raise UserError(f"There is no split '{split}': choose one of {', '.join(SPLITS)}.")
         return np.flatnonzero(self.split == SPLITS.index(split)).astype(np.int64)
 
+    def digests(self, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """A digest of the pixels of each of these images, (n,): see `image_digests`."""
+        pieces = [image_digests(self.images[rows[i : i + 1024]]) for i in range(0, len(rows), 1024)]
+        return np.concatenate([np.empty(0, np.uint64), *pieces])
+
+    def split_digests(self, split: str) -> NDArray[np.uint64]:
+        """Those of one split, in its order, made when first asked for."""
+        if split not in self._digests:
+            self._digests[split] = self.digests(self.indices(split))
+        return self._digests[split]
+
+    @cached_property
+    def _digests(self) -> dict[str, NDArray[np.uint64]]:
+        return {}
+
     def batch(self, idx: NDArray[np.int64], device: "torch.device | None" = None) -> "torch.Tensor":
         """Images of the given rows as a (n, 3, size, size) uint8 tensor of its own memory, on a device (the CPU).
 
@@ -130,7 +145,14 @@ class Pack:
         known = {"annotated": ANNOTATED, "pseudo": PSEUDO}
         counts = {word: int((self.landmark_source == source).sum()) for word, source in known.items()}
         parts = [f"{n:,} {word}" for word, n in counts.items() if n]
-        return f"{line}; landmarks: {', '.join(parts)}" if parts else line
+        line = f"{line}; landmarks: {', '.join(parts)}" if parts else line
+        kept = self.info.get("report", {}).get("kept_twin", {}).get("count", 0)
+        return f"{line}; {kept:,} images of val or test are also in train or val (--keep-duplicates)" if kept else line
+
+    @property
+    def keeps_duplicates(self) -> bool:
+        """Whether it was made to keep images of val and test that are in train or val as well."""
+        return bool(self.info.get("options", {}).get("keep_duplicates"))
 
     def summary(self) -> list[str]:
         """The pack in sentences for a person: footnote, splits, labels, how it was cut, notes, and what was wrong."""
@@ -252,6 +274,31 @@ def digest(array: NDArray[Any]) -> str:
     for start in range(0, len(array), 1024):
         total.update(np.ascontiguousarray(array[start : start + 1024]).data)
     return total.hexdigest()
+
+
+def image_digests(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """The first 64 bits of the SHA-256 of each image's pixels (n, 3, H, W) → (n,).
+
+    Equal pixels have equal digests; two different images of a million share one with a probability of 3e-8.
+    """
+    found = b"".join(hashlib.sha256(image.data).digest()[:8] for image in np.ascontiguousarray(images, np.uint8))
+    return np.frombuffer(found, np.dtype("<u8")).astype(np.uint64)
+
+
+def find_twins(
+    digests: NDArray[np.uint64], split: NDArray[np.integer]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Of each image (N,): the first of its twins in the earliest split (itself where it is that), whether it leaks
+    (that one stands in an earlier split), and whether it repeats one of its own.
+
+    Splits stand in the order in which they are used: train learns, val chooses, test judges.
+    """
+    order = np.lexsort((np.arange(len(split)), split, digests))  # equal digests together, the earliest first
+    begins = np.r_[True, digests[order][1:] != digests[order][:-1]][: len(order)]
+    earliest = np.empty(len(order), np.int64)
+    earliest[order] = order[begins][np.cumsum(begins) - 1]
+    leaks = split[earliest] < split
+    return earliest, leaks, ~leaks & (earliest != np.arange(len(split)))
 
 
 def names_digest(names: Sequence[str]) -> str:

@@ -26,6 +26,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "missing_file": (LEFT_OUT, "listed, but no such file"),
     "unlisted": (LEFT_OUT, "no row in the source's list, so no split"),
     "no_split": (LEFT_OUT, "the row names no known split"),
+    "twin": (LEFT_OUT, "of val or test, with the same pixels as an image of train (or of val)"),
     "grey": (CONVERTED, "grey, repeated in three channels"),
     "palette": (CONVERTED, "palette colours to RGB"),
     "alpha": (CONVERTED, "transparency laid over white"),
@@ -40,6 +41,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "bad_value": (UNLABELLED, "a label that is not a number of the expected range, taken as unknown"),
     "upscaled": (NOTED, "the crop has fewer pixels than the pack's size and was enlarged"),
     "exif_orientation": (NOTED, "EXIF asks for a rotation, which was not applied"),
+    "kept_twin": (NOTED, "of val or test, with the same pixels as an image of train (or of val); kept, as asked for"),
+    "repeated": (NOTED, "the same pixels as another image of the same partition"),
 }
 
 FIRST = 10  # so many names are kept for each kind

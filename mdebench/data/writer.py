@@ -24,9 +24,12 @@ from mdebench.data.pack import (
     ARRAYS,
     FORMAT,
     SPLITS,
+    Pack,
     array_shapes,
     content_hash,
     digest,
+    find_twins,
+    image_digests,
     names_digest,
     open_pack,
 )
@@ -40,7 +43,7 @@ PACK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class PackWriter:
-    """Streams images and labels into a new pack; use it in a `with` block and call `finish` last.
+    """Streams images and labels into a new pack; use it in a `with` block, call `part_twins` and last `finish`.
 
     path: the pack's folder, whose parent is made if need be; size: height and width of its images in pixels;
     replace: put the new pack in the place of a different one of that name, which is refused otherwise.
@@ -61,6 +64,7 @@ class PackWriter:
         self._names: list[str] = []
         self._labels: dict[str, list[NDArray[Any]]] = {name: [] for name in ARRAYS if name != "images"}
         self._pixels = hashlib.sha256()
+        self._digests: list[NDArray[np.uint64]] = []
 
     def __enter__(self) -> Self:
         with _disk_errors(self.path), ExitStack() as undo:
@@ -73,6 +77,7 @@ class PackWriter:
             self._part.mkdir()
             self._stream = undo.enter_context((self._part / "images.npy").open("w+b"))
             self._write_header(0)
+            self._begin = self._stream.tell()
             self._undo = undo.pop_all()
         return self
 
@@ -97,13 +102,50 @@ class PackWriter:
         for name, array in given.items():
             if array.shape != shapes[name]:
                 raise ValueError(f"{name} has shape {array.shape}, expected {shapes[name]}")
-        pixels = np.ascontiguousarray(images, np.uint8).data
-        self._stream.write(pixels)
-        self._pixels.update(pixels)
+        pixels = np.ascontiguousarray(images, np.uint8)
+        self._stream.write(pixels.data)
+        self._pixels.update(pixels.data)
+        self._digests.append(image_digests(pixels))
         self._names += names
         for name, pieces in self._labels.items():
             dtype, unknown = ARRAYS[name]
             pieces.append(np.asarray(given.get(name, np.full(shapes[name], unknown)), dtype))
+
+    def part_twins(self, keep: bool = False) -> None:
+        """Leave out every image of val or test whose pixels are also in train (of test: or in val), and tell it.
+
+        keep: they stay, which the pack's options and footnote say.
+        """
+        if keep:
+            self.info["options"] = {**self.info.get("options", {}), "keep_duplicates": True}
+        if not self._names:
+            return
+        names, split = self._names, np.concatenate(self._labels["split"])
+        earliest, leaks, repeats = find_twins(np.concatenate(self._digests), split)
+        for row, first in zip(np.flatnonzero(leaks), earliest[leaks]):
+            twins = f"{names[row]} of {SPLITS[split[row]]} = {names[first]} of {SPLITS[split[first]]}"
+            self.report.add("kept_twin" if keep else "twin", twins)
+        for row, first in zip(np.flatnonzero(repeats), earliest[repeats]):
+            self.report.add("repeated", f"{names[row]} = {names[first]}")
+        if leaks.any() and not keep:
+            self._keep(~leaks)
+
+    def _keep(self, kept: NDArray[np.bool_]) -> None:
+        """Drop all images but these (N,); those that stay move forward in the file, a piece at a time."""
+        self._names = [name for name, stays in zip(self._names, kept) if stays]
+        self._labels = {name: [np.concatenate(pieces)[kept]] for name, pieces in self._labels.items()}
+        self._digests = [np.concatenate(self._digests)[kept]]
+        self._pixels = hashlib.sha256()
+        length, end = 3 * self.size**2, self._begin
+        for start in range(0, len(kept), 1024):
+            self._stream.seek(self._begin + start * length)
+            piece = np.frombuffer(self._stream.read(1024 * length), np.uint8).reshape(-1, length)
+            staying = piece[kept[start : start + 1024]].data
+            self._stream.seek(end)
+            self._stream.write(staying)
+            self._pixels.update(staying)
+            end = self._stream.tell()
+        self._stream.truncate(end)
 
     def finish(self) -> Path:
         """Write the labels and the manifest, sync, and give the pack its name. UserError if it would be empty."""
@@ -151,9 +193,11 @@ class PackWriter:
     def _install(self, new_hash: str) -> None:
         _sync_folder(self._part)
         if self.path.exists():
-            if _hash_of(self.path) == new_hash and not self.replace:
+            there, keeps = _pack_at(self.path), bool(self.info.get("options", {}).get("keep_duplicates"))
+            same = there is not None and there.hash == new_hash
+            if not self.replace and there and same and there.keeps_duplicates == keeps:
                 return  # the same pack is there already: leave it to those who have it open
-            if not self.replace:
+            if not self.replace and not same:
                 raise UserError(
                     f"{self.path} is already there and holds something else: "
                     "choose another --name, or --replace it (runs made from it keep its old hash)."
@@ -167,11 +211,11 @@ class PackWriter:
         shutil.rmtree(self._old, ignore_errors=True)
 
 
-def _hash_of(path: Path) -> str:
+def _pack_at(path: Path) -> Pack | None:
     try:
-        return open_pack(path).hash
+        return open_pack(path)
     except UserError:
-        return ""
+        return None
 
 
 def _version(package: str) -> str:

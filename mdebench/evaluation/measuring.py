@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from mdebench.evaluation.judging.judge import Judge
 from mdebench.evaluation.judging.judges import find_judge
 from mdebench.evaluation.judging.lpips import load_lpips
 from mdebench.evaluation.passes import watched
+from mdebench.evaluation.seen import check_unseen, remarked, trained_images, unknown
 from mdebench.evaluation.subjects import load_subject
 from mdebench.files import write_atomically
 from mdebench.home import Home
@@ -138,7 +140,8 @@ def measure_run(
     if changed := changed_code(info):
         tell(console, "note", f"{name} was {changed}")
     info = {**info, "source": entry_of(info).source}
-    return measure_subject(home, word, name, info, lambda: load_subject(run, judge), pack, cases, judge, console)
+    load = partial(load_subject, run, judge)
+    return measure_subject(home, word, name, info, run.folder, load, pack, cases, judge, console)
 
 
 def measure_subject(
@@ -146,6 +149,7 @@ def measure_subject(
     word: str,
     name: str,
     info: Mapping[str, Any],
+    folder: Path,
     load: Callable[[], Subject],
     pack: Pack,
     cases: Sequence[Any],
@@ -154,8 +158,14 @@ def measure_subject(
 ) -> int:
     """Measure a subject by the cases that have no rows yet; returns the number of new rows.
 
-    ``info`` is its record as in run.json; it is loaded only when something is missing.
+    ``info`` is its record as in run.json, ``folder`` its run's, where it has one; it is loaded only when something is
+    missing. UserError where it was trained on test images of the pack.
     """
+    trained = trained_images(home, folder, info, pack)
+    if trained is None:
+        tell(console, "note", f"{name}: {unknown(info)}")
+    else:
+        check_unseen(name, info, pack, trained)
     code = catalog.find_protocol(word)
     module, source, by = code.load(), code.source, judge.id if judge else ""
     keys = {row["key"]: row for row in stored_rows(home, code.name, name)}
@@ -181,7 +191,7 @@ def measure_subject(
     for place, case in enumerate(missing, start=1):
         what = f"{code.name} of {subject.name}" + (f", {place} of {len(missing)}" if len(missing) > 1 else "")
         with watched(console, what):
-            measurements = _evaluated(code, subject, pack, case)
+            measurements = [remarked(each, info, pack, trained) for each in _evaluated(code, subject, pack, case)]
         facts = _facts(word, case, name, info, pack, judge) | {"protocol_source": source}
         people = [_people(pack, measurement) for measurement in measurements]
         measurements = [over_people(measurement, shown) for measurement, shown in zip(measurements, people)]
@@ -288,8 +298,8 @@ def _facts(word: str, case: Any, name: str, info: Mapping[str, Any], pack: Pack,
         "judge": judge.name if judge else "",
         "settings": _recorded_settings(info),
         "method_source": info.get("source", ""),
-        "trained_on": info.get("pack", ""),
-        "trained_hash": info.get("pack_hash", ""),
+        "trained_on": info["pack"] if info["updates"] else "",
+        "trained_hash": info["pack_hash"] if info["updates"] else "",
         **{key: info[key] for key in same},
         **{key: float(info.get(key, math.nan)) for key in ("seconds", "gflop")},
         **provenance(),

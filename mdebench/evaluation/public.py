@@ -46,8 +46,8 @@ def measure(
         _check_able(subject, module.NEEDS)
         if subject.size != data.size:
             raise UserError(f"{name} takes {subject.size} pixels, pack {data.name} has {data.size}")
-        loaded = _subject(subject, place, judge)
-        measure_subject(place, protocol, name, info, lambda: loaded, data, cases, judge, console)
+        loaded, folder = _subject(subject, place, judge), subject.folder or place.runs / name
+        measure_subject(place, protocol, name, info, folder, lambda: loaded, data, cases, judge, console)
     else:
         assert run is not None
         name, info = run.folder.name, run.info

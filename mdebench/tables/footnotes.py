@@ -48,6 +48,7 @@ def footnotes(
         f"Evaluators: {words(f'{name} version {version}' for name, version in _pairs(rows, 'protocol_version'))}.",
         *shared,
         *_sources(rows),
+        *_trained(rows),
         *twins,
     ]
     return notes + _warnings(rows, old, versions)
@@ -63,6 +64,21 @@ def _sources(rows: pd.DataFrame) -> list[str]:
             if len(found) > 1:
                 twice.append(f"Different code under one name: {what} {name}; its rows may not be comparable.")
     return [*([f"Code of others: {'; '.join(told)}."] if told else []), *twice]
+
+
+def _trained(rows: pd.DataFrame) -> list[str]:
+    """Which lines were trained on another pack than they were measured on, and of which, beside others, none knows."""
+    trained = rows[rows["updates"] > 0]
+    known, older = trained[trained["trained_hash"] != ""], trained[trained["trained_hash"] == ""]
+    told = []
+    other = known[known["trained_hash"] != known["pack_hash"]]
+    for (pack, content), part in other.groupby(["trained_on", "trained_hash"]):
+        version = ", another version of it" if pack in set(part["dataset"]) else ""
+        told.append(f"{words(sorted(set(part['line'])))} on {pack} (pack {str(content)[:8]}{version})")
+    notes = [f"Not trained on the pack that they were measured on: {'; '.join(told)}."] if told else []
+    if len(known) and len(older):
+        notes.append(f"Training pack not recorded, in older rows: {who(older['line'], rows['line'])}.")
+    return notes
 
 
 def _warnings(rows: pd.DataFrame, old: pd.DataFrame, versions: Mapping[str, int]) -> list[str]:

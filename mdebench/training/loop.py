@@ -85,6 +85,8 @@ def pretrain(
             _meet(trainer, console)
         devices.on_first(run.update, **record, status="running", step=trainer.step)
         devices.on_first(run.cut_log, trainer.step)
+        if trainer.players:
+            devices.on_first(_keep_trained_on, run, trainer.step, pack)
         with polite_stop() as signals:  # a second signal must not end us between the state and the word about it
             try:
                 with entry.guarded() if entry else nullcontext():
@@ -133,6 +135,12 @@ def _tell_changed(run: Run, recipe: Recipe, entry: catalog.Code | None, console:
         tell(console, "note", f"{recipe.name} was begun by {then}; now it is {now}")
     if run.info["recipe"].get("place", "") != recipe.place:
         run.update(recipe={**run.info["recipe"], "place": recipe.place}, place=recipe.place)
+
+
+def _keep_trained_on(run: Run, step: int, pack: Pack) -> None:
+    """Which images the run learns from; of one begun before that was kept, when it goes on: its pack is the same."""
+    if step == 0 or not run.trained_on_path.is_file():
+        run.keep_trained_on(pack.split_digests("train"))
 
 
 def _stretches(run: Run, recipe: Recipe, step: int, console: Console) -> list[dict[str, int]]:

@@ -407,6 +407,19 @@ def test_flowers(tmp_path: Path) -> None:
     assert made("flowers", root, tmp_path, name="loose").hash == pack.hash
 
 
+def test_a_flower_that_is_trained_on_is_not_tested_on(tmp_path: Path) -> None:
+    root = flowers_root(tmp_path / "flowers")
+    (root / "102flowers.tgz").unlink()
+    (root / "jpg").mkdir()
+    pictures = [encoded(noise(50, 40), "JPEG") for _ in range(6)]
+    pictures[0] = pictures[3]  # 1 is of valid, which is tested on; 4 of tstid, which is trained on
+    for i, data in enumerate(pictures, start=1):
+        (root / "jpg" / f"image_{i:05d}.jpg").write_bytes(data)
+    pack = made("flowers", root, tmp_path)
+    assert pack.split.tolist() == [0, 2, 0, 0, 0] and pack.names[0] == "image_00002.jpg"
+    assert pack.info["report"]["twin"]["names"] == ["image_00001.jpg of test = image_00004.jpg of train"]
+
+
 @pytest.mark.parametrize("name", ["setid.mat", "imagelabels.mat", "102flowers.tgz"])
 def test_broken_flowers(tmp_path: Path, name: str) -> None:
     root = flowers_root(tmp_path / "flowers")
@@ -426,9 +439,10 @@ def idx(values: np.ndarray) -> bytes:
 
 
 def mnist_root(folder: Path, digits: np.ndarray) -> Path:
+    """The digits as both parts, those of t10k a little lighter."""
     (folder / "raw").mkdir(parents=True)
-    for part in ("train", "t10k"):
-        (folder / "raw" / f"{part}-images-idx3-ubyte").write_bytes(idx(digits))
+    for part, lighter in (("train", 0), ("t10k", 1)):
+        (folder / "raw" / f"{part}-images-idx3-ubyte").write_bytes(idx(digits + np.uint8(lighter)))
         labels = (np.arange(len(digits)) % 10).astype(np.uint8)
         (folder / "raw" / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
     return folder
@@ -436,12 +450,21 @@ def mnist_root(folder: Path, digits: np.ndarray) -> Path:
 
 def test_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mdebench.data.mnist.TRAIN", 5)
-    digits = np.repeat(np.arange(0, 240, 40, np.uint8), 28 * 28).reshape(6, 28, 28)
-    pack = made("mnist", mnist_root(tmp_path / "mnist", digits), tmp_path)
+    greys = np.arange(0, 240, 40, np.uint8)
+    pack = made("mnist", mnist_root(tmp_path / "mnist", np.repeat(greys, 28 * 28).reshape(6, 28, 28)), tmp_path)
     assert pack.split.tolist() == [0] * 5 + [1] + [2] * 6
     assert pack.label.tolist() == [0, 1, 2, 3, 4, 5] * 2
-    assert (pack.images == np.tile(np.arange(0, 240, 40), 2)[:, None, None, None]).all()
+    assert (pack.images == np.concatenate([greys, greys + 1])[:, None, None, None]).all()
     assert pack.names[0] == "train-00000" and pack.names[-1] == "t10k-00005"
+
+
+def test_a_digit_that_is_trained_on_is_not_tested_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mdebench.data.mnist.TRAIN", 5)
+    greys = np.array([0, 40, 80, 120, 41, 160], np.uint8)  # of t10k each one more: 41 is in both
+    pack = made("mnist", mnist_root(tmp_path / "mnist", np.repeat(greys, 28 * 28).reshape(6, 28, 28)), tmp_path)
+    assert pack.names[6:] == [f"t10k-{i:05d}" for i in (0, 2, 3, 4, 5)] and counts(pack) == {"twin": 1}
+    assert pack.info["report"]["twin"]["names"] == ["t10k-00001 of test = train-00004 of train"]
+    assert pack.footnote().startswith("mnist32: 11 images (5 train, 1 val, 5 test)")
 
 
 @pytest.mark.parametrize("harm", ["short", "magic", "missing", "fewer labels"])

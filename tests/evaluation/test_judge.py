@@ -178,6 +178,16 @@ def test_run_judge_prints_the_yardstick(home, bright, console):
         assert words in said, words
 
 
+def test_run_judge_counts_the_splits_that_it_made(home, bright, console):
+    OwnJudge(home, bright).trained(console, replace(QUICK, updates=2))
+    for count, told in ((11, "(5 splits)"), (3, "")):
+        split = bright.split.copy()
+        split[bright.indices("test")[count:]] = 1
+        run_judge(home, replace(bright, split=split), "own", console)
+        line = next(line for line in console.file.getvalue().splitlines() if f"Inception score of {count} test" in line)
+        assert ("±" in line, line.endswith("splits)")) == (bool(told), bool(told)) and told in line
+
+
 def test_a_network_of_others_judges_in_its_place(home, bright, console, tmp_path):
     import timm
     from safetensors.torch import save_file

@@ -53,9 +53,9 @@ def by_torchmetrics(metric, *sets):
 @pytest.mark.filterwarnings("ignore:Metric")
 def test_all_three_agree_with_torchmetrics_on_the_images(network, images):
     real, fake = images
-    assert inception_score(network(real)) == pytest.approx(
-        by_torchmetrics(InceptionScore(network, splits=10), (real,)), rel=1e-9
-    )
+    mean, sd, splits = inception_score(network(real))
+    told = by_torchmetrics(InceptionScore(network, splits=10), (real,))  # its deviation divides by nine
+    assert (mean, sd * math.sqrt(10 / 9), splits) == pytest.approx((*told, 10), rel=1e-9)
     both = ((real, True), (fake, False))
     metric = FrechetInceptionDistance(network, normalize=True, input_img_size=(3, 4, 4))
     assert fid(network(real), network(fake)) == pytest.approx(by_torchmetrics(metric, *both), rel=1e-9)
@@ -63,21 +63,54 @@ def test_all_three_agree_with_torchmetrics_on_the_images(network, images):
     assert kid(network(real), network(fake)) == pytest.approx(by_torchmetrics(metric, *both), rel=1e-9)
 
 
+def original_score(preds, splits):
+    """Salimans et al. 2016, github.com/openai/improved-gan, inception_score/model.py, from the predictions on."""
+    scores = []
+    for i in range(splits):
+        part = preds[(i * preds.shape[0] // splits) : ((i + 1) * preds.shape[0] // splits), :]
+        kl = part * (np.log(part) - np.log(np.expand_dims(np.mean(part, 0), 0)))
+        kl = np.mean(np.sum(kl, 1))
+        scores.append(np.exp(kl))
+    return np.mean(scores), np.std(scores)
+
+
+@pytest.mark.parametrize("count", [90, 91, 99, 20, 1000])
+def test_inception_score_is_that_of_the_original_code_at_any_count(rng, count):
+    logits = rng.normal(0, 2, (count, 5))
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).numpy()
+    mean, sd, splits = inception_score(torch.from_numpy(logits))
+    assert (mean, sd) == pytest.approx(original_score(np.exp(log_softmax(logits, axis=1))[order], 10), rel=1e-9)
+    assert splits == 10
+
+
+def test_one_image_more_than_fits_ten_splits_hardly_moves_the_score(rng):
+    logits = torch.from_numpy(rng.normal(0, 3, (91, 8)))
+    few, many = inception_score(logits[:90]), inception_score(logits)
+    assert many.mean == pytest.approx(few.mean, rel=0.05) and many.sd < 1.5 * few.sd  # no split of one, which scores 1
+
+
+def test_no_split_has_a_single_image_and_their_number_is_told():
+    sure = 400 * torch.eye(19)  # each image is of another class: a split scores as many as it has images
+    for count, splits, mean in ((19, 9, 19 / 9), (11, 5, 11 / 5), (4, 2, 2), (3, 1, 3), (1, 1, 1)):
+        score = inception_score(sure[:count])
+        assert (score.splits, score.mean) == pytest.approx((splits, mean))
+        assert math.isnan(score.sd) == (splits == 1)
+
+
 def test_inception_score_by_hand(rng):
     logits = rng.normal(0, 2, (40, 5))
     log_p = log_softmax(logits, axis=1)
     log_marginal = np.log(np.exp(log_p).mean(axis=0))
     expected = np.exp((np.exp(log_p) * (log_p - log_marginal)).sum(axis=1).mean())
-    mean, sd = inception_score(torch.from_numpy(logits), splits=1)
+    mean, sd, _ = inception_score(torch.from_numpy(logits), splits=1)
     assert mean == pytest.approx(expected, rel=1e-12) and math.isnan(sd)
 
 
 def test_inception_score_goes_from_one_to_the_number_of_classes():
     alike = torch.randn(1, 9, generator=torch.Generator().manual_seed(0)).repeat(30, 1)
-    assert inception_score(alike) == pytest.approx((1, 0), abs=1e-12)
-    sure = 400 * torch.eye(9).repeat(4, 1)  # so sure that float32 has only zeros and ones
-    assert inception_score(sure, splits=1)[0] == pytest.approx(9)
-    assert inception_score(sure[:3], splits=10)[0] == pytest.approx(1)  # three splits of one image
+    assert inception_score(alike) == pytest.approx((1, 0, 10), abs=1e-12)
+    sure = 4000 * torch.eye(9).repeat(4, 1)  # so sure that float64 has only zeros and ones
+    assert inception_score(sure, splits=1).mean == pytest.approx(9)
 
 
 def test_fid_by_hand(rng):

@@ -66,8 +66,8 @@ def test_the_judged_numbers_are_the_judges_functions_of_what_it_sees(tmp_path):
     flat = torch.tensor(colours()[-TEST:]).float().view(-1, 1, 1, 1).expand(-1, 3, SIZE, SIZE)
     real, fake = judge.look(flat), judge.look(flat + 0.1)
     for metric, look in (("inception_score/raw", fake), ("inception_score/originals", real)):
-        mean, sd = inception_score(look.logits, 10)
-        half = stats.t(df=9).interval(0.95)[1] * sd / math.sqrt(10)
+        mean, sd, _ = inception_score(look.logits, 10)
+        half = stats.t(df=9).interval(0.95)[1] * sd / math.sqrt(9)  # sd / √9 is the standard error: sd divides by 10
         assert (rows[metric].value, rows[metric].low, rows[metric].high) == pytest.approx(
             (mean, mean - half, mean + half), rel=1e-4
         )
@@ -79,6 +79,15 @@ def test_the_judged_numbers_are_the_judges_functions_of_what_it_sees(tmp_path):
     assert (rows["kid/raw"].value, rows["kid/raw"].high - rows["kid/raw"].low) == pytest.approx(
         (mean, 2 * 1.96 * sd), rel=1e-3, abs=1e-6
     )
+
+
+@pytest.mark.parametrize("count, splits", [(11, 5), (3, 1)])
+def test_the_splits_of_an_inception_score_are_counted_where_images_are_few(tmp_path, count, splits):
+    pack = make_pack(test=count)
+    row = measured(completion, Painter(grey), pack, tmp_path, MockJudge(), scenario=REC)[REC, "inception_score/raw"]
+    assert row.value == pytest.approx(1) and row.n == count
+    assert ("over 5 splits" if splits > 1 else "too few images for two splits") in row.note
+    assert math.isnan(row.low) == math.isnan(row.high) == (splits == 1)
 
 
 def test_a_grey_answer_has_no_diversity(tmp_path):

@@ -46,7 +46,7 @@ def measured(pack, tmp_path, rule=grey, subject=Subject, **settings):
 def test_a_grey_fill_is_found(faces32, tmp_path):
     rows = measured(faces32, tmp_path, scenario="re 0.1", updates=120, learning_rate=0.01)
     assert rows[SHARE].value < 10 and rows[SHARE].high < 13
-    assert rows[SHARE].unit == "%" and rows[SEEK].unit == rows[BLIND].unit == "of the side"
+    assert rows[SHARE].unit == "% of a blind guess" and rows[SEEK].unit == rows[BLIND].unit == "of the side"
 
 
 def test_untouched_originals_hide_no_worse_than_a_blind_guess(faces32, tmp_path):

@@ -595,3 +595,30 @@ def test_losses_that_follow_from_a_setting_are_not_told_beside_it(home):
         store(home, "context_encoder", [measured(1.0)], **facts)
     lines = texts(table(home, "table1-pack-small").blocks[0])
     assert {"context_encoder (objective=l2)", "context_encoder (objective=joint)"} <= set(lines)
+
+
+def test_lines_trained_on_another_pack_than_they_were_measured_on_are_named(home):
+    """One under the same name, made again since, one of another; what was never trained was trained on nothing."""
+    own, before, other = "ab" * 32, "12" * 32, "ef" * 32
+    store(home, "pixels", [measured(0.98)], trained_on="pack", trained_hash=before)
+    store(home, "rec 0.1", [measured(1.4)], trained_on="pack", trained_hash=own)
+    store(home, "rec 0.3", [measured(1.4)], trained_on="pack", trained_hash=before)
+    store(home, "re 0.33", [measured(1.4)], trained_on="flowers64", trained_hash=other)
+    store(home, "rec 0.5", [measured(1.4)], trained_on="flowers64", trained_hash=other)
+    notes = [note for note in table(home, "table1-pack-small").footnotes if "rained on the pack" in note]
+    assert notes == [
+        "Not trained on the pack that they were measured on: re 0.33 and rec 0.5 on flowers64 (pack efefefef); "
+        "rec 0.3 on pack (pack 12121212, another version of it)."
+    ]
+
+
+def test_which_older_rows_do_not_say_what_they_were_trained_on_is_told_beside_those_that_do(home):
+    store(home, "pixels", [measured(0.98)])
+    store(home, "rec 0.1", [measured(1.4)])
+
+    def told():
+        return [note for note in table(home, "table1-pack-small").footnotes if "raining pack" in note]
+
+    assert told() == []
+    store(home, "rec 0.3", [measured(1.4)], trained_on="pack", trained_hash="ab" * 32)
+    assert told() == ["Training pack not recorded, in older rows: rec 0.1."]

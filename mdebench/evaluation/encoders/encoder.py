@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,12 +30,13 @@ from mdebench.training.trainer import weights_hash
 class Encoder(nn.Module):
     """A frozen encoder of images (N, 3, size, size) in [0, 1]; calling it encodes.
 
-    ``info`` is its record: of a run, what run.json says. It never trains: weights and batch-norm statistics stay.
+    ``info`` is its record: of a run, what run.json says; ``folder`` is that run's. It never trains: weights and
+    batch-norm statistics stay.
     """
 
-    def __init__(self, name: str, method: Method, info: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, method: Method, info: Mapping[str, Any], folder: Path | None = None) -> None:
         super().__init__()
-        self.name, self.method, self.info = name, method.requires_grad_(False), dict(info)
+        self.name, self.method, self.info, self.folder = name, method.requires_grad_(False), dict(info), folder
         self.eval()
 
     @property

@@ -20,7 +20,7 @@ def run_encoder(run: Run) -> Encoder:
     subject = load_subject(run)
     if not isinstance(subject.method, Encodes) and not isinstance(subject.method, Completes):
         raise UserError(f"{subject.name} neither encodes nor completes")
-    return Encoder(subject.name, subject.method, run.info)
+    return Encoder(subject.name, subject.method, run.info, run.folder)
 
 
 def load(run: str | Path, home: Home) -> Encoder:

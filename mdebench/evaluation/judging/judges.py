@@ -79,8 +79,9 @@ def run_judge(home: Home, pack: Pack, spec: str, console: Console) -> None:
     for what, rows in looks.items():
         logits = judge.look_at(pack, rows).logits
         if logits is not None:
-            mean, sd = inception_score(logits)
-            console.print(f"Inception score of {len(rows):,} {what}: {mean:.2f} ± {sd:.2f} (10 splits)")
+            mean, sd, splits = inception_score(logits)
+            spread = f" ± {sd:.2f} ({splits} splits)" if splits > 1 else ""
+            console.print(f"Inception score of {len(rows):,} {what}: {mean:.2f}{spread}")
     real, other = judge.look_at(pack, train).features, judge.look_at(pack, test).features
     mean, sd = kid(real, other)
     distances = f"FID {fid(real, other):.2f}, KID {mean:.4f} ± {sd:.4f}"

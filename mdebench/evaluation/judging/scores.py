@@ -1,13 +1,14 @@
 """How near a set of pictures is to another, read from a classifier's features: Inception score, FID and KID.
 
-All through torchmetrics, which is handed what a judge said of the pictures instead of the pictures. Everything is
-computed in float64 on the CPU, and torchmetrics' shuffles are drawn from a seed: the global generator stays as it was.
+FID and KID through torchmetrics, which is handed what a judge said of the pictures instead of the pictures. Everything
+is computed in float64 on the CPU, and shuffles are drawn from a seed: the global generator stays as it was.
 """
 
 import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,24 +32,37 @@ def _seeded(seed: int) -> Iterator[None]:
     """torchmetrics draws from the default generator and warns of the memory that it needs; neither gets out."""
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Metric `.*` will save all extracted features")
-        warnings.filterwarnings("ignore", r"std\(\): degrees of freedom")
         torch.default_generator.manual_seed(seed)
         yield
 
 
-def inception_score(logits: Tensor, splits: int = 10, seed: int = 0) -> tuple[float, float]:
-    """exp E KL(p(y|x) ‖ p(y)) of Salimans et al. 2016: mean and standard deviation over random splits.
+class InceptionScore(NamedTuple):
+    """Mean and standard deviation (NaN for a single split) over so many splits."""
 
-    ``logits`` (N, classes). From 1 to the number of classes, or to the images in a split where these are fewer. At most
-    N splits are made; the deviation over a single one is NaN.
+    mean: float
+    sd: float
+    splits: int
+
+
+def inception_score(logits: Tensor, splits: int = 10, seed: int = 0) -> InceptionScore:
+    """exp E KL(p(y|x) ‖ p(y)) of Salimans et al. 2016 over random splits, as their code has it (`improved-gan`).
+
+    ``logits`` (N, classes). From 1 to the number of classes, or to the images in a split where these are fewer. Every
+    image is in one split, and their sizes differ by at most one; the deviation is that of the scores themselves
+    (divided by their number). An image alone scores 1 whatever it shows, so no split has fewer than two images, and
+    there are fewer splits where images are few.
     """
-    from torchmetrics.image.inception import InceptionScore  # slow to import
+    splits = max(1, min(splits, len(logits) // 2))
+    log_p = _double(logits).log_softmax(dim=1)
+    log_p = log_p[torch.randperm(len(log_p), generator=torch.Generator().manual_seed(seed))]
+    ends = [i * len(log_p) // splits for i in range(1, splits)]
+    scores = torch.stack([_score_of_split(part) for part in log_p.tensor_split(ends)])
+    return InceptionScore(float(scores.mean()), float(scores.std(correction=0)) if splits > 1 else math.nan, splits)
 
-    with _seeded(seed):
-        metric = InceptionScore(_AsGiven(logits.shape[1]), splits=min(splits, len(logits)))
-        metric.update(_double(logits))
-        mean, sd = metric.compute()
-    return float(mean), float(sd)
+
+def _score_of_split(log_p: Tensor) -> Tensor:
+    log_marginal = log_p.logsumexp(dim=0) - math.log(len(log_p))
+    return (log_p.exp() * (log_p - log_marginal)).sum(dim=1).mean().exp()
 
 
 def fid(real: Tensor, fake: Tensor) -> float:
