@@ -34,7 +34,7 @@ class Encoder(nn.Module):
 
     def __init__(self, name: str, method: Method, info: Mapping[str, Any]) -> None:
         super().__init__()
-        self.name, self.method, self.info = name, method.requires_grad_(False), dict(info)
+        self.name, self.method, self.info = name, method, dict(info)
         self.eval()
 
     @property
@@ -51,6 +51,7 @@ class Encoder(nn.Module):
         """An encoder is frozen: it stays in eval mode."""
         return super().train(False)
 
+    @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """The codes of images (N, 3, size, size), float in [0, 1], on any device → (N, feature_dim) float32 there.
 
@@ -60,6 +61,7 @@ class Encoder(nn.Module):
 
     forward = encode
 
+    @torch.no_grad()
     def stages(self, images: Tensor) -> dict[str, Tensor]:
         """The map after each stage of the encoder, by name → (N, C, h, w); UserError where it cannot be looked into."""
         if not isinstance(self.method, Stages):
@@ -70,6 +72,7 @@ class Encoder(nn.Module):
                 found.setdefault(stage, []).append(maps.to(images.device))
         return {stage: torch.cat(maps) for stage, maps in found.items()}
 
+    @torch.no_grad()
     def complete(self, images: Tensor, seen: Tensor) -> Tensor:
         """Raw completions of images of which ``seen`` (1/0, broadcastable) is shown: (N, 3, size, size) in [0, 1].
 
