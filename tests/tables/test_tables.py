@@ -457,3 +457,12 @@ def test_losses_that_follow_from_a_setting_are_not_told_beside_it(home):
         store(home, "context_encoder", [measured(1.0)], **facts)
     lines = texts(table(home, "table1-pack-small").blocks[0])
     assert {"context_encoder (objective=l2)", "context_encoder (objective=joint)"} <= set(lines)
+
+
+def test_rows_of_timm_from_before_widths_were_measured_are_called_stale_and_why(home):
+    everybody(home)
+    store(home, "timm:resnet18", [measured(0.5)], width=0)
+    store(home, "timm:vgg11", [measured(0.6)], width=4096)
+    stale = [note for note in table(home, "table1-pack-small").footnotes if note.startswith("Stale")]
+    assert len(stale) == 1 and "timm:resnet18" in stale[0] and "vgg11" not in stale[0] and "rec" not in stale[0]
+    assert "before the widths of timm's networks were measured" in stale[0] and "measure again" in stale[0]
