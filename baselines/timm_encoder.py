@@ -11,13 +11,14 @@ Expected: with ImageNet's weights well ahead of random ones on attributes.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import torch
 from torch import Tensor
 
 from mdebench.errors import UserError
 from mdebench.methods.classifiers import Classifier, Look, load_classifier, untrained
 from mdebench.methods.contract import Method as BaseMethod
+from mdebench.methods.timm_networks import why_not
 
 RANDOM, PUBLISHED = "random", "published"
 
@@ -45,8 +46,7 @@ class Method(BaseMethod):
         self.classifier = self._load(settings)
         self.classifier.side = settings.side or self.classifier.side
         self.classifier.headless = True
-        network: Any = self.classifier.network  # one of timm's
-        self.feature_dim = int(network.num_features)
+        self.feature_dim = self._width()
 
     def _load(self, settings: Settings) -> Classifier:
         if settings.weights == RANDOM:
@@ -55,6 +55,24 @@ class Method(BaseMethod):
         classifier, name = load_classifier(settings.name + file)
         self.told = {"weights": name}
         return classifier
+
+    def _width(self) -> int:
+        """How wide a code is, measured: what timm declares is in many networks the width of another layer.
+
+        UserError where the network takes no images of this size, or gives no codes.
+        """
+        name, side = self.settings.name, self.classifier.side
+        self.eval()
+        try:
+            with torch.no_grad():
+                code = self.encode(torch.zeros(2, 3, self.size, self.size))
+        except Exception as error:  # timm's networks say it in many ways
+            told = f"timm's {name} takes no images of {side}×{side} pixels"
+            raise UserError(f"{told} ({why_not(error)}); choose another side") from error
+        if code.ndim != 2:
+            raise UserError(f"timm's {name} gives {tuple(code.shape)} for two images, not (2, features)")
+        self.train()  # what LeViT and others keep of their weights in eval mode is forgotten
+        return code.shape[1]
 
     def encode(self, images: Tensor) -> Tensor:
         """The pooled features of whole images: (N, 3, H, W) in [0, 1] → (N, feature_dim)."""

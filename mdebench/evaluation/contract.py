@@ -17,8 +17,9 @@ there is none; the row names it.
 
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +28,14 @@ import torch
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.evaluation.passes import Indices, chunks, encode, frozen, load
-from mdebench.methods.contract import Completes, Method
+from mdebench.methods.contract import Completes, Encodes, Method
 
 if TYPE_CHECKING:
     from mdebench.evaluation.judging.judge import Judge
+
+
+class Unfit(UserError):
+    """A subject lacks what a case asks of it, such as parameters to finetune."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +66,27 @@ class Subject:
         tensors = (*self.method.parameters(), *self.method.buffers())
         return tensors[0].device if tensors else torch.device("cpu")
 
+    @cached_property
+    def width(self) -> int:
+        """How many numbers a code has, measured on black images; UserError where the method promises another number.
+
+        0 without an encoder.
+        """
+        if not isinstance(self.method, Encodes):
+            return 0
+        with frozen(self.method) as method:
+            black = torch.zeros(2, 3, method.size, method.size, device=self.device)
+            return encode(method, black).shape[1]
+
     def features(self, pack: Pack, indices: Indices) -> npt.NDArray[np.float32]:
-        """The frozen representation of the given images: (n, feature_dim) float32.
+        """The frozen representation of the given images: (n, width) float32.
 
         All images of the pack are encoded once for these weights and kept as `features/<pack>-<weights>.npy` in the
-        run's folder, written whole or not at all and memory-mapped on reading.
+        run's folder, written whole or not at all and memory-mapped on reading. UserError where the code's width is not
+        the one that the method promises.
         """
         file = self.folder / "features" / f"{pack.hash[:12]}-{self.weights_hash[:12]}.npy"
-        features = _stored(file, (len(pack.images), self.method.feature_dim))
+        features = _stored(file, (len(pack.images), self.width))
         if features is None:
             self._encode_all(pack, file)
             features = np.load(file, mmap_mode="r")
@@ -87,7 +105,7 @@ class Subject:
 
     def _encode_all(self, pack: Pack, file: Path) -> None:
         rows = np.arange(len(pack.images), dtype=np.int64)
-        header = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), self.method.feature_dim)}
+        header = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), self.width)}
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             for stale in file.parent.glob(f"{pack.hash[:12]}-*.npy"):  # of earlier weights of this run
@@ -111,9 +129,13 @@ class Subject:
 
 
 def _stored(file: Path, shape: tuple[int, int]) -> npt.NDArray[np.float32] | None:
-    """The features in `file`, or None where there are none, or where a damaged file does not hold the right number."""
+    """The features in `file`, or None where there are none, or where it does not hold exactly so many of this width.
+
+    What a file's header says of its width is not enough: one with more numbers than that would be read shifted.
+    """
     try:
-        features: npt.NDArray[np.float32] = np.load(file, mmap_mode="r")
+        features: np.memmap[Any, np.dtype[np.float32]] = np.load(file, mmap_mode="r")
+        whole = features.offset + features.nbytes == file.stat().st_size
     except (FileNotFoundError, ValueError, EOFError):
         return None
-    return features if features.shape == shape and features.dtype == np.float32 else None
+    return features if whole and features.shape == shape and features.dtype == np.float32 else None

@@ -21,7 +21,7 @@ from mdebench import catalog
 from mdebench.catalog import Code
 from mdebench.data.pack import SPLITS, Pack
 from mdebench.errors import UserError
-from mdebench.evaluation.contract import Subject
+from mdebench.evaluation.contract import Subject, Unfit
 from mdebench.evaluation.displays import display_of
 from mdebench.evaluation.judging.judge import Judge
 from mdebench.evaluation.judging.judges import find_judge
@@ -33,7 +33,7 @@ from mdebench.files import write_atomically
 from mdebench.home import Home
 from mdebench.results.intervals import interval, known_people
 from mdebench.results.provenance import provenance
-from mdebench.results.rows import Measurement, Row, append_rows, keep_values, stored_rows, unit_key
+from mdebench.results.rows import Measurement, Row, append_rows, keep_values, stored_rows, unit_key, width_is_unknown
 from mdebench.runs import Run
 from mdebench.settings import build
 from mdebench.training.recipes import changed_code, entry_of
@@ -131,7 +131,10 @@ def measure(
 def measure_run(
     home: Home, word: str, run: Run, pack: Pack, cases: Sequence[Any], judge: Judge | None, console: Console
 ) -> int:
-    """Measure one finished run by the cases of a protocol that have no rows yet; returns the number of new rows."""
+    """Measure one finished run by the cases of a protocol that have no rows yet; returns the number of new rows.
+
+    A reference that lacks what a case asks of it is left out, and said so.
+    """
     name, info = run.folder.name, run.info
     if info["size"] != pack.size:
         raise UserError(f"run {name} takes {info['size']} pixels, pack {pack.name} has {pack.size}")
@@ -141,7 +144,13 @@ def measure_run(
         tell(console, "note", f"{name} was {changed}")
     info = {**info, "source": entry_of(info).source}
     load = partial(load_subject, run, judge)
-    return measure_subject(home, word, name, info, run.folder, load, pack, cases, judge, console)
+    try:
+        return measure_subject(home, word, name, info, run.folder, load, pack, cases, judge, console)
+    except Unfit as problem:
+        if not entry_of(info).load().Method.REFERENCE:
+            raise
+        tell(console, "left out", str(problem))  # nobody asked for this one
+        return 0
 
 
 def measure_subject(
@@ -168,7 +177,7 @@ def measure_subject(
         check_unseen(name, info, pack, trained)
     code = catalog.find_protocol(word)
     module, source, by = code.load(), code.source, judge.id if judge else ""
-    keys = {row["key"]: row for row in stored_rows(home, code.name, name)}
+    keys = {row["key"]: row for row in stored_rows(home, code.name, name) if not width_is_unknown(row)}
     missing = []
     for case in cases:
         kept = keys.get(case_key(word, case, info, pack, by))
@@ -193,6 +202,7 @@ def measure_subject(
         with watched(console, what):
             measurements = [remarked(each, info, pack, trained) for each in _evaluated(code, subject, pack, case)]
         facts = _facts(word, case, name, info, pack, judge) | {"protocol_source": source}
+        facts["width"] = 0 if module.NEEDS == "complete" else subject.width
         people = [_people(pack, measurement) for measurement in measurements]
         measurements = [over_people(measurement, shown) for measurement, shown in zip(measurements, people)]
         keep_values(home, facts["key"], measurements, people)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
-from mdebench.evaluation.contract import Cost, Subject
+from mdebench.evaluation.contract import Cost, Subject, Unfit
 from mdebench.evaluation.passes import Indices, chunks, encode, frozen, load, steps
 from mdebench.results.displays import CODES, PIXELS, PROBE, ChartOf, TableOf
 
@@ -273,27 +273,37 @@ def _solve(x: npt.NDArray[np.float32], y: Tensor, alphas: Sequence[float]) -> It
 def _frozen_head(subject: Subject, pack: Pack, task: Task, settings: Settings) -> Readout:
     train = torch.from_numpy(subject.features(pack, task.partition.train)).to(subject.device)
     targets = torch.from_numpy(task.targets[task.partition.train]).to(subject.device)
-    head = train_head(lambda rows: train[rows], subject.method.feature_dim, targets, settings, subject.seed)
+    head = train_head(lambda rows: train[rows], train.shape[1], targets, settings, subject.seed)
     with torch.no_grad():
         evaluate = torch.from_numpy(subject.features(pack, task.evaluate)).to(subject.device)
         return Readout(f"frozen-head-{settings.updates}", head(evaluate).cpu().numpy())
 
 
 def _finetune(subject: Subject, pack: Pack, task: Task, settings: Settings) -> Readout:
-    """Train a copy of the encoder through, batch-norm in train mode; the subject itself stays as it is."""
-    method = copy.deepcopy(subject.method).train()
-    rows = task.partition.train
+    """Train a copy of the encoder through, batch-norm in train mode; the subject itself stays as it is.
+
+    All of its parameters are trained, also those that came frozen, as people freeze what they load; the note tells it.
+    Unfit where its code depends on no parameter: that would be a frozen encoder's row.
+    """
+    method, rows = copy.deepcopy(subject.method), task.partition.train
+    held = sum(not parameter.requires_grad for parameter in method.parameters())
+    encoder = [parameter for parameter in method.parameters() if parameter.is_floating_point()]
+    for parameter in encoder:
+        parameter.requires_grad_()
+    if not encode(method.eval(), load(pack, rows[:2], subject.device)).requires_grad:
+        raise Unfit(f"{subject.name} has nothing to finetune: its code depends on no parameter; measure it frozen.")
+    note = f"{held:,} tensors of parameters that came frozen are trained along" if held else ""
+    method.train()
     targets = torch.from_numpy(task.targets[rows]).to(subject.device)
 
     def code_of(batch: Tensor) -> Tensor:
         return encode(method, load(pack, rows[batch.cpu().numpy()], subject.device))
 
-    encoder = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    head = train_head(code_of, method.feature_dim, targets, settings, subject.seed, encoder)
+    head = train_head(code_of, subject.width, targets, settings, subject.seed, encoder)
     with frozen(method):
         pieces = (load(pack, piece, subject.device) for piece in chunks(task.evaluate))
         predictions = torch.cat([head(encode(method, images)) for images in pieces])
-    return Readout(f"finetune-head-{settings.updates}", predictions.cpu().numpy())
+    return Readout(f"finetune-head-{settings.updates}", predictions.cpu().numpy(), note)
 
 
 def train_head(

@@ -4,7 +4,8 @@
 ``ARCH:FILE``  the same with weights from a file: .safetensors, or .pth/.pt holding tensors only (nothing is unpickled)
 ``inception``  ImageNet's Inception v3 with TensorFlow's weights, as timm has it (not the older graph of published FIDs)
 
-A file without the classifying layer gives features only. Normalisation and input size are the network's own.
+A network or a file without the classifying layer gives features only. Normalisation and input size are the network's
+own.
 """
 
 import hashlib
@@ -86,7 +87,7 @@ class _Torchvision(Classifier):
 
 
 def load_classifier(spec: str) -> tuple[Classifier, str]:
-    """The frozen classifier that ``spec`` names (see the module's text), and its name with the hash of its weights.
+    """The classifier that ``spec`` names (see the module's text), in eval mode, and its name with its weights' hash.
 
     UserError, naming the ways on, when it cannot be had.
     """
@@ -94,8 +95,7 @@ def load_classifier(spec: str) -> tuple[Classifier, str]:
     name = INCEPTION if arch == "inception" else arch
     with torch.random.fork_rng(devices=[]):  # networks are made with random weights, all replaced
         classifier = _from_file(name, Path(file)) if file else _published(name)
-    classifier.eval().requires_grad_(False)
-    return classifier, f"{name}-{_digest(classifier)}"
+    return classifier.eval(), f"{name}-{_digest(classifier)}"
 
 
 def untrained(arch: str) -> Classifier:
@@ -138,7 +138,7 @@ def _published(arch: str) -> Classifier:
 
 def _of_timm(network: Any, headless: bool) -> Classifier:
     cfg = network.pretrained_cfg
-    return Classifier(network, cfg["mean"], cfg["std"], cfg["input_size"][-1], headless)
+    return Classifier(network, cfg["mean"], cfg["std"], cfg["input_size"][-1], headless or not network.num_classes)
 
 
 def _of_torchvision(network: nn.Module, headless: bool) -> Classifier:
@@ -169,11 +169,11 @@ def _from_file(arch: str, path: Path) -> Classifier:
         if not has:
             continue
         network = make(arch)
-        head = [name for name, _ in network.named_parameters()][-1].rpartition(".")[0]
-        weight = state.get(f"{head}.weight")
+        heads = _heads(network)
+        weight = next((state[f"{head}.weight"] for head in heads if f"{head}.weight" in state), None)
         if weight is not None:
             network = make(arch, num_classes=len(weight))
-        if not (reason := _fill(network, state, head if weight is None else None)):
+        if not (reason := _fill(network, state, heads if weight is None else ())):
             return wrap(network, headless=weight is None)
         reasons.append(f"{library}'s: {reason}")
     if not reasons:
@@ -181,13 +181,24 @@ def _from_file(arch: str, path: Path) -> Classifier:
     raise UserError(f"{path} does not hold the weights of {arch} ({'; '.join(reasons)}); {WAYS_ON}")
 
 
-def _fill(network: nn.Module, state: Mapping[str, Tensor], left_out: str | None) -> str:
-    """Load weights, all but those of the layer ``left_out``; returns why they do not fit, or ""."""
+def _heads(network: Any) -> tuple[str, ...]:
+    """The names of the classifying layers (a distilled network has two), also where the network was made without them.
+
+    timm tells them; torchvision's is the layer of the last parameter.
+    """
+    if hasattr(network, "pretrained_cfg"):
+        told = network.pretrained_cfg["classifier"] or ()
+        return (told,) if isinstance(told, str) else tuple(told)
+    return ([name for name, _ in network.named_parameters()][-1].rpartition(".")[0],)
+
+
+def _fill(network: nn.Module, state: Mapping[str, Tensor], left_out: tuple[str, ...]) -> str:
+    """Load weights, all but those of the layers ``left_out``; returns why they do not fit, or ""."""
     try:
         missing, unexpected = network.load_state_dict(state, strict=False)
     except RuntimeError as error:
         return str(error).splitlines()[-1].strip()
-    missing = [name for name in missing if left_out is None or name.rpartition(".")[0] != left_out]
+    missing = [name for name in missing if name.rpartition(".")[0] not in left_out]
     return (
         f"{len(missing)} missing and {len(unexpected)} unknown tensors, such as {[*missing, *unexpected][0]}"
         if (missing or unexpected)

@@ -118,7 +118,7 @@ class TimmEncoder(nn.Module):
     def __init__(self, name: str, size: int, code: int, channels: int = 3):
         super().__init__()
         stages = stages_for(size)
-        self.trunk, strides, widths = timm_maps(name, channels, 1 << stages)
+        self.trunk, strides, widths = timm_maps(name, channels, size, 1 << stages)
         width_at = dict(zip(strides, widths))
         self.skip_channels = tuple(width_at.get(1 << stage, 0) if stage else 0 for stage in range(stages))
         self.places = [strides.index(1 << stage) if self.skip_channels[stage] else -1 for stage in range(stages)]

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from mdebench.errors import UserError
 from mdebench.files import write_atomically
 from mdebench.home import Home
+from mdebench.variants import ALIASES
 
 
 @dataclass(frozen=True)
@@ -147,9 +148,10 @@ def unit_key(
 def append_rows(home: Home, rows: Sequence[Row]) -> int:
     """Append rows of one protocol and one run, whole or not at all; returns how many were new.
 
-    Rows whose unit is stored already are left out: another process finished it first. The file is rewritten beside
-    itself and moved into place, under a lock, so that neither a kill nor a second process loses a row. A full disk
-    is a UserError and leaves the file as it was; an infinite value is a ValueError (a protocol's mistake).
+    Rows whose unit is stored already are left out: another process finished it first; but where a stored row's
+    `width_is_unknown`, the new ones of its unit take its place. The file is rewritten beside itself and moved into
+    place, under a lock, so that neither a kill nor a second process loses a row. A full disk is a UserError and leaves
+    the file as it was; an infinite value is a ValueError (a protocol's mistake).
     """
     if not rows:
         return 0
@@ -159,7 +161,8 @@ def append_rows(home: Home, rows: Sequence[Row]) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.parent.parent / ".lock"):
-            stored = _parse(path)
+            given = {row.key for row in rows}
+            stored = [row for row in _parse(path) if row["key"] not in given or not width_is_unknown(row)]
             known = {row["key"] for row in stored}
             new = [asdict(row) for row in rows if row.key not in known]
             if new:
@@ -228,7 +231,7 @@ def stored_rows(home: Home, protocol: str, run: str) -> list[dict[str, Any]]:
 
 def has_unit(home: Home, protocol: str, run: str, key: str) -> bool:
     """Whether the unit is finished (its rows are stored), so that it need not be computed again."""
-    return any(row["key"] == key for row in stored_rows(home, protocol, run))
+    return any(row["key"] == key and not width_is_unknown(row) for row in stored_rows(home, protocol, run))
 
 
 def read_rows(home: Home) -> pd.DataFrame:
@@ -238,9 +241,26 @@ def read_rows(home: Home) -> pd.DataFrame:
 
 
 def stale(rows: pd.DataFrame, versions: Mapping[str, int]) -> pd.Series:
-    """True for each row measured by an older version of its protocol than `versions` gives (absent: not stale)."""
+    """True for each row measured by an older version of its protocol than `versions` gives (absent: not stale), or
+    before widths were measured (`of_unknown_width`)."""
     current = rows["protocol"].map(dict(versions)).fillna(0)
-    return (rows["protocol_version"] < current).astype(bool)
+    return (rows["protocol_version"] < current).astype(bool) | of_unknown_width(rows)
+
+
+def of_unknown_width(rows: pd.DataFrame) -> pd.Series:
+    """True for each row whose `width_is_unknown`."""
+    unknown = [width_is_unknown(row) for row in rows[["method", "width"]].to_dict("records")]
+    return pd.Series(unknown, index=rows.index, dtype=bool)
+
+
+def width_is_unknown(row: Mapping[Any, Any]) -> bool:
+    """Whether a row is of a network of timm and from before widths were measured; its unit counts as not there.
+
+    Its features may have been read shifted: they were stored under the width that timm declares, which is another
+    layer's in about one network of eight.
+    """
+    family = row["method"].partition(":")[0]
+    return not row["width"] and ALIASES.get(family, family) == "timm_encoder"
 
 
 def superseded(rows: pd.DataFrame) -> pd.Series:

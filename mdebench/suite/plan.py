@@ -23,7 +23,7 @@ from mdebench.evaluation.contract import Cost
 from mdebench.evaluation.judging.judges import judge_id
 from mdebench.evaluation.judging.own_judge import OwnJudge
 from mdebench.home import Home
-from mdebench.results.rows import stored_rows
+from mdebench.results.rows import stored_rows, width_is_unknown
 from mdebench.runs import Recipe, Run
 from mdebench.settings import SCALES, build, choose
 from mdebench.suite import tasks
@@ -204,7 +204,8 @@ class _Planner:
         return Task("rows", called, state, left, seconds, measure, needs, recipe.name)
 
     def _state(self, name: str, case: Any, run: Run) -> State:
-        """Whether a case's rows are there; stale: only rows of another version, other weights or another judge are."""
+        """Whether a case's rows are there; stale: only rows of another version, other weights, another judge or an
+        unknown width are."""
         if not (self.drawn and run.finished):
             return "missing"
         judge = judge_id(self.home, self.pack, case.judge) if hasattr(case, "judge") else ""
@@ -212,7 +213,7 @@ class _Planner:
         rows = [row for row in stored if row["dataset"] == self.pack.name]
         if judge is not None:
             key = measuring.case_key(name, case, run.info, self.pack, judge)
-            if any(row["key"] == key for row in rows):
+            if any(row["key"] == key and not width_is_unknown(row) for row in rows):
                 return "kept"
         return "stale" if any(_same(case, row["protocol_settings"]) for row in rows) else "missing"
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mdebench.results.displays import CONSTANT
 from mdebench.results.lines import NAMES
-from mdebench.results.rows import stale
+from mdebench.results.rows import of_unknown_width, stale
 from mdebench.tables.made import who
 from mdebench.words import words
 
@@ -84,7 +84,13 @@ def _trained(rows: pd.DataFrame) -> list[str]:
 def _warnings(rows: pd.DataFrame, old: pd.DataFrame, versions: Mapping[str, int]) -> list[str]:
     """Stale rows, superseded rows, and rows of packs that share a name but not their content."""
     notes = []
-    late = rows[stale(rows, versions)]
+    unknown = of_unknown_width(rows)
+    if unknown.any():
+        notes.append(
+            f"Stale: {words(sorted(set(rows.loc[unknown, 'line'])))}: measured before the widths of timm's networks "
+            "were measured; features may have been read shifted; measure again."
+        )
+    late = rows[stale(rows, versions) & ~unknown]
     for (protocol, version), part in late.groupby(["protocol", "protocol_version"]):
         lines = who(part["line"], rows.loc[rows["protocol"] == protocol, "line"])
         notes.append(

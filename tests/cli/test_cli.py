@@ -47,7 +47,9 @@ def test_finetuning_leaves_the_run_alone(home):
     before = run.state_path.read_bytes()
     invoke(home, "transfer", "landmarks", run.folder.name, "--setting", "finetune", "--set", "updates=3")
     assert run.state_path.read_bytes() == before
-    assert "finetune-head-3" in set(read_rows(home)["setting"])
+    rows = read_rows(home).query("setting == 'finetune-head-3'")
+    assert set(rows["label"]) == {"reverse_inpainting 0.25", "random"}  # pixels and a constant have nothing to tune
+    assert (rows["width"] > 0).all()
 
 
 @pytest.mark.parametrize(

@@ -201,3 +201,14 @@ def test_a_network_of_others_judges_in_its_place(home, bright, console, tmp_path
     assert judge.id == name == judge_id(home, bright, spec) and str(tmp_path) not in judge.id + judge.name
     assert judge.classes == 3 and judge.accuracy is None and "not known" in describe(judge)[-1]
     assert not (home.judges).exists()
+
+
+def test_a_network_without_classes_does_not_judge(home, bright, console, tmp_path):
+    import timm
+    from safetensors.torch import save_file
+
+    save_file(timm.create_model("eva02_tiny_patch14_224").state_dict(), tmp_path / "w.safetensors")
+    spec = f"eva02_tiny_patch14_224:{tmp_path / 'w.safetensors'}"
+    for ask in (lambda: find_judge(home, bright, spec, console), lambda: judge_id(home, bright, spec)):
+        with pytest.raises(UserError, match="gives features, not classes; go on with"):
+            ask()

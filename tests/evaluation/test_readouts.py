@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
+from timm_sweep import tensors_moved
 from torch import nn
 
 from mdebench.data.pack import Pack
@@ -237,6 +238,33 @@ def test_features_of_other_weights_or_in_a_damaged_file_are_computed_anew(pack, 
     assert len(list((subject.folder / "features").iterdir())) == 1  # the stale file is gone, no scratch is left
 
 
+def test_a_file_with_more_numbers_than_its_header_says_is_not_read_shifted(pack, subject):
+    """As one that was written under a width that was declared, and held more."""
+    subject.features(pack, np.arange(3))
+    (file,) = (subject.folder / "features").iterdir()
+    with file.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (90, 6)})
+        stream.write(np.full((90, 9), 7, np.float32).tobytes())
+    assert (np.load(file, mmap_mode="r")[:3] == 7).all()  # numpy does not mind
+    with torch.no_grad():
+        expected = subject.method.encode(torch.from_numpy(pack.images[:3]).float() / 255)
+    np.testing.assert_allclose(subject.features(pack, np.arange(3)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_width_is_measured_and_a_promise_of_another_is_refused(pack, subject):
+    assert subject.width == 6
+    other = Subject("liar", subject.method, subject.folder, 0, "cd" * 32)
+    other.features(pack, np.arange(3))
+    subject.method.feature_dim = 3
+    liar = Subject("liar", subject.method, subject.folder, 0, "cd" * 32)
+    (file,) = (subject.folder / "features").iterdir()
+    np.save(file, np.zeros((90, 3), np.float32))  # of the promised width: it is not asked
+    for ask in (lambda: liar.width, lambda: liar.features(pack, np.arange(3))):
+        with pytest.raises(UserError, match=r"promises \(N, feature_dim\) = \(2, 3\) and gives \(2, 6\)"):
+            ask()
+    assert Subject("blind", Method(None, 8), subject.folder, 0, "ef" * 32).width == 0
+
+
 def test_numbers_that_are_not_finite_are_refused_and_not_kept(pack, subject):
     nn.init.constant_(subject.method.layers[-1].bias, torch.inf)
     with pytest.raises(UserError, match="not finite"):
@@ -282,6 +310,56 @@ def test_finetuning_reaches_the_encoder(pack, tmp_path):
     truth = pack.attributes[pack.indices("test"), 0]
     assert ((readout.predictions[:, 0] > 0.5) == truth).mean() > 0.9
     assert subject.method.weight.item() == 0
+
+
+class Frozen(Network):
+    """As whoever loads an encoder for measuring leaves it."""
+
+    def __init__(self):
+        super().__init__()
+        self.requires_grad_(False)
+
+
+class Half(Network):
+    def __init__(self):
+        super().__init__()
+        self.layers[0].requires_grad_(False)
+
+
+@pytest.mark.parametrize(("network", "note"), [(Network, ""), (Half, "2 tensors"), (Frozen, "6 tensors")])
+def test_finetuning_moves_every_parameter_frozen_or_not_and_says_so(pack, tmp_path, network, note):
+    subject = Subject("net", network().eval(), tmp_path, 0, "0" * 64)
+    flags, before = [p.requires_grad for p in subject.method.parameters()], snapshot(subject.method)
+    assert tensors_moved(subject, pack) == [6, 6]
+    assert [p.requires_grad for p in subject.method.parameters()] == flags
+    assert all(torch.equal(before[name], after) for name, after in subject.method.state_dict().items())
+    (readout,) = readouts.readouts(subject, pack, task_of(pack), readouts.Settings("finetune", updates=1))
+    assert readout.note == (f"{note} of parameters that came frozen are trained along" if note else "")
+
+
+class Detached(Network):
+    def encode(self, images):
+        return super().encode(images).detach()
+
+
+class Buffers(Method):
+    """Nothing in it is a parameter."""
+
+    feature_dim = 3
+
+    def __init__(self):
+        super().__init__(None, 8)
+        self.register_buffer("shift", torch.zeros(3))
+
+    def encode(self, images):
+        return images.mean(dim=(2, 3)) + self.shift
+
+
+@pytest.mark.parametrize("network", [Detached, Buffers])
+def test_where_nothing_can_be_tuned_there_is_no_row_called_finetune(pack, tmp_path, network):
+    subject = Subject("net", network().eval(), tmp_path, 0, "0" * 64)
+    with pytest.raises(UserError, match="net has nothing to finetune: its code depends on no parameter"):
+        readouts.readouts(subject, pack, task_of(pack), readouts.Settings("finetune", updates=1))
 
 
 def test_the_same_transfer_twice_gives_the_same_bits(pack, subject):

@@ -85,6 +85,47 @@ def test_a_file_without_the_classifying_layer_gives_features_only_in_half_precis
         torch.testing.assert_close(load_classifier(f"{arch}:{tmp_path / 'whole.safetensors'}")[0](images)[0], features)
 
 
+@pytest.fixture(scope="module")
+def headless(tmp_path_factory):
+    """A network that timm makes without a classifying layer, and the file of its weights."""
+    file = tmp_path_factory.mktemp("headless") / "w.safetensors"
+    network = network_of("timm", "eva02_tiny_patch14_224")
+    save_file(network.state_dict(), file)
+    return network, file
+
+
+def test_a_network_that_has_no_classifying_layer_gives_features_only(headless, images):
+    network, file = headless
+    features, logits = load_classifier(f"eva02_tiny_patch14_224:{file}")[0](images)
+    cfg = network.pretrained_cfg
+    with torch.no_grad():
+        torch.testing.assert_close(features, network(seen(images, 224, cfg["mean"], cfg["std"])))
+    assert logits is None and network.num_classes == 0
+
+
+def test_of_a_headless_network_nothing_but_the_head_may_be_missing(headless, tmp_path):
+    network, _ = headless
+    short = {name: tensor for name, tensor in network.state_dict().items() if name != "fc_norm.weight"}
+    save_file(short, tmp_path / "short.safetensors")
+    with pytest.raises(UserError, match=r"1 missing and 0 unknown tensors, such as fc_norm.weight"):
+        load_classifier(f"eva02_tiny_patch14_224:{tmp_path / 'short.safetensors'}")
+
+
+def test_a_headless_network_that_was_given_classes_has_them(tmp_path, images):
+    network = network_of("timm", "eva02_tiny_patch14_224", num_classes=3)
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    assert load_classifier(f"eva02_tiny_patch14_224:{tmp_path / 'w.safetensors'}")[0](images).logits.shape == (2, 3)
+
+
+def test_both_classifying_layers_of_a_distilled_network_may_be_missing(tmp_path, images):
+    state = network_of("timm", "deit_tiny_distilled_patch16_224").state_dict()
+    trunk = {name: tensor for name, tensor in state.items() if not name.startswith("head")}
+    assert len(trunk) == len(state) - 4
+    save_file(trunk, tmp_path / "w.safetensors")
+    look = load_classifier(f"deit_tiny_distilled_patch16_224:{tmp_path / 'w.safetensors'}")[0](images)
+    assert look.logits is None and look.features.shape == (2, 192)
+
+
 def test_the_name_tells_the_weights_and_no_path(tmp_path):
     state = network_of("timm", "test_resnet").state_dict()
     names, before = [], torch.random.get_rng_state()

@@ -622,3 +622,12 @@ def test_which_older_rows_do_not_say_what_they_were_trained_on_is_told_beside_th
     assert told() == []
     store(home, "rec 0.3", [measured(1.4)], trained_on="pack", trained_hash="ab" * 32)
     assert told() == ["Training pack not recorded, in older rows: rec 0.1."]
+
+
+def test_rows_of_timm_from_before_widths_were_measured_are_called_stale_and_why(home):
+    everybody(home)
+    store(home, "timm:resnet18", [measured(0.5)], width=0)
+    store(home, "timm:vgg11", [measured(0.6)], width=4096)
+    stale = [note for note in table(home, "table1-pack-small").footnotes if note.startswith("Stale")]
+    assert len(stale) == 1 and "timm:resnet18" in stale[0] and "vgg11" not in stale[0] and "rec" not in stale[0]
+    assert "before the widths of timm's networks were measured" in stale[0] and "measure again" in stale[0]

@@ -36,7 +36,7 @@ class Encoder(nn.Module):
 
     def __init__(self, name: str, method: Method, info: Mapping[str, Any], folder: Path | None = None) -> None:
         super().__init__()
-        self.name, self.method, self.info, self.folder = name, method.requires_grad_(False), dict(info), folder
+        self.name, self.method, self.info, self.folder = name, method, dict(info), folder
         self.eval()
 
     @property
@@ -53,6 +53,7 @@ class Encoder(nn.Module):
         """An encoder is frozen: it stays in eval mode."""
         return super().train(False)
 
+    @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """The codes of images (N, 3, size, size), float in [0, 1], on any device → (N, feature_dim) float32 there.
 
@@ -62,6 +63,7 @@ class Encoder(nn.Module):
 
     forward = encode
 
+    @torch.no_grad()
     def stages(self, images: Tensor) -> dict[str, Tensor]:
         """The map after each stage of the encoder, by name → (N, C, h, w); UserError where it cannot be looked into."""
         if not isinstance(self.method, Stages):
@@ -72,6 +74,7 @@ class Encoder(nn.Module):
                 found.setdefault(stage, []).append(maps.to(images.device))
         return {stage: torch.cat(maps) for stage, maps in found.items()}
 
+    @torch.no_grad()
     def complete(self, images: Tensor, seen: Tensor) -> Tensor:
         """Raw completions of images of which ``seen`` (1/0, broadcastable) is shown: (N, 3, size, size) in [0, 1].
 

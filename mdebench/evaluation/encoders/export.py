@@ -165,7 +165,7 @@ def _needed(encoder: Encoder) -> set[str]:
 
 def _bare(encoder: Encoder) -> Encoder:
     """A copy without the tensors that neither codes nor stages need."""
-    method, needed = deepcopy(encoder.method), _needed(encoder)
+    method, needed = deepcopy(encoder.method).requires_grad_(False), _needed(encoder)
     for place, module in method.named_modules():
         for tensors in (module._parameters, module._buffers):
             # A convolution without bias has None in its place.

@@ -15,12 +15,13 @@ import torch
 from rich.console import Console
 
 from mdebench.data.pack import Pack
+from mdebench.errors import UserError
 from mdebench.evaluation.judging.judge import Judge, describe, ready
 from mdebench.evaluation.judging.own_judge import OwnJudge
 from mdebench.evaluation.judging.scores import fid, inception_score, kid
 from mdebench.evaluation.passes import Indices
 from mdebench.home import Home
-from mdebench.methods.classifiers import load_classifier
+from mdebench.methods.classifiers import WAYS_ON, load_classifier
 from mdebench.words import tell
 
 
@@ -57,6 +58,10 @@ def judge_id(home: Home, pack: Pack, spec: str) -> str | None:
 @cache  # a plan asks for every row
 def _foreign(spec: str) -> Judge:
     classifier, name = load_classifier(spec)
+    if getattr(classifier.network, "num_classes", None) == 0:  # as timm says it
+        raise UserError(
+            f"judge {spec}: this network has no classifying layer, it gives features, not classes; {WAYS_ON}"
+        )
     side = classifier.side or 64
     first = ready(classifier)(torch.zeros(1, 3, side, side, device=classifier.mean.device))
     classes = 0 if first.logits is None else first.logits.shape[1]
