@@ -51,7 +51,8 @@ class Cost:
 @dataclass
 class Subject:
     """A finished run under measurement: its method with trained weights, its folder (for caches), seed and weights,
-    and the classifier that judges its pictures where a protocol asks for one."""
+    and the classifier that judges its pictures where a protocol asks for one. Of an ``exported`` encoder nothing else
+    is trained: it does not complete."""
 
     name: str
     method: Method
@@ -59,6 +60,12 @@ class Subject:
     seed: int
     weights_hash: str
     judge: "Judge | None" = None
+    exported: bool = False
+
+    @property
+    def completes(self) -> bool:
+        """Whether it can complete images."""
+        return isinstance(self.method, Completes) and not self.exported
 
     @property
     def device(self) -> torch.device:
@@ -95,9 +102,9 @@ class Subject:
     def complete(self, images: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         """Completions (N, 3, H, W) of images of which only `seen` (1 = seen; broadcastable to images) is handed over.
 
-        UserError when the method has no `complete`.
+        UserError when it cannot.
         """
-        if not isinstance(self.method, Completes):
+        if not isinstance(self.method, Completes) or self.exported:
             raise UserError(f"{self.name} cannot complete images (it has no decoder), choose another run.")
         seen = seen.to(images).expand_as(images)
         with frozen(self.method):

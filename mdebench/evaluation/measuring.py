@@ -215,8 +215,9 @@ def over_people(measurement: Measurement, people: npt.NDArray[np.int32] | None) 
     """The measurement with its interval over the people (n,) on its images, -1 where unknown; as it is for None."""
     if people is None or measurement.values is None:
         return measurement
-    _, low, high = interval(measurement.values, people, measurement.unit)
-    return replace(measurement, low=low, high=high, people=known_people(people))
+    mean, low, high = interval(measurement.values, people, measurement.unit)
+    off = measurement.value - mean  # what single precision took from the values
+    return replace(measurement, low=low + off, high=high + off, people=known_people(people))
 
 
 def _people(pack: Pack, measurement: Measurement) -> npt.NDArray[np.int32] | None:

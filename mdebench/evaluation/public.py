@@ -68,5 +68,6 @@ def _check_able(encoder: Encoder, need: str) -> None:
 
 
 def _subject(encoder: Encoder, home: Home, judge: Judge | None) -> Subject:
-    info = encoder.info
-    return Subject(encoder.name, encoder.method, home.runs / encoder.name, info["seed"], info["weights_hash"], judge)
+    info, folder = encoder.info, home.runs / encoder.name
+    exported = bool(info.get("exported"))
+    return Subject(encoder.name, encoder.method, folder, info["seed"], info["weights_hash"], judge, exported)

@@ -65,6 +65,12 @@ def few_labels_chart(*metrics: str) -> ChartOf:
     return ChartOf("few_labels", "Probes with few labels", metrics, "dots", "", every, every, lines_with=tuple(FEW))
 
 
+def judged_table(name: str, title: str, *metrics: str) -> TableOf:
+    """A table of all that the answers of the probe, and of the paper's head, are judged by."""
+    settings = (PROBE, f"frozen-head-{Settings.updates}")
+    return TableOf(name, title, metrics, PIXELS, CODES, settings, by_setting=True)
+
+
 def cases(settings: Settings) -> list[Settings]:
     """Two units for a frozen encoder: the probe does not depend on how the head is trained. One for each few."""
     if settings.setting == "frozen":

@@ -62,7 +62,8 @@ class Panel:
 class Chart:
     """A figure before it is drawn: panels over common lines and settings, in drawing order.
 
-    `name` is the figure's ("figure8"), `stem` the file's name without ending; `caption` says what a reader must know.
+    `name` is the figure's ("figure8"), `stem` the file's name without ending; `caption` says what a reader must know,
+    `told` what is to be seen where that is not said by the smallest and largest value of each panel.
     """
 
     name: str
@@ -72,11 +73,12 @@ class Chart:
     lines: tuple[Line, ...]
     settings: tuple[str, ...]
     caption: str
+    told: str = ""
 
     @property
     def alt(self) -> str:
         """The chart in one or two sentences, for those who cannot see it."""
-        return f"{self.title}. " + " ".join(filter(None, map(self._extremes, self.panels)))
+        return f"{self.title}. " + (self.told or " ".join(filter(None, map(self._extremes, self.panels))))
 
     def _extremes(self, panel: Panel) -> str:
         known = {place: cell for place, cell in panel.cells.items() if cell.source in ("rows", "log")}
@@ -97,12 +99,14 @@ class Chart:
 
 @dataclass(frozen=True)
 class Part:
-    """The current rows of one data set and scale, with a column `line`; `displays` say how they are shown."""
+    """The current rows of one data set and scale, with a column `line`; `displays` say how they are shown, values image
+    by image are read from `home`."""
 
     dataset: str
     scale: str
     rows: pd.DataFrame
     displays: Displays
+    home: Home
 
     def display(self, protocol: str) -> Display:
         """How the rows of a protocol are shown."""
@@ -150,7 +154,9 @@ def parts(home: Home, displays: Displays) -> list[Part]:
     """The rows of `home`, one part per data set and scale; superseded rows are left out."""
     rows = read_rows(home)
     found = rows[~superseded(rows)].groupby(["dataset", "scale"])
-    return [Part(str(d), str(s), newest_per_seed(with_lines(here), displays)[0], displays) for (d, s), here in found]
+    return [
+        Part(str(d), str(s), newest_per_seed(with_lines(here), displays)[0], displays, home) for (d, s), here in found
+    ]
 
 
 def loss_order(name: str) -> tuple[Any, ...]:

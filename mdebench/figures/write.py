@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mdebench.errors import UserError
-from mdebench.figures import bars, curves, image_grids, paper_charts
+from mdebench.figures import bars, curves, distributions, image_grids, paper_charts
 from mdebench.figures.chart import Chart, Part, parts
 from mdebench.figures.csv_data import chart_csv, grid_csv
 from mdebench.figures.gallery_grids import grids
@@ -46,7 +46,12 @@ PAPER: dict[str, tuple[Make, Draw]] = {
     "rank": (paper_charts.ranking, bars.ranks),
     "occlusion": (paper_charts.occlusion, bars.bars),
 }
-KINDS: dict[str, Draw] = {"bars": bars.bars, "dots": bars.dots, "curves": curves.curves}
+KINDS: dict[str, Draw] = {
+    "bars": bars.bars,
+    "dots": bars.dots,
+    "curves": curves.curves,
+    "distribution": distributions.curves,
+}
 GRIDS = ("figure1", "figure5", "figure6", "figure7")
 SOURCES = {  # figure → what it is made from, and the command that makes that
     "figure1": ("galleries of one variant trained with several loss sets", "mdebench reproduce figure1"),
@@ -58,6 +63,7 @@ SOURCES = {  # figure → what it is made from, and the command that makes that
     "figure9": ("rows of completion by one variant trained with several loss sets", "mdebench reproduce figure9"),
     "rank": ("rows of the converged probe", "mdebench measure attributes"),
     "few_labels": ("rows of few labels", "mdebench measure attributes --set setting=few-labels"),
+    "landmark_errors": ("values of the converged probe, image by image,", "mdebench measure landmarks"),
     "learning": ("logs of runs", "mdebench pretrain"),
 }
 ORDER = (*GRIDS, *PAPER, "learning")  # the charts of protocols stand before the last
@@ -179,7 +185,8 @@ def charts_of(part: Part, wanted: Callable[[str], bool] = lambda name: True) -> 
             yield found, draw
     asked = asked_for({name: part.display(name) for name in set(part.rows["protocol"])})
     for name, shares in asked.items():
-        chart = protocol_chart(part, shares) if wanted(name) else None
+        make_chart = distributions.distribution if shares[0].chart.kind == "distribution" else protocol_chart
+        chart = make_chart(part, shares) if wanted(name) else None
         if chart:
             yield chart, KINDS[shares[0].chart.kind]
 
@@ -233,5 +240,6 @@ def _digest(table: bytes) -> str:
 
 def _reason(name: str, home: Home) -> str:
     """Why a figure cannot be drawn, and what to do."""
-    data, command = SOURCES.get(name, (f"rows of {name}", f"mdebench measure {name}"))
+    protocol = name.partition("-")[0]
+    data, command = SOURCES.get(name, (f"rows of {protocol}", f"mdebench measure {protocol}"))
     return f"{name}: there are no {data} under {home}; give `{command}` first"

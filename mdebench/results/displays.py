@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 from mdebench.variants import VARIANTS
 
 Better = Literal["higher", "lower", ""]
-Kind = Literal["bars", "dots", "curves"]
+Kind = Literal["bars", "dots", "curves", "distribution"]
 
 
 class Reference(NamedTuple):
@@ -71,6 +71,9 @@ class TableOf:
     """A table: metrics by name, the line that the marks compare with, and all lines that the plain words speak of.
 
     ``settings`` are those shown as columns, () for all; of ``lines_with`` settings a line must have one to be shown.
+    A block is of one metric; ``by_setting``: of one setting, its columns the metrics. Where settings are "place,
+    manner" ("place" alone: the manner ""), ``manners`` are (manner, called so) and have a block each; the last is the
+    one that counts, and in which a reference stands where it was not read in another.
     Tables of one name from several protocols are one table.
     """
 
@@ -81,6 +84,8 @@ class TableOf:
     references: tuple[Reference, ...] = ()
     settings: tuple[str, ...] = ()
     lines_with: tuple[str, ...] = ()
+    by_setting: bool = False
+    manners: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,9 +93,10 @@ class ChartOf:
     """A chart: a panel for each metric, a mark for each line and setting.
 
     ``kind``: "bars" from zero, "dots" with intervals, or "curves" over the settings, which stand in ``order``, others
-    after them. Lines across: fixed ``levels``, the value of a method by a metric's ``home`` (``across``), and the mean
-    of the metric with an ending, "chance" for ``{metric}/chance`` (``marks``). ``origin`` is the setting where a line
-    stood before, drawn as a tick; ``start`` a first setting at which every line has a value.
+    after them; "distribution": which share of the images has how much, from the values kept image by image. Lines
+    across: fixed ``levels``, the value of a method by a metric's ``home`` (``across``), and the mean of the metric with
+    an ending, "chance" for ``{metric}/chance`` (``marks``). ``origin`` is the setting where a line stood before, drawn
+    as a tick; ``start`` a first setting at which every line has a value.
     Charts of one name from several protocols are one chart.
     """
 
@@ -197,6 +203,8 @@ def used(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def spoken(setting: str) -> str:
     """A setting in words: "frozen-probe-1%" → "1 % of the labels", "left_half" → "left half"."""
+    if head := re.fullmatch(r"frozen-head-(\d+)", setting):
+        return f"head of {int(head[1]):,} updates"
     if few := re.fullmatch(r".*probe-(\d+)%", setting):
         return f"{few[1]} % of the labels"
     return "all labels" if setting == PROBE else setting.replace("_", " ")

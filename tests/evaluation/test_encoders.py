@@ -178,6 +178,14 @@ def test_an_exported_run_is_measured_to_the_same_bits(home, run, pack, tmp_path)
         mdebench.measure(mdebench.load(path), "occlusion", pack, home=home)
 
 
+def test_an_exported_encoder_is_not_read_after_completions_of_a_decoder_it_lacks(home, run, pack, tmp_path):
+    path = export(mdebench.load(run.folder.name, home=home), tmp_path / "encoder.safetensors")
+    theirs = mdebench.measure(mdebench.load(path), "robustness", pack, home=tmp_path / "other")
+    assert set(theirs["setting"]) >= {"mouth, biharmonic", "mouth, chosen fill"}
+    assert not theirs["setting"].str.contains("own completion").any()
+    assert theirs.loc[theirs["setting"] == "clean", "note"].str.contains("an exported encoder has no decoder").all()
+
+
 def resnet18():
     torch.manual_seed(0)
     network = torchvision.models.resnet18(weights=None)

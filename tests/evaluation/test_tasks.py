@@ -52,15 +52,23 @@ def test_wrong_attributes_of_each_image_by_hand(full):
     np.testing.assert_allclose(attributes.headline(Readout("s", guess)).values, expected, rtol=1e-6)
 
 
-def test_unknown_attributes_leave_no_mean_over_images():
+def test_an_unknown_attribute_leaves_its_image_without_influence():
+    """19 of 20 known and wrong: the error is 100 %, over the known."""
     labels = np.ones((COUNT, 2))
     labels[:50] = 0
     labels[95, 1] = -1
     attributes = tasks.Attributes.of(make_pack(labels=labels))
-    readout = Readout("s", np.zeros((20, 2), np.float32))
-    assert attributes.headline(readout).values is None
-    known, unknown = attributes.each(readout)
-    assert (known.values == 100).all() and unknown.values is None and unknown.n == 19
+    guess = np.zeros((20, 2), np.float32)
+    guess[10:, 1] = 1
+    headline = attributes.headline(Readout("s", guess))
+    by_name = {each.metric: each for each in attributes.each(Readout("s", guess))}
+    known, unknown = by_name["attribute_error/A0"], by_name["attribute_error/A1"]
+    assert (known.values == 100).all() and known.n == 20
+    assert unknown.n == 19 and unknown.value == pytest.approx(100 * 10 / 19)
+    assert unknown.values[15] == pytest.approx(unknown.value)
+    wrong = unknown.value + 20 / 19 * (100 - unknown.value)
+    assert unknown.values[:10] == pytest.approx(wrong) and headline.n == 20
+    np.testing.assert_allclose(headline.values, (known.values + unknown.values) / 2, rtol=1e-6)
 
 
 def test_only_the_labels_that_a_pack_has_are_asked(full):
@@ -71,6 +79,43 @@ def test_only_the_labels_that_a_pack_has_are_asked(full):
     nothing = tasks.lacking(make_pack(), KINDS)
     for word in ("attribute", "landmarks", "classes"):
         assert word in nothing
+
+
+# --- landmarks
+
+
+def test_landmarks_are_measured_point_by_point(full):
+    """The left eye is off by six tenths of the distance between the eyes, in half of the images the nose by a tenth."""
+    points = full.landmarks[TEST].copy()
+    between = np.linalg.norm(points[:, 0] - points[:, 1], axis=1, keepdims=True)
+    points[:, 0, :1] += 0.6 * between
+    points[10:, 2, 1:] += 0.1 * between[10:]
+    found = {m.metric: m for m in tasks.Landmarks.of(full).measure(Readout("s", points.reshape(20, 10)), "test")}
+    for name, percent in (("lefteye", 60), ("righteye", 0), ("nose", 5), ("leftmouth", 0), ("rightmouth", 0)):
+        assert found[f"landmark_distance_iod/{name}"].value == pytest.approx(percent, abs=1e-3)
+    assert found["landmark_distance_iod"].value == pytest.approx(13, abs=1e-3)
+    np.testing.assert_allclose(found["landmark_distance_iod"].values, np.repeat([12, 14], 10), rtol=1e-4)
+    assert found["landmark_share_10"].value == 0
+    half = points.copy()
+    half[:10] = full.landmarks[TEST][:10]
+    near = tasks.Landmarks.of(full).measure(Readout("s", np.stack([half, points]).reshape(2, 20, 10)), "test")[2]
+    assert (near.metric, near.value, near.unit) == ("landmark_share_10", 25, "%")
+    assert near.values.tolist() == [50] * 10 + [0] * 10
+
+
+def test_images_are_named_where_they_are_not_just_the_test_partition(full):
+    whole = tasks.Landmarks.of(full)
+    guess = np.zeros((20, 10), np.float32)
+    assert all(each.images is None for each in whole.measure(Readout("s", guess), "test"))
+    points = full.landmarks.copy()
+    points[85] = np.nan
+    points[90, 1] = points[90, 0]  # both eyes at one point
+    some = tasks.Landmarks.of(make_pack(points=points))
+    pixels, *relative = some.measure(Readout("s", guess[1:]), "test")
+    assert pixels.images.tolist() == [i for i in range(80, 100) if i != 85]
+    for each in relative:
+        assert each.images.tolist() == [i for i in range(80, 100) if i not in (85, 90)]
+        assert len(each.values) == each.n == 18
 
 
 # --- classes

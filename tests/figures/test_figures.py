@@ -24,6 +24,7 @@ from mdebench.figures.image_grids import Grid, Strip, Tile
 from mdebench.figures.write import GRIDS, charts_of, list_figures, write_figures
 from mdebench.home import Home
 from mdebench.results.galleries import RESAMPLING, Gallery, write_gallery
+from mdebench.results.rows import keep_values
 
 
 @pytest.fixture
@@ -88,8 +89,14 @@ def add_rows(home):
             add("landmarks", (1.25, "landmark_distance"))
             add("occlusion", (20, "psnr/raw/image", "mouth"))
             add("layers", *((15, "attribute_error", stage) for stage in ("code", "stage2", "stage1")))
-            add("robustness", *((15 + k, "attribute_error", s) for k, s in enumerate(PRESETS)))
+            add("robustness", *((15 + k, "attribute_error", s) for k, s in enumerate((*PRESETS, "mouth, chosen fill"))))
             add("classes", (40, "accuracy", "probe"), (30, "accuracy", "knn"))
+    for label, errors in (("pixels", (1, 2, 3, 4)), ("rec 0.3", (2, 4, 6, 8)), ("rec 0.5", ())):
+        values = np.float32(errors) if errors else None
+        found = [measured(np.mean(errors or 5), "landmark_distance_iod", unit="% of inter-ocular", values=values)]
+        key = f"landmark errors of {label}"[::-1]
+        keep_values(home, key, found)
+        store(home, label, found, dataset="toys", key=key)
     for label, error in (("pixels", 12), ("random", 15), ("constant", 19.5)):
         store(home, label, [measured(error, "attribute_error")], protocol="attributes", dataset="toys")
 
@@ -140,6 +147,7 @@ def test_every_figure_is_written_as_picture_and_data(full):
     stems = {path.stem for path in paths}
     assert {path.name for path in paths} == {f"{stem}{ending}" for stem in stems for ending in (".png", ".csv")}
     protocols = ("layers", "robustness", "resampling", "hide_and_seek", "classes", "few_labels")
+    protocols += ("robustness-chosen-fill", "landmark_errors")
     expected = {*GRIDS, *write.PAPER, *protocols, "learning"}
     assert {name for name in expected if any(stem.startswith(f"{name}-") for stem in stems)} == expected
     assert all(path.parent == home.figures and path.stat().st_size <= 400_000 for path in paths)
@@ -231,7 +239,7 @@ def test_published_numbers_stand_only_on_axes_of_their_readout_and_data(home, da
     )
 
 
-@pytest.mark.parametrize("name", ["figure8", "figure9", "rank", "resampling", "robustness"])
+@pytest.mark.parametrize("name", ["figure8", "figure9", "rank", "resampling", "robustness", "landmark_errors"])
 def test_nothing_leaves_the_page_and_no_text_is_small(full, name):
     chart, draw = drawing_of(full[0], name)
     figure = draw(chart)
@@ -277,6 +285,34 @@ def test_layers_and_steps_are_in_their_order_with_what_they_are_compared_to(full
     assert {cell.value for (_, step), cell in resampled.panels[0].cells.items() if step == "step 0"} == {100}
     origins = chart_of(full[0], "robustness").panels[0].origins
     assert origins == {("rec 0.1", "mouth"): 15, ("inpainting 0.25", "mouth"): 15}
+    assert chart_of(full[0], "robustness").settings == PRESETS
+    assert chart_of(full[0], "robustness-chosen-fill").settings == ("clean", "mouth, chosen fill")
+
+
+def test_a_distribution_is_the_share_of_the_kept_values_below_each_bound(full):
+    """Of 1, 2, 3, 4 half are at most 2 and all at most 4; a line without values is named."""
+    chart = chart_of(full[0], "landmark_errors")
+    (panel,) = chart.panels
+    pixels, ours = "Raw pixels (ridge, 21×21)", "rec 0.3"
+    assert {name for name, _ in panel.cells} == {pixels, ours} == {line.name for line in chart.lines}
+    shares = {
+        (name, float(setting.removeprefix("at most "))): cell.value for (name, setting), cell in panel.cells.items()
+    }
+    for bound, theirs, own in ((0, 0, 0), (1, 25, 0), (2, 50, 25), (3, 75, 25), (4, 100, 50), (8, 100, 100)):
+        assert (shares[pixels, bound], shares[ours, bound]) == (theirs, own)
+    assert max(bound for _, bound in shares) == 8
+    assert "left out, no values kept: rec 0.5" in chart.caption
+    assert "half of the images have at most 2.50 for Raw pixels (ridge, 21×21), 5.00 for rec 0.3" in chart.alt
+
+
+def test_a_distribution_over_seeds_is_the_mean_of_theirs(home):
+    for seed, errors in ((0, (1, 1, 4, 4)), (1, (1, 4, 4, 4))):
+        found = [measured(np.mean(errors), "landmark_distance_iod", values=np.float32(errors))]
+        keep_values(home, f"{seed} is the seed of this", found)
+        store(home, "rec 0.1", found, dataset="toys", seed=seed, key=f"{seed} is the seed of this")
+    (panel,) = chart_of(home, "landmark_errors").panels
+    assert panel.cells["rec 0.1", "at most 1"].value == 37.5
+    assert panel.cells["rec 0.1", "at most 1"].seeds == (0, 1)
 
 
 def test_loss_sets_are_for_figure_9_and_the_others_say_what_they_leave_out(full):
@@ -329,12 +365,13 @@ def test_loss_sets_go_from_completion_alone_to_the_full_loss():
 
 
 def test_captions_say_what_a_reader_must_know(home):
-    store(home, "rec 0.1", [measured(1.25, n=77)], dataset="toys", perceptual="imagenet", judge=JUDGE)
+    facts = {"perceptual": "imagenet", "judge": JUDGE, "protocol_version": NOW["landmarks"].version}
+    store(home, "rec 0.1", [measured(1.25, n=77)], dataset="toys", **facts)
     chart = chart_of(home, "rank")
     for words in ("77 images measured", "pack: 1,000 images", "seed 0", "perceptual network imagenet", JUDGE, "95 %"):
         assert words in chart.caption
     assert "STALE" not in chart.caption
-    (part,) = parts(home, displays(landmarks=2))
+    (part,) = parts(home, displays(landmarks=NOW["landmarks"].version + 1))
     assert "STALE, measured by an older version of the protocol: rec 0.1" in paper_charts.ranking(part).caption
 
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 from mocks import COUNT, SPLIT, TEST, Oracle, make_pack, measured, numbered
 from PIL import Image
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
 from mdebench.data.pack import ANNOTATED, PSEUDO
 from mdebench.errors import UserError
-from mdebench.evaluation.tasks.attributes import Counts
+from mdebench.evaluation.readouts import converged
+from mdebench.evaluation.tasks import Attributes
 from mdebench.methods import masks
 from mdebench.methods.contract import Method
 from mdebench.protocols import attributes, classes, landmarks, layers, occlusion, robustness
@@ -52,11 +53,14 @@ def test_a_code_that_is_the_label_makes_no_error(tmp_path):
     truth = labels()
     rows = measured(attributes, Oracle(truth), make_pack(numbered(), truth), tmp_path, updates=10)
     probe = rows["frozen-probe", "test", "attribute_error"]
-    assert (probe.value, probe.low, probe.high, probe.unit, probe.n) == (0, 0, 0, "%", 20)
+    assert (probe.value, probe.low, probe.unit, probe.n) == (0, 0, "%", 20)
     assert rows["frozen-probe", "test", "balanced_accuracy"].value == 100
     assert rows["frozen-probe", "test", "attribute_error/A2"].value == 0
-    assert ("frozen-head-10", "test", "attribute_error") in rows
-    assert ("frozen-head-10", "test", "attribute_error/A2") not in rows
+    for metric, best in (("auc", 100), ("average_precision", 100), ("balanced_accuracy", 100), ("attribute_error", 0)):
+        for name in (metric, f"{metric}/A2"):
+            assert rows["frozen-probe", "test", name].value == pytest.approx(best)
+            assert (("frozen-head-10", "test", name) in rows) == (name == metric)
+    assert ("frozen-head-10", "test", "calibration_error") in rows
 
 
 def test_a_constant_code_has_exactly_the_majority_rate(tmp_path):
@@ -67,26 +71,33 @@ def test_a_constant_code_has_exactly_the_majority_rate(tmp_path):
     assert rows["frozen-probe", "test", "attribute_error"].value == pytest.approx(each.mean())
     assert rows["frozen-probe", "test", "attribute_error/A1"].value == pytest.approx(each[1])
     assert rows["frozen-probe", "test", "balanced_accuracy"].value == pytest.approx(50)
+    assert rows["frozen-probe", "test", "auc"].value == pytest.approx(50)
+    assert rows["frozen-probe", "test", "average_precision"].value == pytest.approx(100 * truth[TEST].mean())
+    off = 100 * np.abs(truth[TEST].mean(axis=0) - truth[:60].mean(axis=0))  # one bin with all images
+    assert rows["frozen-probe", "test", "calibration_error"].value == pytest.approx(off.mean(), abs=1e-4)
     assert "edge of the grid" not in rows["frozen-probe", "test", "attribute_error"].note
 
 
-def test_error_balanced_accuracy_and_interval_by_hand():
-    rng = np.random.default_rng(2)
-    truth, predictions = (rng.random((50, 3)) < 0.4).astype(np.float32), rng.random((50, 3)).astype(np.float32)
-    truth[:7, 1] = np.nan
-    counts = Counts.of(predictions, truth)
-    called = predictions > 0.5
-
-    def error(rows):
-        return 100 * np.nanmean(np.where(np.isnan(truth[rows]), np.nan, called[rows] != truth[rows]), axis=0).mean()
-
-    known = [~np.isnan(truth[:, a]) for a in range(3)]
-    balanced = [balanced_accuracy_score(truth[known[a], a], called[known[a], a]) for a in range(3)]
-    assert counts.error(np.ones((1, 50)))[0] == pytest.approx(error(np.arange(50)))
-    assert counts.balanced_accuracy(np.ones((1, 50)))[0] == pytest.approx(100 * np.mean(balanced))
-    draws = rng.integers(0, 50, (20, 50))
-    weights = np.stack([np.bincount(draw, minlength=50) for draw in draws]).astype(float)
-    np.testing.assert_allclose(counts.error(weights), [error(draw) for draw in draws])
+def test_every_statistic_is_the_mean_over_attributes_and_the_mean_of_its_values(tmp_path):
+    rng, truth = np.random.default_rng(2), labels()
+    code = truth + rng.normal(0, 0.7, truth.shape)
+    rows = measured(attributes, Oracle(code), make_pack(numbered(), truth), tmp_path, setting="frozen-probe")
+    features = np.concatenate([code[:60], code[TEST]]).astype(np.float32)
+    task = Attributes.of(make_pack(numbered(), truth)).task
+    probe, _ = converged(lambda rows: code[rows].astype(np.float32), task, task.partition, torch.device("cpu"))
+    scores, known = probe(features[60:]), truth[TEST]
+    expected = {
+        "attribute_error": ((scores > 0.5) != known).mean(),
+        "balanced_accuracy": np.mean([balanced_accuracy_score(known[:, a], scores[:, a] > 0.5) for a in range(4)]),
+        "auc": np.mean([roc_auc_score(known[:, a], scores[:, a]) for a in range(4)]),
+        "average_precision": np.mean([average_precision_score(known[:, a], scores[:, a]) for a in range(4)]),
+    }
+    for metric, value in expected.items():
+        row = rows["frozen-probe", "test", metric]
+        assert row.value == pytest.approx(100 * value, abs=1e-9)
+        assert row.values.shape == (20,) and row.values.mean() == pytest.approx(100 * value, rel=1e-5)
+        each = [rows["frozen-probe", "test", f"{metric}/A{a}"] for a in range(4)]
+        np.testing.assert_allclose(row.values, np.mean([one.values for one in each], axis=0), rtol=1e-4)
 
 
 def test_unknown_values_and_one_sided_attributes_are_left_out_and_named(tmp_path):
@@ -100,6 +111,10 @@ def test_unknown_values_and_one_sided_attributes_are_left_out_and_named(tmp_path
     assert error.value == 0
     assert "unknown in train or test, left out: A0" in error.note
     assert "one value only in test, left out: A1" in balanced.note
+    assert ("frozen-probe", "test", "auc/A1") not in rows and ("frozen-probe", "test", "calibration_error/A1") in rows
+    for metric in ("auc", "average_precision", "balanced_accuracy", "attribute_error/A2"):
+        row = rows["frozen-probe", "test", metric]
+        assert len(row.values) == 20 and np.isfinite(row.values).all()
     assert "A1" not in error.note
     assert ("frozen-probe", "test", "attribute_error/A0") not in rows
     assert rows["frozen-probe", "test", "attribute_error/A2"].n == 15

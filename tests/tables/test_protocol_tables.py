@@ -162,6 +162,111 @@ def test_layers_compare_with_raw_pixels_of_the_other_protocol(home):
     assert lines["Raw pixels (ridge, 21×21)"]["code (frozen probe) (% error)"] == "13.00 [12.90, 13.10]"
 
 
+def keep(home, label, protocol, values, unit="", **facts):
+    """Store (setting, metric) → values image by image, whose means are the rows."""
+    key = f"{label} {protocol}"
+    cells = []
+    for (setting, metric), numbers in values.items():
+        mean = float(np.mean(numbers))
+        interval = {"low": mean - 0.5, "high": mean + 0.5, "n": len(numbers), "values": np.float32(numbers)}
+        cells.append(measured(mean, metric, setting, unit=unit, **interval))
+    keep_values(home, key, cells)
+    store(home, label, cells, protocol=protocol, key=key, **facts)
+
+
+def test_robustness_has_a_block_for_each_fill_and_speaks_of_the_chosen_one(home, rng):
+    """Raw pixels do best under the biharmonic fill, rec 0.1 under its own completion; re 0.33 cannot complete."""
+    hard = rng.normal(20, 1, 200)
+    means = {
+        "pixels": {"clean": 0, "mouth": 9, "mouth, mean colour": 4, "mouth, biharmonic": 2, "mouth, chosen fill": 2},
+        "rec 0.1": {"clean": 1, "mouth": 6, "mouth, mean colour": 5, "mouth, biharmonic": 3, "mouth, chosen fill": 1.5},
+        "re 0.33": {
+            "clean": 2,
+            "mouth": 5,
+            "mouth, mean colour": 6,
+            "mouth, biharmonic": 2.5,
+            "mouth, chosen fill": 2.5,
+        },
+    }
+    means["rec 0.1"]["mouth, own completion"] = 1.5
+    for label, own in means.items():
+        spread = {setting: hard + mean + rng.normal(0, 0.1, 200) for setting, mean in own.items()}
+        keep(home, label, "robustness", {(s, "attribute_error"): v for s, v in spread.items()}, unit="%")
+    made = table(home, "robustness-pack-small")
+    *blocks, made_how = made.blocks
+    assert made_how.title == "How each line was made"
+    assert [block.title.removeprefix("Attributes, ").partition(", beside")[0] for block in blocks] == [
+        "missing pixels are zero",
+        "missing pixels filled with the mean colour",
+        "missing pixels filled by the biharmonic fill",
+        "missing pixels filled by the method's own completion",
+        "each line under the fill chosen for it on validation images",
+    ]
+    titles = [[column.title for column in block.columns] for block in blocks]
+    assert titles == [["clean", "mouth"], ["mouth"], ["mouth"], ["mouth"], ["mouth"]]
+    verdicts = [
+        {
+            (line.name, column.title): cell.verdict
+            for line, cells in zip(block.lines, block.cells)
+            for column, cell in zip(block.columns, cells)
+            if line.name != "Raw pixels (ridge, 21×21)"
+        }
+        for block in blocks
+    ]
+    assert verdicts[0] == {
+        ("rec 0.1", "clean"): "worse",
+        ("re 0.33", "clean"): "worse",
+        ("rec 0.1", "mouth"): "better",
+        ("re 0.33", "mouth"): "better",
+    }
+    assert verdicts[2] == {("rec 0.1", "mouth"): "worse", ("re 0.33", "mouth"): "worse"}
+    assert verdicts[3] == {("rec 0.1", "mouth"): "better"}  # than raw pixels under their chosen fill
+    assert verdicts[4] == {("rec 0.1", "mouth"): "better", ("re 0.33", "mouth"): "worse"}
+    told = [sentence.partition(" (")[0] for sentence in made.reading]
+    assert told == [
+        "Attributes, missing pixels are zero, clean: rec 0.1",
+        "Attributes, each line under the fill chosen for it on validation images, mouth: rec 0.1",
+    ]
+
+
+def test_the_words_speak_of_the_fill_under_which_a_trained_line_does_best(home, rng):
+    hard = rng.normal(20, 1, 200)
+    for label, more in (
+        ("pixels", {"": 9, ", biharmonic": 2, ", chosen fill": 2}),
+        ("rec 0.1", {"": 6, ", biharmonic": 3, ", chosen fill": 3}),
+    ):
+        spread = {(f"mouth{s}", "attribute_error"): hard + mean + rng.normal(0, 0.1, 200) for s, mean in more.items()}
+        keep(home, label, "robustness", spread, unit="%")
+    first, second = table(home, "robustness-pack-small").reading
+    assert first.startswith("Attributes, missing pixels filled by the biharmonic fill, mouth: rec 0.1")
+    assert second.startswith("Attributes, each line under the fill chosen for it on validation images, mouth: rec 0.1")
+
+
+def test_answers_are_judged_by_all_metrics_of_a_readout_side_by_side(home, rng):
+    metrics = ("attribute_error", "balanced_accuracy", "auc", "average_precision", "calibration_error")
+    for label, shift in (("pixels", 0.0), ("rec 0.1", 1.0)):
+        values = {
+            (setting, metric): 50 + shift + rng.normal(0, 1, 100)
+            for setting in ("frozen-probe", "frozen-head-5000", "frozen-probe-1%")
+            for metric in metrics
+        }
+        keep(home, label, "attributes", values, unit="%")
+    made = table(home, "attributes-pack-small")
+    *blocks, _ = made.blocks
+    assert [block.title for block in blocks] == ["Converged probe", "Head of 5,000 updates"]
+    for block in blocks:
+        assert [column.header for column in block.columns] == [
+            "Attribute error (% error)",
+            "Balanced accuracy (%)",
+            "Area under the ROC curve (%)",
+            "Average precision (%)",
+            "Calibration error (% points)",
+        ]
+        _, ours = block.cells
+        assert [cell.verdict for cell in ours] == ["worse", "better", "better", "better", "worse"]
+    assert any(sentence.startswith("Converged probe, Area under the ROC curve: rec 0.1") for sentence in made.reading)
+
+
 def test_partitions_of_classes_are_told_apart(home):
     cells = [
         measured(50.0, "accuracy", s, unit="%", split="held-out") for s in ("knn", "probe-10%", "probe", "probe-1%")
@@ -213,6 +318,11 @@ def test_marks_are_paired_where_values_are_kept_and_the_legend_says_so(home, rng
         ("attributes", "balanced_accuracy", "higher"),
         ("robustness", "landmark_distance", "lower"),
         ("landmarks", "landmark_distance_iod", "lower"),
+        ("landmarks", "landmark_distance_iod/nose", "lower"),
+        ("landmarks", "landmark_share_10", "higher"),
+        ("attributes", "auc", "higher"),
+        ("attributes", "average_precision", "higher"),
+        ("attributes", "calibration_error", "lower"),
         ("hide_and_seek", "seek_share", "higher"),  # what a seeker does not find is well hidden
         ("hide_and_seek", "blind_error", ""),
     ],

@@ -1,17 +1,18 @@
-"""Binary attributes: the error in %, and the balanced accuracy (half the trace of the row-normalised 2×2 confusion
-matrix), both averaged over the attributes (section 3.2.3)."""
+"""Binary attributes: the error in % (section 3.2.3) and what else an answer can be judged by (`binary`), for each
+attribute and averaged over them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from mdebench.data.pack import Pack
-from mdebench.evaluation.metrics import Floats, bootstrap
+from mdebench.evaluation.metrics import Floats, measure_mean
 from mdebench.evaluation.passes import Indices
 from mdebench.evaluation.readouts import Predictions, Readout, Task, partition
-from mdebench.evaluation.tasks.scored import draws, join
+from mdebench.evaluation.tasks.binary import OF_BOTH, STATISTICS, per_image
+from mdebench.evaluation.tasks.scored import draws
 from mdebench.results.displays import Metric
 from mdebench.results.rows import Measurement
 
@@ -25,7 +26,7 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Attributes:
-    """Binary attributes: the error in % and the balanced accuracy over those known in both train and test."""
+    """Binary attributes: those known in both train and test."""
 
     task: Task
     rows: Indices
@@ -51,82 +52,56 @@ class Attributes:
         note = f"unknown in train or test, left out: {missing}" if missing else ""
         return cls(Task(truth, rows, test, mean_error), test, names[columns], note)
 
-    def counts(self, readout: Readout) -> "Counts":
-        """What each test image contributes."""
-        return Counts.of(readout.predictions, self.task.targets[self.rows])
-
     def headline(self, readout: Readout) -> Measurement:
         """The error, mean over the attributes."""
-        return self._error("attribute_error", self.counts(readout), readout.setting, join(readout.note, self.note))
+        return self._mean("attribute_error", readout)
 
-    def balanced_accuracy(self, readout: Readout) -> Measurement:
-        """The balanced accuracy, mean over the attributes with both values in test."""
-        counts = self.counts(readout)
-        alone = ", ".join(self.names[counts.one_class()])
-        note = join(readout.note, self.note, f"one value only in test, left out: {alone}" if alone else "")
-        value = bootstrap(len(self.rows), counts.only(~counts.one_class()).balanced_accuracy)
-        return Measurement("balanced_accuracy", "%", *value, counts.known(), readout.setting, note=note)
+    def measure(self, readout: Readout) -> list[Measurement]:
+        """Every statistic of `binary`, mean over the attributes that have it."""
+        return [self._mean(metric, readout) for metric in STATISTICS]
 
     def each(self, readout: Readout) -> list[Measurement]:
-        """The error of each attribute by itself."""
-        counts, places = self.counts(readout), np.arange(len(self.names))
+        """Every statistic of each attribute that has it, by itself."""
         return [
-            self._error(f"attribute_error/{name}", counts.only(places == a), readout.setting, readout.note)
-            for a, name in enumerate(self.names)
+            self._measured(f"{metric}/{self.names[a]}", readout, numbers, [a], [readout.note])
+            for metric in STATISTICS
+            for a, numbers in self._numbers(metric, readout).items()
         ]
 
-    def _error(self, metric: str, counts: "Counts", setting: str, note: str) -> Measurement:
-        error = bootstrap(len(self.rows), counts.error)
-        return Measurement(metric, "%", *error, counts.known(), setting, note=note, values=counts.per_image())
+    def _mean(self, metric: str, readout: Readout) -> Measurement:
+        numbers = self._numbers(metric, readout)
+        alone = ", ".join(name for a, name in enumerate(self.names) if a not in numbers)
+        notes = [readout.note, self.note, f"one value only in test, left out: {alone}" if alone else ""]
+        if metric == "calibration_error":
+            notes.append("calibration error: above 0 even for perfect probabilities, comparable at equal n alone")
+        mean = np.mean(list(numbers.values()), axis=0) if numbers else np.empty(0)
+        return self._measured(metric, readout, mean, list(numbers), notes)
+
+    def _measured(
+        self, metric: str, readout: Readout, numbers: Floats, chosen: list[int], notes: list[str]
+    ) -> Measurement:
+        """The mean of the numbers (n,), over the test images that know one of the chosen attributes."""
+        unit = "% points" if metric.startswith("calibration_error") else "%"
+        known = int((~np.isnan(self.task.targets[self.rows][:, chosen])).any(axis=1).sum())
+        return replace(measure_mean(metric, unit, numbers, readout.setting, notes), n=known)
+
+    def _numbers(self, metric: str, readout: Readout) -> dict[int, Floats]:
+        """Attribute's column → the numbers of a statistic, for those of the attributes that have it in test."""
+        targets, predictions = self.task.targets[self.rows], draws(readout.predictions)
+        both = _any(targets == 1, 0) & _any(targets == 0, 0)
+        return {
+            a: per_image(STATISTICS[metric], predictions[:, :, a], targets[:, a])
+            for a in range(len(self.names))
+            if both[a] or metric not in OF_BOTH
+        }
 
 
 def mean_error(predictions: Predictions, targets: Predictions) -> float:
     """Mean over attributes of the share of wrong answers among known targets (n, A) of 0, 1 and NaN; in %."""
-    return float(Counts.of(predictions, targets).error(np.ones((1, len(targets))))[0])
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What each test image contributes, so that a resampled statistic is a product of matrices; all (n, A)."""
-
-    positive: Flags
-    negative: Flags
-    hit: Floats  # positive and called so, in this share of the draws
-    rejected: Floats  # negative and called so, likewise
-
-    @classmethod
-    def of(cls, predictions: Predictions, targets: Predictions) -> "Counts":
-        """From predictions (n, A) or (draws, n, A), positive above 0.5, and targets (n, A) of 0, 1 and NaN."""
-        positive, negative, called = targets == 1, targets == 0, draws(predictions) > 0.5
-        return cls(positive, negative, (positive & called).mean(axis=0), (negative & ~called).mean(axis=0))
-
-    def known(self) -> int:
-        """How many of the images have a known value."""
-        return int((self.positive | self.negative).any(axis=1).sum())
-
-    def per_image(self) -> npt.NDArray[np.float32] | None:
-        """(n,): the wrong attributes of each image, in %; None where a value is unknown (it is no mean over images)."""
-        if not (self.positive | self.negative).all():
-            return None
-        return np.asarray(100 * (1 - (self.hit + self.rejected).mean(axis=1)), dtype=np.float32)
-
-    def error(self, weights: Floats) -> Floats:
-        """Mean error over the attributes in %: weights (d, n) → (d,)."""
-        return 100 - _mean(_percent(weights, self.hit + self.rejected, self.positive | self.negative))
-
-    def balanced_accuracy(self, weights: Floats) -> Floats:
-        """Half the trace of the row-normalised confusion matrix, mean over the attributes with both classes, in %."""
-        sensitivity = _percent(weights, self.hit, self.positive)
-        return _mean((sensitivity + _percent(weights, self.rejected, self.negative)) / 2)
-
-    def one_class(self) -> Flags:
-        """(A,): the attributes without a balanced accuracy, because the test images show one value only."""
-        return ~(_any(self.positive, 0) & _any(self.negative, 0))
-
-    def only(self, chosen: Flags) -> "Counts":
-        """The same images, some of the attributes."""
-        at = np.s_[:, chosen]
-        return Counts(self.positive[at], self.negative[at], self.hit[at], self.rejected[at])
+    known = ~np.isnan(targets)
+    right = (known & ((predictions > 0.5) == (targets == 1))).sum(axis=0)
+    some = _any(known, 0)
+    return float(100 - (100 * right[some] / known.sum(axis=0)[some]).mean())
 
 
 def _columns(pack: Pack, train: Indices) -> Flags:
@@ -137,21 +112,3 @@ def _columns(pack: Pack, train: Indices) -> Flags:
 
 def _any(flags: Flags, axis: int) -> Flags:
     return np.asarray(flags.any(axis=axis))
-
-
-def _percent(weights: Floats, part: Floats, whole: Flags) -> Floats:
-    """(d, A): weighted counts of `part` in % of those of `whole`; NaN where there is none."""
-    return _divide(100 * (weights @ part), weights @ whole)
-
-
-def _mean(values: Floats) -> Floats:
-    """(d, A) → (d,): the mean over the attributes that have a value; NaN where none has."""
-    has = ~np.isnan(values)
-    return _divide(np.where(has, values, 0).sum(axis=1), has.sum(axis=1, dtype=np.float64))
-
-
-def _divide(numerator: Floats, denominator: Floats) -> Floats:
-    """NaN where the denominator is 0."""
-    quotient = np.full_like(numerator, np.nan)
-    np.divide(numerator, denominator, out=quotient, where=denominator > 0)
-    return quotient
