@@ -33,7 +33,7 @@ from mdebench.results.rows import Measurement
 
 __all__ = ["FEATURES", "NEEDS", "VERSION", "Settings", "cases", "cost", "evaluate", "requires"]
 
-VERSION = 2
+VERSION = 1
 NEEDS = "encode"
 FEATURES = True
 _POINTS = {
