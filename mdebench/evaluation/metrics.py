@@ -1,10 +1,10 @@
-"""How good a completion is (pSNR, SSIM), and how sure a mean over test images is (the bootstrap).
+"""How good a completion is (pSNR, SSIM), and how sure a mean over test images is.
 
 Both image metrics equal scikit-image's; each can be read over a part of the image, because the papers disagree
 silently about whether the seen pixels count. They return one number per image, so that an interval can be drawn.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -19,7 +19,6 @@ C1, C2 = 0.01**2, 0.03**2  # the same, for a data range of 1
 PSNR_CAP = 100.0  # dB; what an exact copy counts as in a mean, where infinity would hide every other image
 
 Floats = npt.NDArray[np.float64]
-Statistic = Callable[[Floats], Floats]
 
 
 def composite(images: torch.Tensor, seen: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
@@ -76,24 +75,6 @@ def mean_ssim(similarity: torch.Tensor, where: torch.Tensor | None = None) -> to
     return _mean_over(similarity, where)
 
 
-def bootstrap(n: int, statistic: Statistic, draws: int = 1000, seed: int = 0) -> tuple[float, float, float]:
-    """A statistic of n test images and its 95 % percentile interval: (value, low, high).
-
-    `statistic` takes weights (d, n), how often each image counts in each of d samples, and returns (d,) values; the
-    weights are 1 for the value itself and multinomial for the samples drawn with replacement. Samples on which the
-    statistic is undefined (NaN) are left out of the interval; without images all three are NaN.
-    """
-    if n == 0:
-        return float("nan"), float("nan"), float("nan")
-    value = float(statistic(np.ones((1, n)))[0])
-    values = np.concatenate([statistic(weights) for weights in _resamples(n, draws, seed)])
-    values = values[~np.isnan(values)]
-    if values.size == 0:
-        return value, float("nan"), float("nan")
-    low, high = np.quantile(values, [0.025, 0.975])
-    return value, float(low), float(high)
-
-
 def measure_mean(
     metric: str,
     unit: str,
@@ -105,7 +86,7 @@ def measure_mean(
 ) -> Measurement:
     """The mean of one number per test image (n,) with its 95 % interval, and the numbers themselves.
 
-    For another statistic than a mean, hand over its linearised values (`influence`). `images` (n,) are the rows of the
+    For another statistic than a mean, hand over its value plus each image's influence. `images` (n,) are the rows of the
     pack that the values belong to, where these are not its test partition in order: who is on them decides how sure
     the number is, once it is measured on a pack. Readings in dB are capped at PSNR_CAP, and the note says of how many
     images; empty ``notes`` are passed over.
@@ -137,18 +118,3 @@ def _blur_matrix(size: int) -> torch.Tensor:
     mirrored = torch.where(positions < size, positions, 2 * size - 1 - positions)
     matrix = torch.zeros(size, size, dtype=torch.float64)
     return matrix.scatter_add_(1, mirrored, (weights / weights.sum()).expand(size, WINDOW))
-
-
-def _resamples(n: int, draws: int, seed: int, chunk: int = 100) -> Iterator[Floats]:
-    for start in range(0, draws, chunk):
-        yield _counts(n, draws, seed)[start : start + chunk].astype(np.float64)
-
-
-@lru_cache(maxsize=2)
-def _counts(n: int, draws: int, seed: int) -> npt.NDArray[np.uint16]:
-    """(draws, n): how often each image is in each sample; the same samples serve every metric of one test set."""
-    rng = np.random.default_rng(seed)
-    counts = np.empty((draws, n), dtype=np.uint16)
-    for row in counts:
-        row[:] = np.bincount(rng.integers(0, n, size=n), minlength=n)
-    return counts

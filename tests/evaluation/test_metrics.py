@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from mdebench.evaluation import metrics
@@ -96,36 +97,18 @@ def test_composite_keeps_what_was_seen():
     assert torch.equal(pasted[..., 20:, :], x[..., 20:, :])
 
 
-def test_bootstrap_of_a_mean_agrees_with_the_normal_interval():
-    values = np.random.default_rng(3).exponential(size=2000)
-    value, low, high = metrics.bootstrap_mean(values)
-    half = 1.96 * values.std(ddof=1) / math.sqrt(len(values))
-    assert value == pytest.approx(values.mean())
-    assert low == pytest.approx(value - half, abs=0.1 * half)
-    assert high == pytest.approx(value + half, abs=0.1 * half)
+def test_a_mean_has_students_interval_and_keeps_its_numbers():
+    values = np.random.default_rng(3).exponential(size=200)
+    found = metrics.measure_mean("m", "dB", values, "here", ["one", "", "two"], images=np.arange(200))
+    expected = stats.ttest_1samp(values, 0).confidence_interval()
+    assert (found.value, found.low, found.high) == pytest.approx((values.mean(), expected.low, expected.high))
+    assert (found.n, found.note, found.setting) == (200, "one; two", "here") and (found.images == np.arange(200)).all()
+    np.testing.assert_allclose(found.values, values, rtol=1e-6)
 
 
-def test_bootstrap_draws_what_resampling_by_hand_draws():
-    values = np.array([0.0, 1.0, 5.0, 2.0])
+def test_students_interval_is_that_of_a_bootstrap_where_there_are_many_images():
+    values = np.random.default_rng(3).exponential(size=500)
+    found = metrics.measure_mean("m", "dB", values, "here")
     rng = np.random.default_rng(0)
-    means = [values[rng.integers(0, 4, size=4)].mean() for _ in range(1000)]
-    assert metrics.bootstrap_mean(values) == pytest.approx((2.0, *np.quantile(means, [0.025, 0.975])))
-
-
-def test_bootstrap_is_deterministic_and_exact_on_constants():
-    assert metrics.bootstrap_mean([0.25] * 50) == (0.25, 0.25, 0.25)
-    values = np.arange(300.0)
-    assert metrics.bootstrap_mean(values) == metrics.bootstrap_mean(values)
-    assert metrics.bootstrap_mean(values, seed=1) != metrics.bootstrap_mean(values)
-
-
-def test_bootstrap_leaves_out_samples_without_a_value():
-    def mean_or_nothing(weights):
-        """The second image's own mean: undefined where it was not drawn."""
-        means = np.full(len(weights), np.nan)
-        drawn = weights[:, 1] > 0
-        means[drawn] = 3.0
-        return means
-
-    assert metrics.bootstrap(3, mean_or_nothing) == (3.0, 3.0, 3.0)
-    assert all(math.isnan(number) for number in metrics.bootstrap_mean([]))
+    means = [values[rng.integers(0, 500, size=500)].mean() for _ in range(2000)]
+    assert (found.low, found.high) == pytest.approx(np.quantile(means, [0.025, 0.975]), rel=0.02)
