@@ -86,8 +86,8 @@ def measure_mean(
 ) -> Measurement:
     """The mean of one number per test image (n,) with its 95 % interval, and the numbers themselves.
 
-    For another statistic than a mean, hand over its value plus each image's influence. `images` (n,) are the rows of the
-    pack that the values belong to, where these are not its test partition in order: who is on them decides how sure
+    For another statistic than a mean, hand over its value plus each image's influence. `images` (n,) are the rows of
+    the pack that the values belong to, where these are not its test partition in order: who is on them decides how sure
     the number is, once it is measured on a pack. Readings in dB are capped at PSNR_CAP, and the note says of how many
     images; empty ``notes`` are passed over.
     """
