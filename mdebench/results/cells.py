@@ -154,7 +154,7 @@ class Block:
 class Table:
     """One table for one data set and scale; `stem` is its file name without the ending.
 
-    `reading` is what it says in plain words, `summary` the same in short.
+    `reading` is what it says in plain words, `summary` the same in short, each with the number of columns it is about.
     """
 
     stem: str
@@ -164,7 +164,7 @@ class Table:
     blocks: tuple[Block, ...]
     reading: tuple[str, ...]
     footnotes: tuple[str, ...]
-    summary: tuple[str, ...] = ()
+    summary: tuple[tuple[int, str], ...] = ()
 
 
 def cell_from_rows(rows: Iterable[Mapping[Any, Any]], digits: int) -> Cell:

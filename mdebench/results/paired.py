@@ -110,8 +110,9 @@ def cell_interval(home: Home, cell: Cell, seeds: Seeds) -> tuple[float, float]:
 class Family:
     """All comparisons of one table, which are judged together: Holm's levels, so that all verdicts hold at once.
 
-    First everything that is shown is asked for, then `settle`, then each can be read. A comparison with a line that was
-    chosen because it is the best of n counts n/2-fold, for it could have been any of the n (n − 1) / 2 pairs.
+    First everything that is shown is asked for, then `settle`, then each can be read. A comparison of a line that was
+    chosen because it is the best of n stands for others, too, and counts as so many: n with a fixed line, and n/2 with
+    another of the n, for there are n (n − 1) / 2 such pairs.
     """
 
     def __init__(self, home: Home) -> None:
@@ -120,13 +121,13 @@ class Family:
         self._found: dict[tuple[Any, ...], Comparison] = {}
         self._first = math.nan  # the level of the first step
 
-    def ask(self, cell: Cell, other: Cell, seeds: Seeds, chosen_of: int = 0) -> None:
-        """Enter a comparison; `chosen_of`: one of the two was chosen as the best of so many."""
+    def ask(self, cell: Cell, other: Cell, seeds: Seeds, stands_for: float = 1.0) -> None:
+        """Enter a comparison, and for how many it stands."""
         place, turned = _place(cell, other)
         known, weight = self._asked.get(place, (None, 1.0))
         if known is None:
             known = contrast(self._home, *((other, cell) if turned else (cell, other)), seeds)
-        self._asked[place] = known, max(weight, chosen_of / 2)
+        self._asked[place] = known, max(weight, stands_for)
 
     def settle(self) -> "Family":
         """Judge all that was asked; returns itself."""
@@ -148,13 +149,10 @@ class Family:
             verdict = "better" if (difference > 0) == higher_is_better else "worse"
         return replace(found, difference=difference, verdict=verdict)
 
-    def smallest(self, cell: Cell, other: Cell, chosen_of: int) -> float:
-        """The difference between two lines' runs that this table would have found with a chance of `POWER`.
-
-        One of the two would have been the best of `chosen_of` lines then.
-        """
+    def smallest(self, cell: Cell, other: Cell, stands_for: float = 1.0) -> float:
+        """The difference between two lines' runs that this table would have found with a chance of `POWER`."""
         error, degrees = self.read(cell, other, True).runs
-        level = self._first / max(1.0, chosen_of / 2)
+        level = self._first / max(1.0, stands_for)
         return error * (quantile(degrees, level / 2) + quantile(degrees, 1 - POWER))
 
     def __len__(self) -> int:

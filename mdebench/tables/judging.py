@@ -36,8 +36,8 @@ class Verdicts:
         found = {}
         for place, column in enumerate(block.columns):
             if column.judged and (pairs := list(self._marked(block, place))):
-                lines = len(block.column(place))
-                found[column] = median(self.family.smallest(cell, other, lines) for cell, other in pairs)
+                pairs_each = len(block.column(place)) / 2  # the line that is found would be the best of its column
+                found[column] = median(self.family.smallest(cell, other, pairs_each) for cell, other in pairs)
         return {column: gap for column, gap in found.items() if gap == gap}
 
     def contrast(self, cell: Cell, other: Cell, column: Column) -> Comparison:
@@ -52,10 +52,12 @@ class Verdicts:
         if best := _best(cells, column):
             for cell in cells:
                 if cell is not best:
-                    self.family.ask(best, cell, seeds, len(cells))
+                    self.family.ask(best, cell, seeds, len(cells) / 2)
         if column in block.told and (ranked := trained(block, column)):
-            for _, cell in (*rivals(block, column), *ranked[1:]):
+            for _, cell in rivals(block, column):
                 self.family.ask(ranked[0][1], cell, seeds, len(ranked))
+            for _, cell in ranked[1:]:
+                self.family.ask(ranked[0][1], cell, seeds, len(ranked) / 2)
 
     def _judged(self, block: Block, place: int, column: Column) -> list[Cell]:
         cells, seeds = block.column(place), seeds_of(block, place)

@@ -107,11 +107,14 @@ def reading(block: Block, verdicts: Verdicts) -> list[str]:
     return [f"{block.prefix}{sentence}" for sentence in sentences if sentence]
 
 
-def summary(block: Block, verdicts: Verdicts) -> list[str]:
-    """`reading` in short: how the best trained method stands against each reference, columns of many taken together."""
+def summary(block: Block, verdicts: Verdicts) -> list[tuple[int, str]]:
+    """`reading` in short: how the best trained method stands against each reference, columns of many taken together.
+
+    Each sentence with the number of columns that it is about.
+    """
     columns = [column for column in block.told if column.judged and trained(block, column)]
     together = [columns] if len(columns) > 2 else [[column] for column in columns]
-    return [sentence for some in together if (sentence := _in_short(block, some, verdicts))]
+    return [(len(some), sentence) for some in together if (sentence := _in_short(block, some, verdicts))]
 
 
 def _in_short(block: Block, columns: Sequence[Column], verdicts: Verdicts) -> str:

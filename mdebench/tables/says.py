@@ -6,7 +6,7 @@ from mdebench.results.cells import Table
 
 BEGIN = "<!-- what the tables say: made from rows -->\n"
 END = "<!-- end of what the tables say -->"
-SHORT = 4  # sentences of a table in a README
+SHORT = 2  # sentences of a table in a README
 
 
 def page(tables: Sequence[Table]) -> str:
@@ -14,16 +14,25 @@ def page(tables: Sequence[Table]) -> str:
     parts = ["# What the tables say", "Made from rows by `mdebench tables`; nothing here is typed by hand."]
     for where in dict.fromkeys((table.dataset, table.scale) for table in tables):
         here = [table for table in tables if (table.dataset, table.scale) == where]
-        parts += [f"## {where[0]} · {where[1]}", "\n".join(_entry(table, "tables", table.summary) for table in here)]
+        entries = [_entry(table, "tables", [sentence for _, sentence in table.summary]) for table in here]
+        parts += [f"## {where[0]} · {where[1]}", "\n".join(entries)]
     return "\n\n".join(parts) + "\n"
 
 
 def block(tables: Sequence[Table]) -> str:
-    """The marked block of a README: of the data set of most tables, a few sentences of each that says something."""
+    """The marked block of a README: of the data set of most tables, of each kind of table the one with most lines, in
+    the sentences that are about most of its columns."""
     places = [(table.dataset, table.scale) for table in tables]
     most = max(dict.fromkeys(places), key=places.count)
-    here = [table for table in tables if (table.dataset, table.scale) == most and table.summary]
-    lines = [_entry(table, "results/tables", table.summary[:SHORT]) for table in here]
+    kinds: dict[str, Table] = {}
+    for table in tables:
+        kind = table.title.partition(":")[0]
+        if (table.dataset, table.scale) == most and table.summary:
+            kinds[kind] = max(kinds.get(kind, table), table, key=lambda each: len(each.blocks[0].lines))
+    lines = []
+    for table in kinds.values():
+        told = sorted(table.summary, key=lambda sentence: -sentence[0])[:SHORT]
+        lines.append(_entry(table, "results/tables", [sentence for _, sentence in told]))
     more = "All tables, also of the other data sets, and all that they say: [results/README.md](results/README.md)."
     return "\n".join([BEGIN.rstrip("\n"), *lines, "", more, END])
 

@@ -469,7 +469,8 @@ def test_table_3_has_the_papers_methods_below_ours(home):
         "pSNR, right half: rec 0.1 (21.50 dB) beats in these runs the biharmonic fill by 1.50"
     )
     assert third.summary[0] == (
-        "pSNR, 6 columns: best trained is rec 0.1; the biharmonic fill beaten in 6; the mean colour beaten in 6."
+        6,
+        "pSNR, 6 columns: best trained is rec 0.1; the biharmonic fill beaten in 6; the mean colour beaten in 6.",
     )
 
 
