@@ -52,7 +52,7 @@ from mdebench.evaluation import Display, Metric, chunks, encode, frozen, load, m
 
 VERSION = 1
 NEEDS = "encode"
-DISPLAY = Display("Turned upside down", (Metric("moved", "How far the code moves", "%", "lower", told=True),))
+DISPLAY = Display("Turned upside down", (Metric("moved", "How far the code moves", "% of its length", "lower", told=True),))
 
 
 @dataclass(frozen=True)
@@ -67,5 +67,5 @@ def evaluate(subject, pack, settings):
             images = load(pack, piece, subject.device)
             code, turned = encode(method, images), encode(method, images.flip(2))
             moved.append(100 * (code - turned).norm(dim=1) / code.norm(dim=1).clamp_min(1e-9))
-    return [measure_mean("moved", "%", torch.cat(moved).cpu(), "upside down")]
+    return [measure_mean("moved", "% of its length", torch.cat(moved).cpu(), "upside down")]
 '''

@@ -71,17 +71,17 @@ def interval(values: ArrayLike, people: NDArray[np.integer] | None, unit: str) -
     if math.isnan(error):
         return mean, math.nan, math.nan
     half = quantile(degrees) * error
-    least, most = limits(unit)
+    least, most = limits(unit, mean)
     if error == 0 and mean in (least, most) and unit == "%":
         half = 100 * (1 - (LEVEL / 2) ** (1 / groups))
     return mean, max(mean - half, least), min(mean + half, most)
 
 
-def limits(unit: str) -> tuple[float, float]:
-    """The least and the largest mean that a unit allows."""
-    if unit == "%":
-        return 0.0, 100.0
-    return (0.0, math.inf) if unit.startswith(("px", "%", "of the side")) else (-math.inf, math.inf)
+def limits(unit: str, mean: float) -> tuple[float, float]:
+    """The least and the largest mean that a unit allows: "%" alone is a share; none where `mean` is outside of them."""
+    least, most = (0.0, 100.0 if unit == "%" else math.inf)
+    known = unit.startswith(("px", "%", "of the side")) and least <= mean <= most
+    return (least, most) if known else (-math.inf, math.inf)
 
 
 def quantile(degrees: float, tail: float = LEVEL / 2) -> float:

@@ -103,7 +103,7 @@ def cell_interval(home: Home, cell: Cell, seeds: Seeds) -> tuple[float, float]:
     _, error, degrees, _ = spread(*sample)
     wide, fewer = _with_seeds(error, degrees, 1 / len(cell.rows) if _seeded(cell) else 0.0, seeds)
     error, degrees = (error, degrees) if math.isnan(wide) else (wide, fewer)
-    half, (least, most) = quantile(degrees) * error, limits(cell.rows[0]["unit"])
+    half, (least, most) = quantile(degrees) * error, limits(cell.rows[0]["unit"], cell.value)
     return max(cell.value - half, least), min(cell.value + half, most)
 
 

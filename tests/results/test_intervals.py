@@ -68,6 +68,7 @@ def test_an_interval_ends_where_its_unit_does():
     values = np.array([0.0, 0.0, 0.0, 10.0])
     assert interval(values, None, "%")[1] == 0 and interval(100 - values, None, "%")[2] == 100
     assert interval(values, None, "px of 96")[1] == 0 and interval(values, None, "dB")[1] < 0
+    assert interval(100 + values, None, "%")[2] > 110  # no share, whatever its unit
 
 
 def test_no_mistake_among_twenty_is_not_a_promise():
