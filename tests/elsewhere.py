@@ -52,7 +52,8 @@ from mdebench.evaluation import Display, Metric, chunks, encode, frozen, load, m
 
 VERSION = 1
 NEEDS = "encode"
-DISPLAY = Display("Turned upside down", (Metric("moved", "How far the code moves", "% of its length", "lower", told=True),))
+MOVED = Metric("moved", "How far the code moves", "% of its length", "lower", told=True)
+DISPLAY = Display("Turned upside down", (MOVED,))
 
 
 @dataclass(frozen=True)
