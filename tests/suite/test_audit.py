@@ -122,7 +122,9 @@ def test_stale_rows_and_tables_of_no_rows_are_found(home, rng):
     kept(home, "re", 1.0, rng, protocol_version=0, run="pack-re")
     (home.tables / "gone-pack-small.md").write_text("# Gone\n")
     finds = "\n".join(audit(home).finds)
-    assert "landmarks of pack-re: measured by version 0" in finds and "gone-pack-small.md: no rows give it" in finds
+    assert (
+        "landmarks of pack-re: measured by version 0, now" in finds and "gone-pack-small.md: no rows give it" in finds
+    )
 
 
 def test_a_pack_that_is_not_what_it_was_is_found(home):

@@ -110,7 +110,10 @@ def _values(home: Home, rows: Sequence[dict[Any, Any]]) -> Iterator[str]:
 
 def _stale(rows: pd.DataFrame, now: dict[str, int]) -> Iterator[str]:
     for (protocol, run), part in rows[stale(rows, now)].groupby(["protocol", "run"]):
-        yield f"{protocol} of {run}: measured by version {part['protocol_version'].iloc[0]}, now {now[str(protocol)]}"
+        version = part["protocol_version"].iloc[0]
+        older = f"by version {version}, now {now[str(protocol)]}"
+        why = older if version < now[str(protocol)] else "before the widths of timm's networks were measured"
+        yield f"{protocol} of {run}: measured {why}; measure again"
 
 
 def _tables(home: Home, tables: Sequence[Table]) -> Iterator[str]:
