@@ -6,6 +6,7 @@ from mdebench.results.cells import Table
 
 BEGIN = "<!-- what the tables say: made from rows -->\n"
 END = "<!-- end of what the tables say -->"
+FACTS = ("Data: ", "Few people: ", "Seeds: ")  # footnotes of the first table that a reader of sentences must know
 SHORT = 2  # sentences of a table in a README
 
 
@@ -29,7 +30,8 @@ def block(tables: Sequence[Table]) -> str:
         kind = table.title.partition(":")[0]
         if (table.dataset, table.scale) == most and table.summary:
             kinds[kind] = max(kinds.get(kind, table), table, key=lambda each: len(each.blocks[0].lines))
-    lines = []
+    first = next(iter(kinds.values()))
+    lines = [note for note in first.footnotes if note.startswith(FACTS)] + [""]
     for table in kinds.values():
         told = sorted(table.summary, key=lambda sentence: -sentence[0])[:SHORT]
         lines.append(_entry(table, "results/tables", [sentence for _, sentence in told]))
@@ -39,7 +41,7 @@ def block(tables: Sequence[Table]) -> str:
 
 def renewed(readme: str, tables: Sequence[Table]) -> str:
     """A README with its marked block made anew; as it is where it has none."""
-    if BEGIN not in readme:
+    if BEGIN not in readme or not any(table.summary for table in tables):
         return readme
     before, _, rest = readme.partition(BEGIN)
     return before + block(tables) + rest.partition(END)[2]
