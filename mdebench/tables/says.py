@@ -23,7 +23,7 @@ def page(tables: Sequence[Table]) -> str:
 def block(tables: Sequence[Table]) -> str:
     """The marked block of a README: of the data set of most tables, of each kind of table the one with most lines, in
     the sentences that are about most of its columns."""
-    places = [(table.dataset, table.scale) for table in tables]
+    places = [(table.dataset, table.scale) for table in tables if table.summary]
     most = max(dict.fromkeys(places), key=places.count)
     kinds: dict[str, Table] = {}
     for table in tables:
