@@ -17,6 +17,7 @@ from mdebench.pictures import GAP, grid
 from mdebench.results.cells import MISSING, cell_from_rows
 from mdebench.results.published import paper_dir
 from mdebench.tables.formats import csv_text, latex, markdown, tex
+from mdebench.tables.says import page
 from mdebench.tables.write import build_tables, write_tables
 
 
@@ -632,3 +633,13 @@ def test_rows_of_timm_from_before_widths_were_measured_are_called_stale_and_why(
     stale = [note for note in table(home, "table1-pack-small").footnotes if note.startswith("Stale")]
     assert len(stale) == 1 and "timm:resnet18" in stale[0] and "vgg11" not in stale[0] and "rec" not in stale[0]
     assert "before the widths of timm's networks were measured" in stale[0] and "measure again" in stale[0]
+
+
+def test_a_run_that_was_trained_again_between_two_protocols_is_told(home):
+    store(home, "pixels", [measured(1.0)])
+    store(home, "rec 0.1", [measured(0.5)])
+    assert "Trained again" not in page(build_tables(home, NOW))
+    again = [measured(20.0, "psnr/raw/image", preset, unit="dB") for preset in PRESETS]
+    store(home, "rec 0.1", again, protocol="occlusion", weights_hash="ef" * 32)
+    said = page(build_tables(home, NOW))
+    assert "other weights than others" in said and "beside the rest): rec 0.1-small-seed0." in said
