@@ -117,12 +117,18 @@ def test_a_code_is_as_wide_as_it_comes_out_and_features_are_read_as_they_were_en
 
 
 def test_measuring_a_width_keeps_nothing_of_the_weights():
-    """LeViT keeps what it computes of its weights in eval mode."""
-    one, other = (method_of("levit_128s", 224, size=224) for _ in range(2))
-    one.eval().load_state_dict(other.state_dict())
-    images = torch.rand(1, 3, 224, 224)
+    """LeViT keeps what it computes of its biases in eval mode, which begin as zeros, as do the weights behind them."""
+    method = timm_encoder.Method(timm_encoder.Settings("levit_128s"), 224)
+    images = torch.rand(2, 3, 224, 224)
     with torch.no_grad():
-        assert torch.equal(one.encode(images), other.encode(images))
+        state = method.state_dict()
+        zeros = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.any()]
+        method.load_state_dict(state | {name: 5 * torch.rand_like(state[name]) for name in zeros})
+        fresh = timm.create_model("levit_128s").train(method.training)
+        fresh.load_state_dict(method.classifier.network.state_dict())
+        normal = (images - method.classifier.mean) / method.classifier.std
+        expected = fresh.forward_head(fresh.forward_features(normal), pre_logits=True)
+        torch.testing.assert_close(method.encode(images), expected)
 
 
 def test_a_size_that_a_network_does_not_take_is_told():
