@@ -178,8 +178,11 @@ def _amounts(found: Sequence[tuple[str, Comparison]], column: Column) -> Iterato
     """ "2.10 ± 0.40 points", by how much each is behind; below 0 only where that says nothing."""
     for _, comparison in found:
         gain = comparison.difference if column.higher_is_better else -comparison.difference
-        amount = f"{gain if comparison.verdict == 'overlap' else abs(gain):.{column.digits}f}".replace("-", "−")
-        yield " ".join(filter(None, (f"{amount} ± {comparison.half:.{column.digits}f}", _points(column.unit))))
+        tied, digits = comparison.verdict == "overlap", column.digits
+        while not tied and digits < column.digits + 3 and round(abs(gain), digits) <= round(comparison.half, digits):
+            digits += 1  # "0.04 ± 0.04" would not show what was found
+        amount = f"{gain if tied else abs(gain):.{digits}f}".replace("-", "−")
+        yield " ".join(filter(None, (f"{amount} ± {comparison.half:.{digits}f}", _points(column.unit))))
 
 
 def _number(value: float, column: Column) -> str:

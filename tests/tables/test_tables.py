@@ -643,3 +643,11 @@ def test_a_run_that_was_trained_again_between_two_protocols_is_told(home):
     store(home, "rec 0.1", again, protocol="occlusion", weights_hash="ef" * 32)
     said = page(build_tables(home, NOW))
     assert "other weights than others" in said and "beside the rest): rec 0.1-small-seed0." in said
+
+
+def test_a_difference_that_was_found_is_told_in_so_many_digits_that_it_shows(home):
+    """0.0443 ± 0.0400 are both 0.04 in two digits."""
+    store(home, "pixels", [measured(1.0443, low=1.0443 - 1e-9, high=1.0443 + 1e-9)])
+    store(home, "rec 0.1", [measured(1.0, low=0.96, high=1.04)])
+    (said,) = table(home, "table1-pack-small").reading
+    assert "by 0.044 ± 0.040 px" in said
