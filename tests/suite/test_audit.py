@@ -1,5 +1,6 @@
 """`mdebench audit`: the committed results hold; whatever is changed by hand in a copy is found, each by itself."""
 
+import json
 import re
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def test_what_was_made_of_its_rows_holds(home):
 ROWS, TABLE = "results/rows/landmarks/pack-rec.jsonl", "results/tables/table1-pack-small.md"
 CHANGES = {
     "a digit of a row": (ROWS, r'"value": 0\.(\d)', r'"value": 1.\1', "stored values"),
-    "a hash of a row": (ROWS, '"weights_hash": "cd', '"weights_hash": "ef', "its key"),
+    "a hash of a row": (ROWS, '"weights_hash": "cd', '"weights_hash": "ef', "the key"),
     "a mark of a table": (TABLE, r" \(†\)", " ≈", "table1-pack-small.md, line"),
     "a sentence of a table": (TABLE, "beats", "crushes", "table1-pack-small.md, line"),
     "a sentence of the README": ("README.md", "beaten", "hardly beaten", "README.md, line"),
@@ -130,6 +131,19 @@ def test_stale_rows_and_tables_of_no_rows_are_found(home, rng):
 def test_a_pack_that_is_not_what_it_was_is_found(home):
     packed(home, [0, 1, 2])
     assert any("the rows were measured on abababab" in find for find in audit(home).finds)
+
+
+def test_a_hash_is_found_in_whichever_row_of_a_unit_it_was_changed(home):
+    """A second row of a unit, of another metric, without values of its own: that is said not to be looked at."""
+    path = home.folder / ROWS
+    row = json.loads(path.read_text())
+    path.write_text(path.read_text() + json.dumps(row | {"metric": "other", "weights_hash": "ef" * 32}) + "\n")
+    found = audit(home)
+    assert sum("pack-rec.jsonl: the key" in find for find in found.finds) == 1
+    assert (
+        any("of 1 rows (other)" in what for what in found.unseen)
+        and "3 rows against their stored values" in found.looked
+    )
 
 
 def test_without_rows_there_is_nothing_to_audit(tmp_path):
