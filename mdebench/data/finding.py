@@ -31,7 +31,7 @@ def find_pack(home: Home, name: str, console: Console) -> Pack:
     return open_pack(path)
 
 
-def lacking(pack: Pack, *splits: str) -> str | None:
+def no_images(pack: Pack, *splits: str) -> str | None:
     """That a pack has no image in some of these partitions, and what to do; None where each has one."""
     missing = [split for split in splits if not len(pack.indices(split))]
     if not missing:

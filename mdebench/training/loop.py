@@ -23,7 +23,7 @@ from torch import Tensor
 from mdebench import catalog
 from mdebench.compute import devices
 from mdebench.compute.machine import default_device
-from mdebench.data.finding import lacking
+from mdebench.data.finding import no_images
 from mdebench.data.pack import Pack
 from mdebench.errors import Interrupted, UserError
 from mdebench.files import write_atomically
@@ -117,7 +117,7 @@ def pretrain(
 def _first_rows(pack: Pack, recipe: Recipe, method: Method) -> NDArray[np.int64]:
     """The first training images, as many as this process takes of a batch; UserError where there are too few."""
     train = pack.indices("train")
-    if method.players() and (none := lacking(pack, "train")):
+    if method.players() and (none := no_images(pack, "train")):
         raise UserError(none)
     if method.players() and len(train) < recipe.batch:
         raise UserError(
