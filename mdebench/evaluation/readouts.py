@@ -327,7 +327,7 @@ def _try_batch(method: Method, subject: Subject, size: int) -> None:
         except Exception as error:
             why = f"{told(error)}; give another --set batch_size=N"
             if one_value(error):
-                why = "batch-norm would normalise over a single value of a channel: give --set batch_size=2 or more"
+                why = "batch-norm would normalise over a single value of a channel; give --set batch_size=2 or more"
             raise UserError(f"{subject.name} cannot be finetuned in batches of {size}: {why}") from error
 
 

@@ -137,19 +137,25 @@ def _sentence(error: BaseException, recipe: Recipe, code: Code | None, what: str
     """What cannot be done, why, and what to do."""
     batch, parts, side = f"batches of {recipe.batch}", devices.count(), f"{recipe.size}×{recipe.size} pixels"
     if one_value(error):
-        shared = f", each shared by {parts} processes that normalise their own part," if parts > 1 else ""
+        shared = f", each shared by {parts} processes that normalise their own part" if parts > 1 else ""
         return (
-            f"{recipe.label} cannot be trained in {batch}{shared} as batch-norm would normalise over a single value of"
-            f" a channel: give --set batch={2 * parts} or more"
+            f"{recipe.label} cannot be trained in {batch}{shared}: batch-norm would normalise over a single value of"
+            f" a channel; give --set batch={2 * parts} or more"
         )
     if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
         return f"{recipe.label} in {batch} of {side} needs more memory than is free here: give a smaller --set batch=N"
-    theirs = code is not None and bool(code.place)
-    why = " ".join(told(error, Path(str(code.load().__file__)) if code and theirs else None).split())
-    advice = "choose another size for the pack (`mdebench data prepare … --size`), or other settings"
-    if code and theirs:
-        advice = f"`mdebench check {code.word}` looks closer"
-    return f"{recipe.label} cannot be {what} pictures of {side} in {batch}: {why}; {advice}"
+    if code and code.place:
+        why = _line(told(error, Path(str(code.load().__file__))))
+        tried = (
+            f"{code.name} ({code.place}), {what} black pictures of {side} in {batch} before it begins, failed: {why}"
+        )
+        return f"{tried}; `mdebench check {code.word}` looks closer"
+    advice = "make a pack of another --size, or choose other settings"
+    return f"{recipe.label} cannot be {what} pictures of {side} in {batch}: {_line(told(error))}; {advice}"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def one_value(error: BaseException) -> bool:
