@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from mdebench.data.decode import RESIZE, centre_square
 from mdebench.data.pack import ANNOTATED, LANDMARKS, NO_LANDMARKS
 from mdebench.data.report import Report
-from mdebench.data.store import BadImage, ImageStore, open_store, read_member, safe_path
+from mdebench.data.store import BadImage, ImageStore, is_archive, is_litter, open_store, read_member, safe_path
+from mdebench.data.store.official import holds
 from mdebench.data.workers import decoding
 from mdebench.data.writer import PackWriter, Progress
 from mdebench.errors import UserError
+from mdebench.words import words
 
 EXPECTS = "one CSV with a column 'path', and the images, loose or in one zip"
 SPLIT_WORDS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
@@ -49,6 +51,7 @@ def write(writer: PackWriter, root: Path, progress: Progress) -> None:
     report, notes = writer.report, writer.info["notes"]
     store, file, data = _open(root, report)
     table = _read_table(file, data, report)
+    store = store.meeting(table.rows)
     keys = sorted(table.rows)
     for stray in sorted(key for key in store.members if key not in table.rows):
         if not stray.endswith((".csv", ".zip")):
@@ -81,21 +84,34 @@ def write(writer: PackWriter, root: Path, progress: Progress) -> None:
 
 
 def _open(root: Path, report: Report) -> tuple[ImageStore, str, bytes]:
-    """The images, and the CSV's name and content: in a folder it lies beside the images, in a zip inside."""
-    zips = sorted(root.glob("*.zip")) if root.is_dir() else []
-    if len(zips) > 1:
-        raise UserError(f"{root} holds {len(zips)} zip files; the source folder needs {EXPECTS}.")
-    store = open_store(zips[0] if zips else root, report)
-    inside = {key for key in store.members if key.endswith(".csv") and "/" not in key}
-    tables = sorted(p.name for p in root.glob("*.csv")) if root.is_dir() else sorted(inside)
+    """The images, and the CSV's name and content: it lies beside the images or their one archive, or with them in the
+    archive. Whether a folder is around all of it does not matter.
+    """
+    files = sorted(path for path in root.iterdir() if path.is_file()) if root.is_dir() else []
+    archives = [path.name for path in files if is_archive(path)]
+    if len(archives) > 1:
+        what = f"{len(archives)} archives ({words(archives)})"
+        raise UserError(f"{root} holds {what}; the source folder needs {EXPECTS}.")
+    store = open_store(root / archives[0] if archives else root, report)
+    beside = [path.name for path in files if _is_table(path.name)]
+    level, tables = store, beside
+    if not beside:
+        found = ((level, sorted(filter(_is_table, level.members))) for level in store.levels())
+        level, tables = next((each for each in found if each[1]), (store, []))
     if len(tables) != 1:
-        raise UserError(f"{root} holds {len(tables)} CSV files; the source folder needs {EXPECTS}.")
+        what = f"{len(tables)} CSV files ({words(tables)})" if tables else f"no CSV file {holds(root)}"
+        raise UserError(f"{root} holds {what}; the source folder needs {EXPECTS}.")
+    (file,) = tables
     try:
-        beside = root.is_dir()
-        data = (root / tables[0]).read_bytes() if beside else read_member(store.read, store.member(tables[0]))
-        return store, tables[0], data
-    except (OSError, BadImage) as error:
-        raise UserError(f"{root}: {tables[0]} cannot be read.") from error
+        return store, file, (root / file).read_bytes() if beside else read_member(level.read, level.member(file))
+    except BadImage as verdict:
+        raise UserError(f"{root}: {file} cannot be read: {verdict.told()}.") from verdict
+    except OSError as error:
+        raise UserError(f"{root}: {file} cannot be read: {error.strerror}.") from error
+
+
+def _is_table(path: str) -> bool:
+    return path.lower().endswith(".csv") and "/" not in path and not is_litter(path)
 
 
 def _read_table(file: str, data: bytes, report: Report) -> Table:

@@ -21,11 +21,21 @@ KINDS: dict[str, tuple[str, str]] = {
     "wrong_shape": (LEFT_OUT, "height to width is not that of the source's images"),
     "unreadable": (LEFT_OUT, "the file or archive member cannot be read"),
     "outside": (LEFT_OUT, "the path is absolute or leaves its folder"),
-    "not_a_file": (LEFT_OUT, "a link or device in an archive"),
+    "not_a_file": (LEFT_OUT, "a link in an archive, a device or a pipe"),
     "duplicate": (LEFT_OUT, "the name occurred before; the first one stands"),
     "missing_file": (LEFT_OUT, "listed, but no such file"),
     "unlisted": (LEFT_OUT, "no row in the source's list, so no split"),
     "no_split": (LEFT_OUT, "the row names no known split"),
+    "encrypted": (LEFT_OUT, "encrypted in the archive: unpack it with its password, and give the folder"),
+    "packed": (
+        LEFT_OUT,
+        "packed in a way that Python cannot read: unpack the archive with the program that made it, and give the folder",
+    ),
+    "link_outside": (
+        LEFT_OUT,
+        "a link that leads out of the folder that was given, so not followed: give a folder that holds both, or copies",
+    ),
+    "link_to_nothing": (LEFT_OUT, "a link to nothing"),
     "twin": (LEFT_OUT, "of val or test, with the same pixels as an image of train (or of val)"),
     "grey": (CONVERTED, "grey, repeated in three channels"),
     "palette": (CONVERTED, "palette colours to RGB"),
@@ -43,6 +53,9 @@ KINDS: dict[str, tuple[str, str]] = {
     "exif_orientation": (NOTED, "EXIF asks for a rotation, which was not applied"),
     "kept_twin": (NOTED, "of val or test, with the same pixels as an image of train (or of val); kept, as asked for"),
     "repeated": (NOTED, "the same pixels as another image of the same partition"),
+    "litter": (NOTED, "put there by an operating system, ignored"),
+    "guessed_name": (NOTED, "a name whose encoding the zip does not say, read as UTF-8 if it can be that, else as code page 437"),
+    "link_circle": (NOTED, "a link to a folder that it lies in, not followed"),
 }
 
 FIRST = 10  # so many names are kept for each kind

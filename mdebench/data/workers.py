@@ -33,7 +33,8 @@ AHEAD = 32  # groups under way or waiting: what is decoded while CelebA's labels
 MANY = 4_000  # images that are worth the half second in which processes start
 
 T = TypeVar("T")
-Outcome = str | set[str]  # of an image: the kind for which it is left out, or the kinds of what had to be converted
+# Of an image: the kind for which it is left out with what more is to be said, or the kinds of what had to be converted.
+Outcome = tuple[str, str] | set[str]
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,9 @@ def decoding(
         for outcomes, images, boxes in groups:
             rows = []
             for row, outcome in enumerate(outcomes, done):
-                if isinstance(outcome, str):
-                    report.add(outcome, keys[row])
+                if isinstance(outcome, tuple):
+                    kind, detail = outcome
+                    report.add(kind, f"{keys[row]} ({detail})" if detail else keys[row])
                     continue
                 rows.append(row)
                 for kind in sorted(outcome):
@@ -152,7 +154,7 @@ def decode_group(
         try:
             pixels, box, kinds = decode(read_member(read, member), crop, size)
         except BadImage as verdict:
-            outcomes.append(str(verdict))
+            outcomes.append((str(verdict), verdict.detail))
         else:
             outcomes.append(kinds)
             images.append(pixels)
