@@ -31,7 +31,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "encrypted": (LEFT_OUT, "encrypted in the archive: unpack it with its password, and give the folder"),
     "packed": (
         LEFT_OUT,
-        "packed in a way that Python cannot read: unpack the archive with the program that made it, and give the folder",
+        "packed by a method that Python cannot read: unpack the archive by another program, and give the folder",
     ),
     "link_outside": (
         LEFT_OUT,
@@ -64,7 +64,10 @@ KINDS: dict[str, tuple[str, str]] = {
     "kept_twin": (NOTED, "of val or test, with the same pixels as an image of train (or of val); kept, as asked for"),
     "repeated": (NOTED, "the same pixels as another image of the same partition"),
     "litter": (NOTED, "put there by an operating system, ignored"),
-    "guessed_name": (NOTED, "a name whose encoding the zip does not say, read as UTF-8 if it can be that, else as code page 437"),
+    "guessed_name": (
+        NOTED,
+        "a name whose encoding the zip does not say, read as UTF-8 if it can be that, else as code page 437",
+    ),
     "link_circle": (NOTED, "a link to a folder that it lies in, not followed"),
 }
 

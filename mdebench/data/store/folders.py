@@ -18,10 +18,10 @@ def files_below(root: Path, report: Report) -> Iterator[tuple[str, str | BadImag
     def walk(folder: str, entered: tuple[str, ...]) -> Iterator[tuple[str, str | BadImage]]:
         with os.scandir(root / folder) as entries:
             for entry in entries:
-                path, real = folder + entry.name, os.path.join(entered[-1], entry.name)
+                path, real = folder + entry.name, f"{entered[-1]}/{entry.name}"
                 if entry.is_symlink():
                     real = os.path.realpath(entry.path)
-                    if not os.path.exists(real):
+                    if not Path(real).exists():
                         yield path, BadImage("link_to_nothing", f"→ {real}")
                         continue
                     outside = not Path(real).is_relative_to(real_root)

@@ -52,8 +52,8 @@ def as_listed(store: ImageStore, names: Collection[str], notes: list[str]) -> Im
         return store
     first, name = next(iter(renamed.items()))
     notes.append(
-        f"{len(renamed):,} pictures end otherwise than their list says ({first} for {name}{', …' * (len(renamed) > 1)}) "
-        "and were taken by the name before that"
+        f"{len(renamed):,} pictures have another ending than their list says ({first} for {name}), and were taken by "
+        "the name before it"
     )
     return ImageStore(store.where, {renamed.get(key, key): member for key, member in store.members.items()}, store.read)
 

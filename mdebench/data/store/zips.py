@@ -37,7 +37,7 @@ class Zip:
 
     @classmethod
     def open(cls, where: Path) -> "Zip":
-        """BadZipFile, NotImplementedError, ValueError or struct.error unless it ends in a directory that can be read."""
+        """BadZipFile, NotImplementedError, ValueError or struct.error unless its directory can be read; OSError."""
         archive = cls(where, _stamp(where))
         _opened(archive)
         return archive
