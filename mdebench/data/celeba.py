@@ -298,7 +298,7 @@ def _landmarks(
             report.add(word, keys[row])
     if not pseudo and predicted is not None and not some.all():
         notes.append(
-            f"{predicted.name} is there and was not used: --pseudo-landmarks takes its points (predictions of a network) "
+            f"{predicted.name} is there, and not used: --pseudo-landmarks takes its points, a network's predictions, "
             f"for the {(~some).sum():,} images without official ones"
         )
     return landmarks, source

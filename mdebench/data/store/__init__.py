@@ -102,7 +102,7 @@ def open_store(where: Path, report: Report, key: Callable[[str], str] = by_path)
         is_tar = not begin.startswith(_ZIP) and _is_tar(where)  # a tar may well end in a zip
         if is_tar:
             return ImageStore(where, _index(_read_tar(where), report, key), _held)
-        if begin.startswith(_ZIP) or where.suffix.lower() == ".zip" or zipfile.is_zipfile(where):
+        if begin.startswith(_ZIP) or zipfile.is_zipfile(where):
             archive = Zip.open(where)
             return ImageStore(where, _index(archive.members(report), report, key), archive.read)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, struct.error, ValueError) as error:
