@@ -215,7 +215,7 @@ class MaskFile:
             raise UserError(f"the mask {self.path} {what}; {SAY} what all that is not {name} is")
         marked = f"all that is not {name}"
         if len(codes) == 2:
-            marked = f"the other of its two colours ({_hex(packed[~ground][0])})"
+            marked = f"the colour {_hex(packed[~ground][0])}"
         return Reading((~ground).astype(np.float32), marked, name, self._seen())
 
     def _painted_over(self, picture: Picture) -> Values | None:
