@@ -55,6 +55,8 @@ def write(
     where an image has no official landmark row; recorded in the pack and its footnote. attribute_coding: how to read
     columns of attributes that hold -1 as well as 0, one of `labels.CODINGS`.
     """
+    if attribute_coding not in (None, *labels.CODINGS):
+        raise UserError(f"--attribute-coding {attribute_coding}: choose one of {', '.join(labels.CODINGS)}.")
     report, notes = writer.report, writer.info["notes"]
     options: dict[str, Any] = {"pseudo_landmarks": pseudo_landmarks}
     options |= {"attribute_coding": attribute_coding} if attribute_coding else {}

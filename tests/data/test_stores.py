@@ -1,4 +1,4 @@
-"""Archives and folders as they lie around are read to the byte, and whatever cannot be read is left out with a reason."""
+"""Archives and folders as they lie around are read to the byte; whatever cannot be read is left out with a reason."""
 
 import bz2
 import gzip
@@ -78,7 +78,9 @@ def greys(pack: Pack) -> list[int]:
 
 
 def packed(root: Path, tmp_path: Path, source: str = "folder", **options: Any) -> Pack:
-    return open_pack(prepare(source, root, 8, tmp_path / "packs", name=f"pack{len(os.listdir(tmp_path))}", **options))
+    packs = tmp_path / "packs"
+    number = len(list(packs.iterdir())) if packs.is_dir() else 0
+    return open_pack(prepare(source, root, 8, packs, name=f"pack{number}", **options))
 
 
 def counts(report: Report) -> dict[str, int]:
