@@ -254,10 +254,10 @@ def test_shades_are_taken_where_it_is_said_what_they_are(hole, photo, tmp_path):
 
 
 def test_a_mask_inside_out_is_noticed(hole, photo, tmp_path):
-    """A white hole: completed as the rule says, never without a word; with the other word it is right and quiet."""
+    """A white hole is asked about, and right and quiet with the word for it; a large hole is completed with a note."""
     two(hole, 255, 0).save(path := tmp_path / "mask.png")
-    (note,) = mask_fragments(read_mask(path), photo, SIZE).notes
-    assert note.startswith("the whole rim is missing") and "if white marks the hole, add --mask-is missing" in note
+    with pytest.raises(UserError, match=r"black all along its rim, as where white marks a hole: say by --mask-is"):
+        mask_fragments(read_mask(path), photo, SIZE)
     for means in ("missing", "seen"):
         assert not mask_fragments(read_mask(path, means), photo, SIZE).notes
     assert (seen(path, photo, "missing") == expected(hole)).all()

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Subject
-from mdebench.evaluation.encoders.mask_files import MaskFile, MaskIs, read_mask
+from mdebench.evaluation.encoders.mask_files import SAY, MaskFile, MaskIs, read_mask
 from mdebench.evaluation.encoders.own_pictures import (
     ENDINGS,
     Cut,
@@ -207,9 +207,14 @@ def mask_fragments(mask: MaskFile, picture: Picture, size: int) -> Fragments:
             f"what the mask says is {what} lies outside the square that is taken, or is too small for {size}×{size}"
         )
     rim = not (seen[0].any() or seen[-1].any() or seen[:, 0].any() or seen[:, -1].any())
-    if mask.means is None and reading.rest and reading.seen and seen.any() and (rim or seen.mean() < 0.5):
-        how = "the whole rim is missing" if rim else "more than half is missing"
-        notes.append(f"{how}, as by a mask inside out: if {reading.name} marks the hole, add --mask-is missing")
+    if mask.means is None and reading.rest and reading.seen and seen.any():
+        if rim:
+            raise UserError(
+                f"the mask {mask.path} has {reading.rest} all along its rim, as where {reading.name} marks a hole: "
+                f"{SAY} what {reading.name} is"
+            )
+        if seen.mean() < 0.5:
+            notes.append(f"more than half is missing: if {reading.name} marks the hole, add --mask-is missing")
     said = f"mask {mask.path}: {'turned upright as its EXIF says; ' if mask.turned else ''}{reading}"
     return Fragments(torch.from_numpy(seen).float().expand(1, 3, size, size), None, said, tuple(notes))
 
