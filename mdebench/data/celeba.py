@@ -19,8 +19,8 @@ from mdebench.data import labels
 from mdebench.data.decode import RESIZE, Box
 from mdebench.data.pack import ANNOTATED, ATTRIBUTES, LANDMARKS, PSEUDO, outside_crop
 from mdebench.data.report import Report
-from mdebench.data.store import ARCHIVES, BadImage, by_name, open_store
-from mdebench.data.store.official import PICTURES, as_listed, find, holds, tell_link
+from mdebench.data.store import ARCHIVES, PICTURES, BadImage, by_name, open_store
+from mdebench.data.store.official import as_listed, find, holds, tell_link
 from mdebench.data.tables import decoded_text, is_unknown, number
 from mdebench.data.workers import decoding
 from mdebench.data.writer import PackWriter, Progress

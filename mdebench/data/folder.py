@@ -18,6 +18,7 @@ from mdebench.data.pack import ANNOTATED, LANDMARKS, NO_LANDMARKS, outside_crop
 from mdebench.data.report import Report
 from mdebench.data.store import (
     ARCHIVES,
+    PICTURES,
     BadImage,
     ImageStore,
     is_archive,
@@ -26,15 +27,15 @@ from mdebench.data.store import (
     read_member,
     safe_path,
 )
-from mdebench.data.store.official import holds
 from mdebench.data.tables import is_unknown, read_table
 from mdebench.data.workers import Decoded, decoding
 from mdebench.data.writer import PackWriter, Progress
 from mdebench.errors import UserError
 from mdebench.words import words
 
-EXPECTS = "one CSV with a column 'path', and the images, loose or in one zip"
+EXPECTS = "one CSV with a column 'path', and the images, loose or in one zip or tar"
 POINTS = tuple(f"{name}_{axis}" for name in LANDMARKS for axis in "xy")
+PACKED = (".7z", ".rar", ".gz", ".bz2", ".xz", ".zst")  # archives that `open_store` names, or single files
 KNOWN = ("path", "split", "identity", "label", "class", *POINTS)
 
 Cells = dict[str, list[str]]  # column → its cells
@@ -100,13 +101,18 @@ def _open(root: Path, report: Report) -> tuple[ImageStore, str, bytes]:
         what = f"{len(archives)} archives ({words(archives)})"
         raise UserError(f"{root} holds {what}; the source folder needs {EXPECTS}.")
     store = open_store(root / archives[0] if archives else root, report)
+    packed = [path for path in files if path.suffix.lower() in PACKED]
+    if packed and not archives and not any(key.lower().endswith(PICTURES) for key in store.members):
+        store = open_store(packed[0], report)  # which says what it is, unless it is something better than its name
     beside = [path.name for path in files if _is_table(path.name)]
     level, tables = store, beside
     if not beside:
         found = ((level, sorted(filter(_is_table, level.members))) for level in store.levels())
         level, tables = next((each for each in found if each[1]), (store, []))
     if len(tables) != 1:
-        what = f"{len(tables)} CSV files ({words(tables)})" if tables else f"no CSV file {holds(root)}"
+        deeper = sorted(key for key in store.members if key.lower().endswith(".csv"))
+        none = f"no CSV file at its top (there is {deeper[0]})" if deeper else "no CSV file"
+        what = f"{len(tables)} CSV files ({words(tables)})" if tables else none
         raise UserError(f"{root} holds {what}; the source folder needs {EXPECTS}.")
     (file,) = tables
     try:

@@ -19,10 +19,22 @@ from mdebench.data.store.members import MAX_BYTES, BadImage, Read, is_litter, sa
 from mdebench.data.store.zips import Zip
 from mdebench.errors import UserError
 
-__all__ = ["ARCHIVES", "MAX_BYTES", "BadImage", "ImageStore", "Read", "by_name", "by_path", "is_archive", "is_litter"]
+__all__ = [
+    "ARCHIVES",
+    "MAX_BYTES",
+    "PICTURES",
+    "BadImage",
+    "ImageStore",
+    "Read",
+    "by_name",
+    "by_path",
+    "is_archive",
+    "is_litter",
+]
 __all__ += ["open_store", "read_member", "safe_path"]
 
-ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")  # in any case of letters
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")  # in any case of letters
+ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 MAX_TAR_BYTES = 4 * 2**30  # a tar has no random access, so its images wait in memory
 _ZIP = (b"PK\3\4", b"PK\5\6", b"PK\7\x08")
 _OTHERS = {  # how a file begins → what it is, and what to do
@@ -105,6 +117,10 @@ def open_store(where: Path, report: Report, key: Callable[[str], str] = by_path)
         if begin.startswith(_ZIP) or zipfile.is_zipfile(where):
             archive = Zip.open(where)
             return ImageStore(where, _index(archive.members(report), report, key), archive.read)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{where} has names that are not in the UTF-8 that it announces: unpack it, and give the folder."
+        ) from error
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, struct.error, ValueError) as error:
         raise UserError(f"{where} is not a whole archive ({_said(error)}): fetch it again.") from error
     except NotImplementedError as error:  # of the directory of a zip
@@ -118,7 +134,11 @@ def open_store(where: Path, report: Report, key: Callable[[str], str] = by_path)
 
 
 def _said(error: Exception) -> str:
-    return "its directory, at the end, is missing" if str(error) == "File is not a zip file" else str(error)
+    """What a person can make of it."""
+    said = str(error)
+    if isinstance(error, zipfile.BadZipFile) and said.startswith(("Bad ", "Corrupt ", "Truncated ")):
+        return "its directory, at the end, is damaged"
+    return "its directory, at the end, is missing" if said == "File is not a zip file" else said
 
 
 def _index(found: Iterable[tuple[str, Any]], report: Report, key: Callable[[str], str]) -> dict[str, Any]:

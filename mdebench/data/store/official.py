@@ -4,10 +4,9 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from mdebench.data.store import ImageStore
+from mdebench.data.store import PICTURES, ImageStore
 from mdebench.data.store.members import is_litter
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
 SHOWN = 6  # names of what a folder holds
 
 

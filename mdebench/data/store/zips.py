@@ -1,14 +1,15 @@
-"""Members of a zip by their places in its directory, read by Python's zipfile in whichever process needs them.
+"""Members of a zip: listed by Python's zipfile, and unpacked by it in whichever process needs them.
 
-A process opens an archive once and keeps its directory (half a kilobyte a member); what is handed to another process
-is a path and a number.
+zipfile keeps half a kilobyte of every member, and reads the whole directory before the first. So it lists them once,
+and what is kept of a member, and handed to other processes, are the 32 bytes that unpacking it needs.
 """
 
 import bz2
-import copy
+import io
+import os
 import stat
 import struct
-import threading
+import weakref
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -19,12 +20,15 @@ from pathlib import Path
 from mdebench.data.report import Report
 from mdebench.data.store.members import MAX_BYTES, BadImage
 
-# The ZIP file format specification (PKWARE, APPNOTE 6.3.10): flags of 4.4.4, methods of 4.4.5, extra field of 4.6.9.
-_ENCRYPTED, _STRONGLY_ENCRYPTED, _UTF_8 = 1, 1 << 6, 1 << 11
+# The ZIP file format specification (PKWARE, APPNOTE 6.3.10): header of 4.3.7, flags of 4.4.4, methods of 4.4.5, extra
+# field of 4.6.9.
+_HEADER = struct.Struct("<4s22x2H")  # in front of a member's data: mark, bytes of the name and of the extra field
+_ENCRYPTED, _PATCHED, _STRONGLY_ENCRYPTED, _UTF_8 = 1, 1 << 5, 1 << 6, 1 << 11
 _METHODS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 10: "PKWARE Implode", 12: "bzip2", 14: "LZMA", 16: "IBM CMPSC"}
 _METHODS |= dict.fromkeys((2, 3, 4, 5), "Reduce") | {18: "IBM TERSE", 19: "IBM LZ77", 93: "Zstandard", 94: "MP3"}
 _METHODS |= {95: "XZ", 96: "JPEG", 97: "WavPack", 98: "PPMd", 99: "AES"}
 _UNICODE_PATH = 0x7075
+_MEMBER = struct.Struct("<3QL2H")  # where it begins, its bytes packed and unpacked, checksum, method, flags
 _PIECE = 4096  # packed bytes at a time, where zipfile sets no bound to what they unpack to: some 30 MB of LZMA
 
 
@@ -37,85 +41,91 @@ class Zip:
 
     @classmethod
     def open(cls, where: Path) -> "Zip":
-        """BadZipFile, NotImplementedError, ValueError or struct.error unless its directory can be read; OSError."""
-        archive = cls(where, _stamp(where))
-        _opened(archive)
-        return archive
+        """OSError when there is none."""
+        return cls(where, _stamp(where))
 
-    def members(self, report: Report) -> Iterator[tuple[str, int | BadImage]]:
-        """Name and place of every member that is no folder; a name whose encoding had to be guessed is reported."""
-        for place, info in enumerate(_opened(self).infos):
-            name, guessed = _name(info)
-            if name.replace("\\", "/").endswith("/"):
-                continue
-            if guessed:
-                report.add("guessed_name", name)
-            is_link = info.create_system == 3 and stat.S_ISLNK(info.external_attr >> 16)
-            yield name, BadImage("not_a_file", "a link") if is_link else place
+    def members(self, report: Report) -> Iterator[tuple[str, bytes | BadImage]]:
+        """Name of every member that is no folder, with what `read` takes, or why it is none; a name whose encoding had
+        to be guessed is reported. BadZipFile, NotImplementedError, ValueError, struct.error for a damaged directory.
+        """
+        with zipfile.ZipFile(self.where) as archive:
+            for info in archive.infolist():
+                name, guessed = _name(info)
+                if name.replace("\\", "/").endswith("/"):
+                    continue
+                if info.header_offset < 0:
+                    raise zipfile.BadZipFile("its beginning is missing, or it is the last of several parts")
+                if guessed:
+                    report.add("guessed_name", name)
+                if info.create_system == 3 and stat.S_ISLNK(info.external_attr >> 16):
+                    yield name, BadImage("not_a_file", "a link")
+                    continue
+                sizes = (info.compress_size, info.file_size)
+                yield name, _MEMBER.pack(info.header_offset, *sizes, info.CRC, info.compress_type, info.flag_bits)
 
-    def read(self, place: int) -> bytes:
+    def read(self, member: bytes) -> bytes:
         """The bytes of a member. BadImage when it is encrypted, packed in a way that zipfile does not know, larger than
         `MAX_BYTES`, or not what the directory says of it.
         """
-        opened = _opened(self)
-        info = opened.infos[place]
-        if info.flag_bits & (_ENCRYPTED | _STRONGLY_ENCRYPTED):
-            raise BadImage("encrypted", "AES" if info.compress_type == 99 else "")
-        if max(info.compress_size, info.file_size) > MAX_BYTES:
+        place, packed, size, checksum, method, flags = _MEMBER.unpack(member)
+        if flags & (_ENCRYPTED | _STRONGLY_ENCRYPTED):
+            raise BadImage("encrypted", "AES" if method == 99 else "")
+        if max(packed, size) > MAX_BYTES:
             raise BadImage("too_large")
+        file = _opened(self)
         try:
-            data = opened.unpack(info)
+            mark, *lengths = _HEADER.unpack(file.read(place, _HEADER.size))
+            if mark != b"PK\3\4" or flags & _PATCHED:
+                raise zipfile.BadZipFile("it does not begin where the archive says")
+            data = _unpacked(file.read(place + _HEADER.size + sum(lengths), packed), size, checksum, method)
         except NotImplementedError as error:
-            method = info.compress_type
             raise BadImage("packed", f"method {method}, {_METHODS.get(method, 'which has no name')}") from error
         except Exception as error:  # what zipfile and its decompressors raise of hostile bytes is not to be foreseen
             raise BadImage("unreadable", _reason(error)) from error
-        if len(data) != info.file_size:
-            raise BadImage("unreadable", f"{len(data):,} bytes where the archive says {info.file_size:,}")
+        if len(data) != size:
+            raise BadImage("unreadable", f"{len(data):,} bytes where the archive says {size:,}")
         return data
 
 
-class _Opened:
-    """An open archive, which threads may share."""
+class _Open:
+    """A file that is open as long as this object lives."""
 
     def __init__(self, where: Path) -> None:
-        self._archive = zipfile.ZipFile(where)
-        self._lock = threading.Lock()  # zipfile's own does not cover its count of open members
-        self.infos = self._archive.infolist()
+        stream = where.open("rb")
+        self._handle = stream.fileno()
+        weakref.finalize(self, stream.close)
 
-    def unpack(self, info: zipfile.ZipInfo) -> bytes:
-        """The bytes of a member, of which no more is unpacked than the directory says that there are."""
-        if info.compress_type == zipfile.ZIP_BZIP2:
-            return self._unpack_bzip2(info)
-        if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            return self._read(info, info.file_size)
-        return self._read(info, _PIECE)
-
-    def _unpack_bzip2(self, info: zipfile.ZipInfo) -> bytes:
-        """As zipfile does, but for its unpacking a whole piece at once: 4 KB of bzip2 may hold 4 GB."""
-        packed = copy.copy(info)
-        packed.compress_type, packed.file_size = zipfile.ZIP_STORED, info.compress_size
-        del packed.CRC  # which is that of the unpacked bytes
-        data = bz2.BZ2Decompressor().decompress(self._read(packed, packed.file_size), info.file_size)
-        if zlib.crc32(data) != info.CRC:
-            raise zipfile.BadZipFile("Bad CRC-32")
+    def read(self, place: int, count: int) -> bytes:
+        """So many bytes from there on, whatever other threads read; EOFError."""
+        data = os.pread(self._handle, count, place)
+        if len(data) < count:
+            raise EOFError
         return data
-
-    def _read(self, info: zipfile.ZipInfo, piece: int) -> bytes:
-        with self._lock:
-            stream = self._archive.open(info)
-        try:
-            return b"".join(iter(lambda: stream.read(piece), b""))
-        finally:
-            with self._lock:
-                stream.close()
 
 
 @lru_cache(maxsize=1)
-def _opened(archive: Zip) -> _Opened:
+def _opened(archive: Zip) -> _Open:
+    """The file, open in this process until it needs another; BadImage when it is not that of before any more."""
     if _stamp(archive.where) != archive.stamp:
         raise BadImage("unreadable", "the archive has changed since it was opened")
-    return _Opened(archive.where)
+    return _Open(archive.where)
+
+
+def _unpacked(packed: bytes, size: int, checksum: int, method: int) -> bytes:
+    """The first `size` bytes of what was packed; never much more is unpacked. NotImplementedError for an unknown
+    method, BadZipFile when the checksum is not theirs, and whatever decompressors raise.
+    """
+    if method == zipfile.ZIP_BZIP2:  # zipfile would unpack each piece at once, and 4 KB of bzip2 may hold 4 GB
+        data = bz2.BZ2Decompressor().decompress(packed, size)
+        if zlib.crc32(data) != checksum:
+            raise zipfile.BadZipFile("Bad CRC-32")
+        return data
+    info = zipfile.ZipInfo()
+    info.compress_type, info.compress_size, info.file_size, info.CRC = method, len(packed), size, checksum
+    with zipfile.ZipExtFile(io.BytesIO(packed), "r", info) as stream:
+        if method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            return stream.read(size)
+        return b"".join(iter(lambda: stream.read(_PIECE), b""))
 
 
 def _stamp(where: Path) -> tuple[int, int]:
@@ -153,8 +163,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, EOFError):
         return "the archive ends too early"
     if isinstance(error, zipfile.BadZipFile):
-        words = {"Bad CRC": "not what its checksum says", "File name in directory": "its two entries differ in name"}
-        return next((said for begin, said in words.items() if str(error).startswith(begin)), str(error))
+        return "not what its checksum says" if str(error).startswith("Bad CRC") else str(error)
     if isinstance(error, OSError) and error.errno:
         return str(error.strerror)
     return f"damaged: {error}"
