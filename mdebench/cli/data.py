@@ -47,7 +47,7 @@ def data_list(home: Home) -> None:
 @click.option(
     "--attribute-coding",
     metavar="1/0|1/-1",
-    help="folder: attribute columns that hold -1 as well as 0: 1/0 if -1 is unknown, 1/-1 if 0 is.",
+    help="celeba, folder: of attributes that hold -1 as well as 0: 1/0 if -1 is unknown, 1/-1 if 0 is.",
 )
 @click.option("--count", type=click.IntRange(min=1), help="toyfaces: how many faces to draw.")
 @click.option("--seed", type=click.IntRange(min=0), help="toyfaces: seed of the faces.")

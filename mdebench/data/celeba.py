@@ -55,8 +55,7 @@ def write(
     where an image has no official landmark row; recorded in the pack and its footnote. attribute_coding: how to read
     columns of attributes that hold -1 as well as 0, one of `labels.CODINGS`.
     """
-    if attribute_coding not in (None, *labels.CODINGS):
-        raise UserError(f"--attribute-coding {attribute_coding}: choose one of {', '.join(labels.CODINGS)}.")
+    labels.check_coding(attribute_coding)
     report, notes = writer.report, writer.info["notes"]
     options: dict[str, Any] = {"pseudo_landmarks": pseudo_landmarks}
     options |= {"attribute_coding": attribute_coding} if attribute_coding else {}
@@ -250,8 +249,9 @@ def _attributes(file: Path, keys: list[str], report: Report, notes: list[str], c
     both = (table == 0).any(axis=0) & (table == -1).any(axis=0)
     if both.any() and coding is None:
         which = words(name for name, asked in zip(ATTRIBUTES, both) if asked)
-        ways = " or ".join(f"--attribute-coding {each} ({meaning})" for each, meaning in labels.CODINGS.items())
-        raise UserError(f"{file} holds -1 as well as 0 ({which}), and either may mean 'no' or 'unknown': say {ways}.")
+        raise UserError(
+            f"{file} holds -1 as well as 0 ({which}), and either may mean 'no' or 'unknown': say {labels.WAYS}."
+        )
     table[(table < -1) | both & (table == (0 if coding == "1/-1" else -1))] = _UNKNOWN
     return np.where(table == _UNKNOWN, -1, np.maximum(table, 0)).astype(np.int8)
 

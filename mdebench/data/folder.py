@@ -46,8 +46,7 @@ def write(writer: PackWriter, root: Path, progress: Progress, *, attribute_codin
 
     attribute_coding: how to read attribute columns that hold -1 as well as 0, one of `labels.CODINGS`.
     """
-    if attribute_coding not in (None, *labels.CODINGS):
-        raise UserError(f"--attribute-coding {attribute_coding}: choose one of {', '.join(labels.CODINGS)}.")
+    labels.check_coding(attribute_coding)
     report, notes = writer.report, writer.info["notes"]
     store, file, data = _open(root, report)
     keys, cells = _listed(file, data, report, notes)
@@ -69,6 +68,7 @@ def write(writer: PackWriter, root: Path, progress: Progress, *, attribute_codin
         read[name] = codes.numbers
         notes += codes.notes
         writer.info |= {f"{column}_names": codes.words} if codes.words is not None else {}
+    notes += ["the column class was not used: label is there"] if {"label", "class"} <= cells.keys() else []
     notes += attributes.notes + points.notes
     _tell_unlabelled(keys, cells, read, points, report)
     writer.info |= {
@@ -165,14 +165,14 @@ def _split(keys: list[str], cells: Cells, report: Report, notes: list[str]) -> N
     by = "of the identity, so that nobody is in two of them" if any(people) else "of the path"
     if "split" not in cells:
         notes.append(f"no split column: 80 % train, 10 % val, 10 % test by a hash {by}")
-        return labels.divided(groups, {1: 0.1, 2: 0.1})
+        return labels.divided(groups, labels.ALL)
     split = labels.read_splits(cells["split"])
     for row in np.flatnonzero(split == 255):
         report.add("no_split", keys[row])
     train = np.flatnonzero(split == 0)
     if not (split == 1).any() and len(train):
         notes.append(f"no validation rows: a tenth of train, chosen by a hash {by}, is val")
-        split[train] = labels.divided([groups[row] for row in train], {1: 0.1})
+        split[train] = labels.divided([groups[row] for row in train], labels.OF_TRAIN)
     parts: dict[str, set[int]] = {}
     for group, part in zip(groups, split):
         parts.setdefault(group, set()).add(int(part))

@@ -17,7 +17,9 @@ from mdebench.errors import UserError
 
 SPLIT_WORDS = {"train": 0, "training": 0, "test": 2, "testing": 2}
 SPLIT_WORDS |= dict.fromkeys(("val", "valid", "validation", "dev", "eval"), 1)
+ALL, OF_TRAIN = {1: (0.8, 0.9), 2: (0.9, 1.0)}, {1: (0.0, 0.1)}  # where val and test lie, in shares of a hash
 CODINGS = {"1/0": "1 yes, 0 no, -1 unknown", "1/-1": "1 yes, -1 no, 0 unknown"}
+WAYS = " or ".join(f"--attribute-coding {coding} ({meaning})" for coding, meaning in CODINGS.items())
 _MARKS = {  # coding → what a cell counts as
     "1/0": {"yes": 1, "1": 1, "no": 0, "0": 0},
     "1/-1": {"yes": 1, "1": 1, "no": 0, "-1": 0},
@@ -113,6 +115,12 @@ def read_attributes(columns: Mapping[str, Sequence[str]], count: int, coding: st
     return Attributes(tuple(names), np.array(table, np.int8).reshape(len(names), count).T, notes)
 
 
+def check_coding(coding: str | None) -> None:
+    """UserError unless it is one of `CODINGS`, or None."""
+    if coding not in (None, *CODINGS):
+        raise UserError(f"--attribute-coding {coding}: choose {WAYS}.")
+
+
 def _mark(text: str) -> str:
     """A cell as 'yes', 'no', '1', '0', '-1', '' (unknown) or 'other'."""
     if is_unknown(text) or text.lower() == "unknown":
@@ -130,8 +138,7 @@ def _coding(values: set[str]) -> str | None:
 def _which_coding(names: list[str], values: dict[str, set[str]]) -> UserError:
     which = f"The column {names[0]} holds" if len(names) == 1 else f"{len(names)} columns ({_some(names)}) hold"
     both = "-1 as well as 0" if any("0" in found for found in values.values()) else "-1 alone"
-    ways = " or ".join(f"--attribute-coding {each} ({meaning})" for each, meaning in CODINGS.items())
-    return UserError(f"{which} {both}, and either may mean 'no' or 'unknown': say {ways}.")
+    return UserError(f"{which} {both}, and either may mean 'no' or 'unknown': say {WAYS}.")
 
 
 def _some(names: Sequence[str]) -> str:
@@ -170,20 +177,18 @@ def read_splits(texts: Iterable[str]) -> NDArray[np.uint8]:
     return np.fromiter((SPLIT_WORDS.get(text.lower(), 255) for text in texts), np.uint8)
 
 
-def divided(groups: Sequence[str], shares: Mapping[int, float]) -> NDArray[np.uint8]:
-    """(n,) partitions: to each of ``shares`` about so much of the groups, which stay whole; the rest is train (0).
+def divided(groups: Sequence[str], shares: Mapping[int, tuple[float, float]]) -> NDArray[np.uint8]:
+    """(n,) partitions: to each of ``shares`` the groups whose hash lies in its part of [0, 1), to train (0) the rest.
 
-    A hash of its name decides, so that a group keeps its place when others come. A partition that would remain empty
-    is given one group of train, as long as train keeps one.
+    Groups stay whole, and each keeps its place when others come. A partition that would remain empty is given the group
+    of train that lies nearest to it, as long as train keeps one.
     """
-    draws = {group: int(hashlib.sha256(group.encode()).hexdigest()[:8], 16) / 2**32 for group in set(groups)}
-    place, upper = dict.fromkeys(draws, 0), 1.0
-    for part, share in sorted(shares.items(), reverse=True):
-        for group, draw in draws.items():
-            place[group] = part if upper - share <= draw < upper else place[group]
-        upper -= share
-    for part in shares:
+    draws = {group: int(hashlib.sha256(group.encode()).hexdigest()[:8], 16) / 2**32 for group in sorted(set(groups))}
+    place = dict.fromkeys(draws, 0)
+    for part, (lower, upper) in shares.items():
+        place |= {group: part for group, draw in draws.items() if lower <= draw < upper}
+    for part, bounds in shares.items():
         train = [group for group in draws if place[group] == 0]
         if part not in place.values() and len(train) > 1:
-            place[max(train, key=lambda group: (draws[group], group))] = part
+            place[min(train, key=lambda group: abs(draws[group] - sum(bounds) / 2))] = part
     return np.fromiter((place[group] for group in groups), np.uint8, len(groups))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mdebench.cli.main import cli
 from mdebench.data import prepare
-from mdebench.data.labels import divided, read_attributes, read_codes, read_points, read_splits
+from mdebench.data.labels import ALL, OF_TRAIN, divided, read_attributes, read_codes, read_points, read_splits
 from mdebench.data.pack import LANDMARKS, Pack, open_pack
 from mdebench.errors import UserError
 
@@ -115,13 +115,13 @@ def test_words_for_partitions() -> None:
 
 def test_groups_stay_whole_and_keep_their_place() -> None:
     groups = [str(i % 97) for i in range(1000)]
-    parts = divided(groups, {1: 0.1, 2: 0.1})
+    parts = divided(groups, ALL)
     assert len({(group, part) for group, part in zip(groups, parts)}) == 97
     np.testing.assert_allclose(np.bincount(parts) / 1000, [0.8, 0.1, 0.1], atol=0.1)
-    assert (divided(groups[:50], {1: 0.1, 2: 0.1})[:50] == parts[:50]).all()
+    assert (divided(groups[:50], ALL)[:50] == parts[:50]).all()
     for count in range(3, 12):  # nothing stays empty as long as there are three
-        assert set(divided([str(i) for i in range(count)], {1: 0.1, 2: 0.1})) == {0, 1, 2}
-    assert divided(["a", "a"], {1: 0.1}).tolist() == [0, 0]
+        assert set(divided([str(i) for i in range(count)], ALL)) == {0, 1, 2}
+    assert divided(["a", "a"], OF_TRAIN).tolist() == [0, 0]
 
 
 # Whole packs of drawn pictures: a bright dot stands where a landmark is
@@ -257,5 +257,5 @@ def test_the_coding_is_said_on_the_command_line_and_kept(tmp_path: Path, capsys:
     pack = open_pack(tmp_path / "packs" / "mine16")
     assert pack.attributes[:, 0].tolist() == [1, -1, 0] and pack.info["options"] == {"attribute_coding": "1/-1"}
     assert "attributes read as 1/-1 (1 yes, -1 no, 0 unknown): hat" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"choose one of 1/0, 1/-1"):
+    with pytest.raises(UserError, match=r"choose --attribute-coding 1/0 \(.*or --attribute-coding 1/-1"):
         prepare("folder", root, 16, tmp_path / "packs", attribute_coding="0/1")

@@ -237,7 +237,7 @@ def test_minus_one_zero_and_one_in_an_attribute_of_celeba_are_asked_about(tmp_pa
         assert pack.attributes[:, 20].tolist() == expected
         assert pack.info["options"] == {"pseudo_landmarks": False, "attribute_coding": coding}
     np.testing.assert_array_equal(pack.attributes[:, 0], [max(row[0], 0) for row in MARKS])
-    with pytest.raises(UserError, match="choose one of"):
+    with pytest.raises(UserError, match="choose --attribute-coding"):
         made("celeba", root, attribute_coding="0/1")
 
 
