@@ -6,7 +6,6 @@ layout (``python tests/data/drawn_dialects.py COUNT SEED`` holds others).
 """
 
 import csv
-import pprint
 import re
 import sys
 import tempfile
@@ -14,7 +13,7 @@ import time
 import traceback
 import zipfile
 from collections import Counter
-from dataclasses import fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +37,13 @@ from drawn_layouts import (
     on_grid,
 )
 from drawn_pictures import FORMATS, JITTER, PLACES, WITH_EXIF, Point
-from drawn_truth import Picture, compare, compare_report
+from drawn_truth import Picture, Wrong, compare, compare_report
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from mdebench.data import workers
 from mdebench.data.pack import LANDMARKS, SPLITS, Pack
+from mdebench.errors import UserError
 
 STEMS = ("p{}", "{}", "IMG ({})", "a,b {}", "it's {}", 'say "{}"', "[{}]", "semi;{}", "été {}", "ñandú-{}")
 STEMS += ("über.{}", "日本{}", "100% {}", "#{}", "a..{}", "São João_{}", "-{}", "{}.5", "NA{}")
@@ -56,7 +56,7 @@ def hold(layout: Layout, processes: bool = False) -> None:
     with tempfile.TemporaryDirectory() as folder:
         pack = layout.prepare(Path(folder))
         compare(pack, layout.pictures, layout.truth())
-        compare_report(pack, layout.pictures)
+        compare_report(pack, layout.pictures, layout.truth())
         if processes:
             assert in_processes(layout, Path(folder) / "again").hash == pack.hash, "processes make another pack"
 
@@ -261,29 +261,54 @@ SOURCES: dict[str, st.SearchStrategy[Any]] = {
 SHARES = {"folder": 0.7, "celeba": 0.2, "flowers": 0.05, "mnist": 0.05}
 
 
-def kinds(layout: Layout) -> list[str]:
+def unusual(thing: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are not as they are by default."""
+    default = {f.name: f.default_factory() if f.default_factory is not MISSING else f.default for f in fields(thing)}
+    return {name: getattr(thing, name) for name in default if getattr(thing, name) != default[name]}
+
+
+def parts(layout: Layout) -> dict[str, dict[str, Any]]:
+    """What is unusual about each part of a layout but its pictures."""
+    found = {"layout": {k: v for k, v in unusual(layout).items() if k not in ("pictures", "dialect", "holder")}}
+    names = [name for name in ("dialect", "holder") if hasattr(layout, name)]
+    return found | {name: unusual(getattr(layout, name)) for name in names}
+
+
+def told(layout: Layout) -> str:
+    """The layout in lines for a person, without what is as usual."""
+    lines = [type(layout).__name__, *(f"  {name}: {words}" for name, words in parts(layout).items() if words)]
+    return "\n".join([*lines, *(f"  picture: {unusual(picture)}" for picture in layout.pictures)])
+
+
+def kinds(layout: Layout) -> set[str]:
     """What is unusual about a layout, in words to count."""
-    source = type(layout).__name__.removesuffix("Layout").lower()
-    found = [source]
-    for part in (getattr(layout, "dialect", None), getattr(layout, "holder", None), layout):
-        for field in fields(part) if part else ():
-            value = getattr(part, field.name)
-            if field.name in ("pictures", "dialect", "holder", "order", "base") or value == field.default:
-                continue
-            values = value if field.name in ("attributes", "split_words", "no_point") and value else [value]
-            found += [f"{type(part).__name__}.{field.name} {each!r}" for each in values]
+    found = {type(layout).__name__}
+    for part, values in parts(layout).items():
+        for name, value in values.items():
+            if name not in ("order", "base", "predicted"):
+                each = value if isinstance(value, tuple) and value else [value]
+                found |= {f"{part}: {name} {one!r}" for one in each}
     for picture in layout.pictures:
-        found += [f"format {picture.format}"] * picture.has_file
-        found += [f"orientation {picture.orientation} of {picture.format}"] * (picture.orientation != 1)
-        found += ["row without file"] * (not picture.has_file) + ["file without row"] * (not picture.has_row)
-        found += [f"name like {re.sub(r'[0-9]+', '{}', picture.path)}"] if source == "folder" else []
-    return sorted(set(found))
+        found |= {f"format {picture.format}", f"orientation {picture.orientation} of {picture.format}"}
+        found |= {f"file: {picture.has_file}, row: {picture.has_row}"}
+        found |= {f"name like {re.sub(r'[0-9]+', '…', picture.path)}"}
+    return found
 
 
-def survey(count: int, chosen: int) -> tuple[Counter[str], dict[str, tuple[int, Layout, str, int]]]:
-    """Hold so many layouts; what was drawn how often, and of each way to fail the smallest layout and the count."""
+@dataclass(frozen=True)
+class Failure:
+    """A way to fail: the smallest layout that does, what was said of it, and how many did."""
+
+    layout: Layout
+    words: str
+    size: int
+    times: int
+
+
+def survey(count: int, chosen: int) -> tuple[Counter[str], dict[str, Failure]]:
+    """Hold so many layouts: what was drawn how often, and the ways to fail."""
     drawn: Counter[str] = Counter()
-    failures: dict[str, tuple[int, Layout, str, int]] = {}
+    failures: dict[str, Failure] = {}
     began = time.monotonic()
 
     def one(layout: Layout, processes: bool) -> None:
@@ -294,15 +319,14 @@ def survey(count: int, chosen: int) -> tuple[Counter[str], dict[str, tuple[int, 
             hold(layout, processes)
         except Exception as error:
             sentence = f"{type(error).__name__}: {error}"
-            key = re.sub(r"/tmp/\S+|'[^']*'|\"[^\"]*\"|[0-9.]+|of \S.*?:", "…", sentence)[:90]
-            size, known, words, times = failures.get(key, (10**9, layout, "", 0))
-            mine = len(found) + 3 * len(layout.pictures)
-            if mine < size:
-                size, known, words = mine, layout, sentence if "Wrong" in sentence else traceback.format_exc()
-            failures[key] = (size, known, words, times + 1)
+            key = re.sub(r"it has: .*|/tmp/[^ :,;]+|'[^']*'|[0-9.]+|of [^ ].*?:", "…", sentence)[:90]
+            known = failures.get(key)
+            words = sentence if isinstance(error, (Wrong, UserError)) else traceback.format_exc()
+            mine = Failure(layout, words, len(found) + 3 * len(layout.pictures), known.times + 1 if known else 1)
+            failures[key] = mine if not known or mine.size < known.size else replace(known, times=known.times + 1)
         if drawn["all"] % 100 == 0:
-            times = sum(failure[3] for failure in failures.values())
-            print(f"{drawn['all']} held, {times} failed, {time.monotonic() - began:.0f} s", file=sys.stderr)  # noqa: T201
+            failed = sum(failure.times for failure in failures.values())
+            print(f"{drawn['all']} held, {failed} failed, {time.monotonic() - began:.0f} s", file=sys.stderr)  # noqa: T201
 
     for name, share in SHARES.items():
         how = settings(max_examples=round(count * share), database=None, deadline=None, phases=[Phase.generate])
@@ -316,9 +340,8 @@ def main(count: int = 2000, chosen: int = 0) -> int:
     drawn, failures = survey(count, chosen)
     for kind, times in sorted(drawn.items()):
         print(f"{times:6} {kind}")  # noqa: T201
-    for key, (_, layout, words, times) in sorted(failures.items(), key=lambda item: -item[1][3]):
-        print(f"\n=== {times} times: {key}\n{words}\n{', '.join(kinds(layout))}")  # noqa: T201
-        print(pprint.pformat(layout, width=118))  # noqa: T201
+    for key, failure in sorted(failures.items(), key=lambda item: -item[1].times):
+        print(f"\n=== {failure.times} times: {key}\n{failure.words}\n{told(failure.layout)}")  # noqa: T201
     return int(bool(failures))
 
 

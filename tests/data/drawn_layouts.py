@@ -119,7 +119,7 @@ def _fits(text: str, coding: str) -> bool:
 
 
 def _write_tar(where: Path, entries: list[tuple[str, bytes]], holder: Holder) -> None:
-    with tarfile.open(where, "w" if holder.kind == "tar" else "w:gz", compresslevel=1) if holder.kind != "tar" else tarfile.open(where, "w") as archive:
+    with tarfile.open(where, "w" if holder.kind == "tar" else "w:gz") as archive:
         for name, data in entries:
             entry = tarfile.TarInfo(name)
             entry.type, entry.size = (tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE), len(data)
@@ -214,6 +214,7 @@ class FolderLayout:
             identity=_reading("identity", dialect.identity, PERSONS, dialect.base),
             label=_reading(dialect.label_column, dialect.label, CLASSES, 0),
             splits=bool(dialect.split_words),
+            is_list=True,
         )
 
 
