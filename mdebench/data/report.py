@@ -9,7 +9,8 @@ from typing import Any
 
 from mdebench.errors import UserError
 
-LEFT_OUT, CONVERTED, UNLABELLED, NOTED = "left out", "converted", "label missing", "noted"
+LEFT_OUT, CONVERTED, UNLABELLED, DOUBTFUL = "left out", "converted", "label missing", "in doubt"
+NOTED = "noted"
 
 KINDS: dict[str, tuple[str, str]] = {
     "empty": (LEFT_OUT, "zero bytes"),
@@ -23,6 +24,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "outside": (LEFT_OUT, "the path is absolute or leaves its folder"),
     "not_a_file": (LEFT_OUT, "a link or device in an archive"),
     "duplicate": (LEFT_OUT, "the name occurred before; the first one stands"),
+    "no_path": (LEFT_OUT, "the row names no file"),
     "missing_file": (LEFT_OUT, "listed, but no such file"),
     "unlisted": (LEFT_OUT, "no row in the source's list, so no split"),
     "no_split": (LEFT_OUT, "the row names no known split"),
@@ -39,8 +41,16 @@ KINDS: dict[str, tuple[str, str]] = {
     "no_identity": (UNLABELLED, "no identity"),
     "no_label": (UNLABELLED, "no class"),
     "bad_value": (UNLABELLED, "a label that is not a number of the expected range, taken as unknown"),
+    "some_landmarks": (UNLABELLED, "only some of the five landmarks"),
+    "no_place": (UNLABELLED, "landmarks that are no place in the picture, taken as unknown"),
+    "outside_crop": (
+        DOUBTFUL,
+        "landmarks outside the crop, kept; better cut the pictures to the faces first",
+    ),
+    "shares": (DOUBTFUL, "landmarks within 0 and 1, taken as shares of the picture's width and height"),
+    "turned_landmarks": (DOUBTFUL, "landmarks of a picture that EXIF turns, taken as of the upright picture"),
     "upscaled": (NOTED, "the crop has fewer pixels than the pack's size and was enlarged"),
-    "exif_orientation": (NOTED, "EXIF asks for a rotation, which was not applied"),
+    "exif_orientation": (NOTED, "turned upright, as its EXIF orientation asks for"),
     "kept_twin": (NOTED, "of val or test, with the same pixels as an image of train (or of val); kept, as asked for"),
     "repeated": (NOTED, "the same pixels as another image of the same partition"),
 }

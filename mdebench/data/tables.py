@@ -1,7 +1,7 @@
 """Tables of text as Excel, pandas and editors write them, and which of their cells mean "unknown".
 
-Encoding, separator, empty rows and columns without a name are found out and told; what cannot be found out is refused in
-a sentence that says how to save the file.
+Encoding, separator, empty rows and columns without a name are found out and told; what cannot be found out is refused
+in a sentence that says how to save the file.
 """
 
 import codecs
@@ -9,7 +9,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mdebench.errors import UserError
@@ -62,7 +62,9 @@ def decoded_text(data: bytes, name: str) -> tuple[str, str]:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        where = f"line {line} holds the byte 0x{data[error.start]:02X}" if encoding.startswith("utf-8") else error.reason
+        where = (
+            f"line {line} holds the byte 0x{data[error.start]:02X}" if encoding.startswith("utf-8") else error.reason
+        )
         raise UserError(
             f"{name} is not {encoding.removesuffix('-sig').upper()} text ({where}): save it as UTF-8 "
             "(Excel: 'CSV UTF-8')."
@@ -74,8 +76,9 @@ def decoded_text(data: bytes, name: str) -> tuple[str, str]:
     return text, encoding.removesuffix("-sig")
 
 
-def read_table(data: bytes, name: str, needed: str) -> Table:
-    """The CSV in the bytes of a file, whose first row names its columns and among them, in any case, ``needed``.
+def read_table(data: bytes, name: str, needed: str, known: Collection[str]) -> Table:
+    """The CSV in the bytes of a file, whose first row names its columns, among them ``needed``; ``known`` names (it is
+    one of them) may stand there in any case.
 
     Separated by commas, semicolons, tabs or bars: whichever makes ``needed`` a column of its own. A first line `sep=;`,
     as Excel writes it, decides. UserError where no separator does, or where a column's name stands twice.
@@ -95,13 +98,13 @@ def read_table(data: bytes, name: str, needed: str) -> Table:
         head, *rows = _rows(text, separator)
     except csv.Error as error:
         raise UserError(f"{name} is not a readable CSV: {error}.") from error
-    blank = text.rstrip("\r\n").count("\n") and sum(not any(row) for row in rows)
-    if blank:
+    if blank := sum(not any(row) for row in rows):
         notes.append(f"{name} has {blank:,} empty row{'s' * (blank > 1)}, left out")
-    return _tidied(head, [row for row in rows if any(row)], name, needed, notes)
+    head = [cell.lower() if cell.lower() in known else cell for cell in head]
+    return _tidied(head, [row for row in rows if any(row)], name, notes)
 
 
-def _tidied(head: list[str], rows: list[list[str]], name: str, needed: str, notes: list[str]) -> Table:
+def _tidied(head: list[str], rows: list[list[str]], name: str, notes: list[str]) -> Table:
     """Columns with names, rows as long as they are."""
     width = len(head)
     longer = [place for place, row in enumerate(rows) if any(row[width:])]
@@ -110,9 +113,11 @@ def _tidied(head: list[str], rows: list[list[str]], name: str, needed: str, note
     if any(row[place] for place in nameless for row in full):
         notes.append(f"{name}: columns without a name were not used ({_nth(nameless)})")
     kept = [place for place, column in enumerate(head) if column]
-    columns = [needed if head[place].lower() == needed else head[place] for place in kept]
+    columns = [head[place] for place in kept]
     if twice := sorted({column for column in columns if columns.count(column) > 1}):
-        raise UserError(f"{name} has the column {', '.join(twice)} twice: which one counts? Rename or delete the other.")
+        raise UserError(
+            f"{name} has the column {', '.join(twice)} twice: rename or delete the one that does not count."
+        )
     return Table(tuple(columns), [tuple(row[place] for place in kept) for row in full], longer, notes)
 
 
@@ -123,7 +128,8 @@ def _rows(text: str, separator: str) -> Iterator[list[str]]:
 def _without(name: str, needed: str, head: list[str]) -> UserError:
     columns = ", ".join(column for column in head if column) or "nothing"
     return UserError(
-        f"{name} needs a column '{needed}', separated by commas, semicolons, tabs or bars; its first row reads: {columns}."
+        f"{name} needs a column '{needed}', separated from others by commas, semicolons, tabs or bars; its first row "
+        f"reads: {columns}."
     )
 
 

@@ -38,11 +38,14 @@ Outcome = str | set[str]  # of an image: the kind for which it is left out, or t
 
 @dataclass(frozen=True)
 class Decoded:
-    """Some images of a list: their rows in it, ascending, and for each the pixels and the box they were cut from."""
+    """Some images of a list: their rows in it, ascending, and for each the pixels, the box they were cut from, and the
+    kinds of what had to be done to it.
+    """
 
     rows: NDArray[np.int64]  # (n,)
     images: NDArray[np.uint8]  # (n, 3, size, size)
     boxes: NDArray[np.float64]  # (n, 4)
+    kinds: list[set[str]]
 
 
 @contextmanager
@@ -58,16 +61,17 @@ def decoding(
     def decoded() -> Iterator[Decoded]:
         done = 0
         for outcomes, images, boxes in groups:
-            rows = []
+            rows, kept = [], []
             for row, outcome in enumerate(outcomes, done):
                 if isinstance(outcome, str):
                     report.add(outcome, keys[row])
                     continue
                 rows.append(row)
+                kept.append(outcome)
                 for kind in sorted(outcome):
                     report.add(kind, keys[row])
             if rows:
-                yield Decoded(np.array(rows), images, boxes)
+                yield Decoded(np.array(rows), images, boxes, kept)
             done += len(outcomes)
             progress(done, len(keys))
 
