@@ -1,7 +1,7 @@
-"""Valid inputs of every dialect and layout, drawn by hypothesis: the labels of their packs must be what the pictures show.
+"""Valid inputs of every dialect and layout, drawn by hypothesis: their packs must say what the pictures show.
 
-`layouts` draws what the pictures show, how tables are written and where files lie; `hold` writes one, makes its pack
-and asks the oracle. ``make dialects`` holds 2,000, counts what was drawn, and shows of each way to fail the smallest
+SOURCES draws what pictures show, how tables are written and where files lie; `hold` writes one, makes its pack and
+asks the oracle. ``make dialects`` holds 2,000, counts what was drawn, and shows of each way to fail the smallest
 layout (``python tests/data/drawn_dialects.py COUNT SEED`` holds others).
 """
 

@@ -12,7 +12,7 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -254,7 +254,8 @@ def table_of(pictures: Iterable[Picture], dialect: Dialect) -> bytes:
     stream = io.StringIO()
     how: dict[str, Any] = {"delimiter": dialect.delimiter, "quoting": dialect.quoting}
     writer = csv.writer(stream, lineterminator=dialect.line_end, **how)
-    empty = {"": "", "blank": dialect.line_end, "delimiters": dialect.delimiter * (len(lines[0]) - 1) + dialect.line_end}
+    delimiters = dialect.delimiter * (len(lines[0]) - 1)
+    empty = {"": "", "blank": dialect.line_end, "delimiters": delimiters + dialect.line_end}
     for row, line in enumerate(lines):
         writer.writerow(line)
         stream.write(empty[dialect.empty_rows] * (row % 2))

@@ -155,7 +155,7 @@ def _read_dots(image: NDArray[np.uint8]) -> dict[str, Point]:
         weight = np.where((nearest == k) & (strength > 45), strength, 0)
         share = weight.sum() / (full[k] * math.pi * (RADIUS * side) ** 2)  # of a whole dot
         if share > 0.3:
-            dots[name] = (float((x * weight).sum() / weight.sum() / side), float((y * weight).sum() / weight.sum() / side))
+            dots[name] = (float(np.average(x, weights=weight)) / side, float(np.average(y, weights=weight)) / side)
         elif share > 0.15:
             raise Unreadable(f"{share:.0%} of the dot of {name} is there")
     return dots

@@ -108,7 +108,8 @@ def compare(pack: Pack, pictures: Iterable[Picture], truth: Truth) -> None:
         _compare_points(name, pack.landmarks[row], dots)
         _same(f"landmark source of {name}", int(pack.landmark_source[row]), truth.landmark_source(expected[number]))
         if not truth.splits and values.get("identity"):
-            _same(f"split of {name} and of others of its identity", split, split_of.setdefault(values["identity"], split))
+            others = split_of.setdefault(values["identity"], split)
+            _same(f"split of {name}, whose identity was met before", split, others)
     _same("pictures in the pack", sorted(met), sorted(expected))
 
 
