@@ -147,7 +147,7 @@ print(int(status.partition("VmHWM:")[2].split()[0]) // 1024)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak there")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="machine: no /proc that tells the peak")
 def test_the_memory_of_packing_hardly_grows_with_the_pack(tmp_path):
     def peak(count: int) -> int:
         root = archive(tmp_path / f"root{count}", count)
