@@ -277,7 +277,11 @@ def parts(layout: Layout) -> dict[str, dict[str, Any]]:
 def told(layout: Layout) -> str:
     """The layout in lines for a person, without what is as usual."""
     lines = [type(layout).__name__, *(f"  {name}: {words}" for name, words in parts(layout).items() if words)]
-    return "\n".join([*lines, *(f"  picture: {unusual(picture)}" for picture in layout.pictures)])
+    for picture in layout.pictures:
+        words = unusual(picture) | {"dots": ", ".join(f"{n} ({x:.3f}, {y:.3f})" for n, (x, y) in picture.dots.items())}
+        words |= {"attributes": "".join("?" if mark is None else str(mark) for mark in picture.attributes)}
+        lines.append("  picture: " + "; ".join(f"{name} {value}" for name, value in words.items() if value != ""))
+    return "\n".join(lines)
 
 
 def kinds(layout: Layout) -> set[str]:
