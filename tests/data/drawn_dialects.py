@@ -46,7 +46,20 @@ from mdebench.data.pack import LANDMARKS, SPLITS, Pack
 from mdebench.errors import UserError
 
 STEMS = ("p{}", "{}", "IMG ({})", "a,b {}", "it's {}", 'say "{}"', "[{}]", "semi;{}", "été {}", "ñandú-{}")
-STEMS += ("über.{}", "日本{}", "100% {}", "#{}", "a..{}", "São João_{}", "-{}", "{}.5", "NA{}")
+STEMS += (
+    "über.{}",
+    "日本{}",
+    "100% {}",
+    "#{}",
+    "a..{}",
+    "São João_{}",
+    "-{}",
+    "{}.5",
+    "NA{}",
+    "한글{}",
+    "\u212b {}",
+    "🙂{}",
+)
 FOLDERS = ("", "", "", "sub/", "a/b/", "train [1]/", "Übung/", "with space/")
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
@@ -84,15 +97,18 @@ def holders(draw: st.DrawFn, *kinds: str, tops: tuple[str, ...] = ("",)) -> Hold
         kind,
         form=draw(st.sampled_from(["NFC", "NFC", "NFD"])),
         macosx=draw(rarely()),
+        doubles=draw(rarely()),
         litter=draw(rarely()),
         order=draw(st.integers(0, 99)),
     )
+    holder = replace(holder, top=draw(st.sampled_from(tops)))
     if kind == "folder":
-        return replace(holder, linked=draw(rarely()))
+        return replace(holder, linked=not holder.top and draw(rarely()))
     if kind == "zip":
         names = draw(st.sampled_from(["flagged", "flagged", "bare", "cp437"]))
-        holder = replace(holder, method=draw(st.sampled_from(METHODS)), names=names)
-    return replace(holder, top=draw(st.sampled_from(tops)), folders=draw(rarely()), upper=draw(rarely()))
+        separator = draw(st.sampled_from(["/", "/", "/", "/", "\\"]))
+        holder = replace(holder, method=draw(st.sampled_from(METHODS)), names=names, separator=separator)
+    return replace(holder, start=draw(st.sampled_from(["", "", "./"])), folders=draw(rarely()), upper=draw(rarely()))
 
 
 @st.composite
@@ -104,18 +120,20 @@ def dialects(draw: st.DrawFn) -> Dialect:
         file=pick("labels.csv", "labels.csv", "LABELS.CSV", "my labels (é).Csv"),
         delimiter=delimiter,
         quoting=pick(csv.QUOTE_MINIMAL, csv.QUOTE_MINIMAL, csv.QUOTE_ALL),
-        line_end=pick("\n", "\r\n"),
+        line_end=pick("\n", "\r\n", "\r\n", "\r"),
         coding=pick("utf-8", "utf-8", "utf-8-sig", "utf-16"),
         ends=not draw(rarely(4)),
         nameless=pick(0, 0, 0, 1, 2),
         index=draw(rarely()),
-        empty_rows=pick("", "", "", "blank", "delimiters"),
+        empty_rows=pick("", "", "", "blank", "delimiters", "first"),
         ragged=draw(rarely()),
+        padded=draw(rarely()),
+        says_separator=draw(rarely()),
         separator=pick("/", "/", "/", "\\"),
         dot=draw(rarely()),
         form=pick("NFC", "NFC", "NFD"),
         identity=pick(None, *NUMBERS, "words"),
-        base=pick(0, 1, 10177),
+        base=pick(0, 1, 10177, 10**10),
         label=pick(None, *NUMBERS, "words"),
         label_column=pick("label", "class"),
         attributes=tuple(draw(st.lists(st.sampled_from(list(CODINGS)), max_size=4))),
@@ -144,7 +162,8 @@ def some_of(names: tuple[str, ...]) -> st.SearchStrategy[tuple[str, ...]]:
 
 def orientations(format: str) -> st.SearchStrategy[int]:
     """What EXIF may say in a format."""
-    return st.sampled_from([1, 1, 1, *range(2, 9)]) if format in WITH_EXIF else st.just(1)
+    told = [*range(2, 9), *([] if format in ("tif", "tiff") else [0])]  # which Pillow does not write into a TIFF
+    return st.sampled_from([1, 1, 1, *told]) if format in WITH_EXIF else st.just(1)
 
 
 @st.composite
@@ -178,7 +197,7 @@ def folder_layouts(draw: st.DrawFn) -> FolderLayout:
     tops = ("", "", "photos", "Fotos é (1)")
     holder = draw(holders("folder", "folder", "zip", "zip", "tar", "tgz", "tar.gz", tops=tops))
     place = draw(st.sampled_from(["inside", "beside", "alone"])) if holder.kind == "zip" else "inside"
-    return FolderLayout(tuple(pictures), dialect, replace(holder, top="") if place == "beside" else holder, place)
+    return FolderLayout(tuple(pictures), dialect, holder, place)
 
 
 @st.composite

@@ -47,12 +47,18 @@ class Holder:
     names: str = "flagged"  # of a zip; or "bare" UTF-8, as macOS writes it, or "cp437", as DOS does
     top: str = ""  # a folder that everything lies in
     form: str = "NFC"  # of the paths
-    macosx: bool = False  # __MACOSX/, with a ._ file beside every file
+    macosx: bool = False  # __MACOSX/, with a ._ file for every file
+    doubles: bool = False  # these ._ files beside the files
     litter: bool = False
+    separator: str = "/"  # of the names in a zip, some of which Windows wrote
+    start: str = ""  # of the names in an archive, or "./"
     folders: bool = False  # an archive's entries for folders
     linked: bool = False  # a folder's sub folders are links to others beside them
     upper: bool = False  # an archive's ending in capitals
     order: int = 0  # a seed: in which order the members stand
+
+
+LITTER = (".DS_Store", "Thumbs.db", "desktop.ini", ".~lock.labels.csv#", "README.txt")
 
 
 class BareName(zipfile.ZipInfo):
@@ -69,18 +75,19 @@ def lay_down(files: dict[str, bytes], holder: Holder, where: Path) -> Path:
     entries = [(normalize(holder.form, name), data) for name, data in files.items()]
     random.Random(holder.order).shuffle(entries)
     if holder.litter:
-        entries += [(".DS_Store", b"\0\0\0\1Bud1"), ("Thumbs.db", b"\xd0\xcf\x11\xe0"), ("README.txt", b"read me\n")]
+        entries += [(name, b"\0\0\0\1Bud1") for name in LITTER]
     if holder.top:
         entries = [(f"{normalize(holder.form, holder.top)}/{name}", data) for name, data in entries]
-    if holder.macosx:
-        beside = re.compile(r"([^/]+)$")
-        entries += [("__MACOSX/" + beside.sub(r"._\1", name), b"\0\5\26\7\0\2\0\0Mac OS X") for name, _ in entries]
+    doubles = [(re.sub(r"([^/]+)$", r"._\1", name), b"\0\5\26\7\0\2\0\0Mac OS X") for name, _ in entries]
+    entries += doubles * holder.doubles
+    entries += [(f"__MACOSX/{name}", data) for name, data in doubles] * holder.macosx
     if holder.kind == "folder":
         _fill_folder(where, entries, holder.linked)
         return where
     if holder.folders:
         parents = {name[: place + 1] for name, _ in entries for place, letter in enumerate(name) if letter == "/"}
         entries = [*((parent, b"") for parent in sorted(parents)), *entries]
+    entries = [(holder.start + name.replace("/", holder.separator), data) for name, data in entries]
     ending = f".{holder.kind}"
     where = where.with_name(where.name + (ending.upper() if holder.upper else ending))
     (_write_zip if holder.kind == "zip" else _write_tar)(where, entries, holder)
@@ -105,7 +112,7 @@ def _write_zip(where: Path, entries: list[tuple[str, bytes]], holder: Holder) ->
             member = zipfile.ZipInfo(name) if holder.names == "flagged" else BareName(name)
             if holder.names == "cp437" and _fits(name, "cp437"):
                 member.coding = "cp437"
-            is_folder = name.endswith("/")
+            is_folder = name[-1] in "/\\"
             member.external_attr = (0o40755 if is_folder else 0o100644) << 16
             member.compress_type = zipfile.ZIP_STORED if is_folder else holder.method
             archive.writestr(member, data)
@@ -143,7 +150,7 @@ CODINGS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 NUMBERS = ("{}", "{}.0", "{:04}")  # ways in which a column writes its whole numbers
 CLASSES = ("cat", "dog", "été", "New York, NY", 'the "best"', "a;b", "Straße 7")
 PERSONS = ("Ana", "Zoë", "O'Neil, Sam", "7 of 9", "李", 'Joe "J" Doe', "b;c")
-ATTRIBUTE_NAMES = ("smile", "has hat", "Bart, voll", 'so-called "age"')
+ATTRIBUTE_NAMES = ("smile", "Bart, voll", 'so-called "age"', "glad; not sad")
 SPLIT_WORDS = {
     "train": ("train", "training", "Train"),
     "val": ("val", "valid", "validation", "dev", "eval", "VAL"),
@@ -163,7 +170,9 @@ class Dialect:
     ends: bool = True  # the last line has an end
     nameless: int = 0  # empty columns at the end, without a name
     index: bool = False  # a first column without a name that counts the rows, as pandas writes it
-    empty_rows: str = ""  # or "blank" lines, or rows of "delimiters"
+    empty_rows: str = ""  # or "blank" lines, or rows of "delimiters", or a blank line that comes "first"
+    padded: bool = False  # a space after every delimiter, where nothing is quoted
+    says_separator: bool = False  # a first line sep=; for Excel
     ragged: bool = False  # empty cells at the end of a row are not written
     separator: str = "/"  # in paths
     dot: bool = False  # paths begin with ./
@@ -229,10 +238,10 @@ def _reading(column: str, way: str | None, words: Sequence[str], base: int) -> C
     """From a code of the pack to what its picture shows, by the names that the pack gives."""
 
     def meant(pack: Pack, code: int) -> Any:
-        if way != "words":
-            return code - base
-        name = pack.info[f"{column}_names"][code]
-        return words.index(name) if name in words else name
+        name = pack.info.get(f"{column}_names", {code: code})[code]  # numbers stand for themselves, unless too large
+        if way == "words":
+            return words.index(name) if name in words else name
+        return int(float(name)) - base
 
     return meant
 
@@ -252,10 +261,18 @@ def table_of(pictures: Iterable[Picture], dialect: Dialect) -> bytes:
     if dialect.ragged:
         lines = [lines[0], *map(_without_end, lines[1:])]
     stream = io.StringIO()
+    if dialect.says_separator:
+        stream.write(f"sep={dialect.delimiter}{dialect.line_end}")
+    if dialect.empty_rows == "first":
+        stream.write(dialect.line_end)
+    if dialect.padded:
+        lines = [
+            [line[0], *(f" {cell}" if not set(cell) & set(',;\t"\n') else cell for cell in line[1:])] for line in lines
+        ]
     how: dict[str, Any] = {"delimiter": dialect.delimiter, "quoting": dialect.quoting}
     writer = csv.writer(stream, lineterminator=dialect.line_end, **how)
     delimiters = dialect.delimiter * (len(lines[0]) - 1)
-    empty = {"": "", "blank": dialect.line_end, "delimiters": delimiters + dialect.line_end}
+    empty = {"": "", "first": "", "blank": dialect.line_end, "delimiters": delimiters + dialect.line_end}
     for row, line in enumerate(lines):
         writer.writerow(line)
         stream.write(empty[dialect.empty_rows] * (row % 2))
@@ -276,9 +293,9 @@ def _columns(rows: list[Picture], dialect: Dialect, rng: random.Random) -> dict[
     if dialect.split_words:
         columns["split"] = [dialect.split_words[SPLITS.index(p.split)] for p in rows]
     if dialect.identity:
-        columns["identity"] = [_code(p.identity, dialect.identity, PERSONS, dialect.base, rng) for p in rows]
+        columns["identity"] = _codes([p.identity for p in rows], dialect.identity, PERSONS, dialect.base, rng)
     if dialect.label:
-        columns[dialect.label_column] = [_code(p.label, dialect.label, CLASSES, 0, rng) for p in rows]
+        columns[dialect.label_column] = _codes([p.label for p in rows], dialect.label, CLASSES, 0, rng)
     for place, (name, coding) in enumerate(zip(ATTRIBUTE_NAMES, dialect.attributes)):
         yes, no, unknown = CODINGS[coding]
         texts = {1: yes, 0: no}
@@ -295,10 +312,11 @@ def _columns(rows: list[Picture], dialect: Dialect, rng: random.Random) -> dict[
     return columns
 
 
-def _code(value: int | None, way: str, words: Sequence[str], base: int, rng: random.Random) -> str:
-    if value is None:
-        return rng.choice([*UNKNOWN, "-1.0" if way == "{}.0" else "-1"])
-    return words[value] if way == "words" else way.format(value + base)
+def _codes(values: list[int | None], way: str, words: Sequence[str], base: int, rng: random.Random) -> list[str]:
+    numbers = {value + base for value in values if value is not None}
+    minus = ["-1.0" if way == "{}.0" else "-1"] if way == "words" or numbers != {1} else []  # −1 and 1: two classes?
+    texts = words if way == "words" else [way.format(value + base) for value in range(len(words))]
+    return [rng.choice([*UNKNOWN, *minus]) if value is None else texts[value] for value in values]
 
 
 def in_pixels(picture: Picture, name: str, box: Box) -> Point:

@@ -122,6 +122,7 @@ def stored(upright: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """
     turned = upright.transpose(1, 0, 2)
     return {
+        0: upright,  # no orientation, but some write it
         1: upright,  # top, left
         2: upright[:, ::-1],  # top, right
         3: upright[::-1, ::-1],  # bottom, right
