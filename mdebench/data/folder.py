@@ -118,7 +118,8 @@ def _listed(file: str, data: bytes, report: Report, notes: list[str]) -> tuple[l
         if number in table.longer:  # an unquoted separator, most likely
             report.add("bad_value", f"{path} (more cells than columns)")
     keys = sorted(rows)
-    return keys, {name: [rows[key][i] for key in keys] for i, name in enumerate(table.columns) if i != place}
+    columns = zip(table.columns, zip(*(rows[key] for key in keys))) if keys else ()
+    return keys, {name: list(column) for name, column in columns if name != "path"}
 
 
 def _chosen(kept: NDArray[np.bool_], keys: list[str], cells: Cells) -> tuple[list[str], Cells]:

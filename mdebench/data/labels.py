@@ -90,7 +90,8 @@ def read_attributes(columns: Mapping[str, Sequence[str]], count: int, coding: st
     Where a column holds -1 beside 0, ``coding`` (of `CODINGS`) says which of the two is "no"; UserError asks for it. A
     column of nothing but -1 is read as the columns beside it, if all of those agree.
     """
-    marks = {name: [_mark(text) for text in texts] for name, texts in columns.items()}
+    meaning = {text: _mark(text) for texts in columns.values() for text in set(texts)}
+    marks = {name: [meaning[text] for text in texts] for name, texts in columns.items()}
     values = {name: set(column) - {""} for name, column in marks.items()}
     names = [name for name, found in values.items() if found and "other" not in found]
     codings = {name: _coding(values[name]) for name in names}
@@ -104,9 +105,9 @@ def read_attributes(columns: Mapping[str, Sequence[str]], count: int, coding: st
     used = {name: codings[name] or coding or "" for name in names}
     table = [[_MARKS[used[name]].get(mark, -1) for mark in marks[name]] for name in names]
     notes = []
-    for each, meaning in CODINGS.items():
+    for each, how in CODINGS.items():
         if which := [name for name in names if used[name] == each and "-1" in values[name]]:
-            notes.append(f"attributes read as {each} ({meaning}): {_some(which)}")
+            notes.append(f"attributes read as {each} ({how}): {_some(which)}")
     if other := [name for name in columns if name not in names]:
         notes.append(f"columns that are neither known nor yes and no, and were not used: {', '.join(other)}")
     return Attributes(tuple(names), np.array(table, np.int8).reshape(len(names), count).T, notes)
@@ -148,9 +149,11 @@ def read_points(columns: Mapping[str, Sequence[str]], names: Sequence[str], coun
     for point, name in enumerate(names):
         for axis, letter in enumerate("xy"):
             for row, text in enumerate(columns.get(f"{name}_{letter}", ())):
-                if not is_unknown(text):
-                    cells[row, point, axis] = number(text)
-                    unreadable[row] |= np.isnan(cells[row, point, axis])
+                value = number(text)
+                if value == value:
+                    cells[row, point, axis] = value
+                elif not is_unknown(text):
+                    unreadable[row] = True
     missing = (cells == -1).any(axis=2) | (cells == 0).all(axis=2)
     cells[missing | np.isnan(cells).any(axis=2)] = np.nan
     known = np.isfinite(cells[..., 0])

@@ -45,9 +45,9 @@ def is_unknown(text: str) -> bool:
 def number(text: str) -> float:
     """A number as a table writes it, with a point or a comma before its decimals; NaN for any other text."""
     try:
-        value = float(text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text)
+        value = float(text)
     except ValueError:
-        return math.nan
+        value = float(text.replace(",", ".")) if _DECIMAL_COMMA.fullmatch(text) else math.nan
     return value if math.isfinite(value) else math.nan
 
 
@@ -118,7 +118,8 @@ def _tidied(head: list[str], rows: list[list[str]], name: str, notes: list[str])
         raise UserError(
             f"{name} has the column {', '.join(twice)} twice: rename or delete the one that does not count."
         )
-    return Table(tuple(columns), [tuple(row[place] for place in kept) for row in full], longer, notes)
+    rows = full if len(kept) == width else [[row[place] for place in kept] for row in full]
+    return Table(tuple(columns), [tuple(row) for row in rows], longer, notes)
 
 
 def _rows(text: str, separator: str) -> Iterator[list[str]]:
