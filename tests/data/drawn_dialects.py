@@ -116,31 +116,37 @@ def dialects(draw: st.DrawFn) -> Dialect:
     """CSVs as spreadsheets and data frames write them."""
     pick = lambda *choices: draw(st.sampled_from(choices))  # noqa: E731
     delimiter = pick(",", ",", ";", "\t")
+    no_point = pick(("",), UNKNOWN, UNKNOWN, ("-1",), ("0",), ("-1.0",), ("0.0",), ("9999",), ("-20",))
+    line_end = pick("\n", "\r\n", "\r\n", "\r")
+    if draw(rarely(20)):
+        return Dialect(delimiter=delimiter, split_words=())  # a list of paths
     return Dialect(
         file=pick("labels.csv", "labels.csv", "LABELS.CSV", "my labels (é).Csv"),
         delimiter=delimiter,
         quoting=pick(csv.QUOTE_MINIMAL, csv.QUOTE_MINIMAL, csv.QUOTE_ALL),
-        line_end=pick("\n", "\r\n", "\r\n", "\r"),
+        line_end=line_end,
         coding=pick("utf-8", "utf-8", "utf-8-sig", "utf-16"),
         ends=not draw(rarely(4)),
         nameless=pick(0, 0, 0, 1, 2),
         index=draw(rarely()),
-        empty_rows=pick("", "", "", "blank", "delimiters", "first"),
+        empty_rows=pick("", "", "", "", "blank", "blank", "delimiters", "delimiters", "first"),
         ragged=draw(rarely()),
         padded=draw(rarely()),
-        says_separator=draw(rarely()),
+        says_separator=line_end != "\r" and draw(rarely()),
         separator=pick("/", "/", "/", "\\"),
         dot=draw(rarely()),
         form=pick("NFC", "NFC", "NFD"),
-        identity=pick(None, *NUMBERS, "words"),
+        identity=pick(None, *NUMBERS, "mixed", "words"),
         base=pick(0, 1, 10177, 10**10),
-        label=pick(None, *NUMBERS, "words"),
+        label=pick(None, *NUMBERS, "mixed", "words"),
         label_column=pick("label", "class"),
         attributes=tuple(draw(st.lists(st.sampled_from(list(CODINGS)), max_size=4))),
-        split_words=() if draw(rarely(5)) else tuple(pick(*SPLIT_WORDS[split]) for split in SPLITS),
+        split_words=() if draw(rarely(4)) else tuple(pick(*SPLIT_WORDS[split]) for split in SPLITS),
         landmarks=pick((), LANDMARKS, LANDMARKS, LANDMARKS[:3], LANDMARKS[1:]),
         digits=pick(0, 1, 2),
-        no_point=pick(("",), UNKNOWN, ("-1",), ("0",), ("-1.0",), ("0.0",)),
+        no_point=no_point,
+        half=no_point[-1] in ("?", "-1") and draw(rarely()),
+        shares=no_point[0] not in ("9999", "-20") and draw(rarely()),  # else not all lie within 0 and 1
         comma=delimiter == ";" and draw(rarely()),
         extra=draw(rarely()),
         order=draw(st.integers(0, 99)),
@@ -171,7 +177,7 @@ def folder_layouts(draw: st.DrawFn) -> FolderLayout:
     """Folders and archives with a CSV."""
     dialect = draw(dialects())
     numbers = draw(st.permutations(range(draw(st.integers(2, 8)))))  # else names would stand in their order
-    code = st.none() | st.integers(0, 6)
+    code = st.none() | st.integers(0, draw(st.sampled_from([2, 6])))  # few people, each in several pictures, or many
     pictures = []
     for place, number in enumerate(numbers):
         format = draw(st.sampled_from(list(FORMATS)))
@@ -234,6 +240,7 @@ def celeba_layouts(draw: st.DrawFn) -> CelebALayout:
         coding=draw(st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16"])),
         line_end=draw(st.sampled_from(["\n", "\r\n"])),
         gap=draw(st.sampled_from([" ", "  "])),
+        commas=draw(rarely()),
         predicted=predicted,
         order=draw(st.integers(0, 99)),
     )

@@ -147,7 +147,7 @@ CODINGS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "1.0/0.0": ("1.0", "0.0", UNKNOWN),
     "1.0/-1.0": ("1.0", "-1.0", UNKNOWN),
 }
-NUMBERS = ("{}", "{}.0", "{:04}")  # ways in which a column writes its whole numbers
+NUMBERS = ("{}", "{}.0", "{:04}")  # how whole numbers are written
 CLASSES = ("cat", "dog", "été", "New York, NY", 'the "best"', "a;b", "Straße 7")
 PERSONS = ("Ana", "Zoë", "O'Neil, Sam", "7 of 9", "李", 'Joe "J" Doe', "b;c")
 ATTRIBUTE_NAMES = ("smile", "Bart, voll", 'so-called "age"', "glad; not sad")
@@ -177,7 +177,7 @@ class Dialect:
     separator: str = "/"  # in paths
     dot: bool = False  # paths begin with ./
     form: str = "NFC"  # of paths
-    identity: str | None = None  # one of NUMBERS, "words", or no such column
+    identity: str | None = None  # one of NUMBERS, "mixed" of them, "words", or no such column
     base: int = 0  # added to identities that are numbers
     label: str | None = None  # as identity
     label_column: str = "label"
@@ -186,6 +186,8 @@ class Dialect:
     landmarks: tuple[str, ...] = ()  # those that have columns
     digits: int = 0  # after the point, of coordinates
     no_point: tuple[str, ...] = ("",)  # words that stand, in x as in y, where a point is unknown
+    half: bool = False  # such a word stands in y alone
+    shares: bool = False  # coordinates are shares of the picture's width and height
     comma: bool = False  # a decimal comma, as Excel writes it beside a semicolon
     extra: bool = False  # columns that are no labels
     order: int = 0  # a seed: of rows and columns, and which word stands for unknown
@@ -302,10 +304,14 @@ def _columns(rows: list[Picture], dialect: Dialect, rng: random.Random) -> dict[
         columns[name] = [texts.get(p.attributes[place], rng.choice(unknown)) for p in rows]
     for name in dialect.landmarks:
         points = [in_pixels(p, name, centred(p.size)) if name in p.dots else None for p in rows]
-        nothing = [rng.choice(dialect.no_point) for _ in rows]
-        for axis in (0, 1):
-            texts = [f"{point[axis]:.{dialect.digits}f}" if point else word for point, word in zip(points, nothing)]
-            columns[f"{name}_{'xy'[axis]}"] = [text.replace(".", ",") if dialect.comma else text for text in texts]
+        words = [rng.choice(dialect.no_point) for _ in rows]
+        for axis, letter in enumerate("xy"):
+            sides = [p.size[axis] if dialect.shares else 1 for p in rows]
+            nothing = ["30" if dialect.half and letter == "x" else word for word in words]
+            values = [point[axis] / side if point else None for point, side in zip(points, sides)]
+            digits = dialect.digits + 4 * dialect.shares
+            texts = [word if value is None else f"{value:.{digits}f}" for value, word in zip(values, nothing)]
+            columns[f"{name}_{letter}"] = [text.replace(".", ",") if dialect.comma else text for text in texts]
     if dialect.extra:
         columns["note"] = [f'seen, "{p.number}";\nthen\tnot' for p in rows]
         columns["age"] = [f"{20 + p.number / 4}" for p in rows]
@@ -313,10 +319,16 @@ def _columns(rows: list[Picture], dialect: Dialect, rng: random.Random) -> dict[
 
 
 def _codes(values: list[int | None], way: str, words: Sequence[str], base: int, rng: random.Random) -> list[str]:
-    numbers = {value + base for value in values if value is not None}
-    minus = ["-1.0" if way == "{}.0" else "-1"] if way == "words" or numbers != {1} else []  # −1 and 1: two classes?
-    texts = words if way == "words" else [way.format(value + base) for value in range(len(words))]
-    return [rng.choice([*UNKNOWN, *minus]) if value is None else texts[value] for value in values]
+    ways = NUMBERS if way == "mixed" else [way]
+    unknown = list(UNKNOWN)
+    if way == "words" or {value + base for value in values if value is not None} != {1}:  # −1 and 1: two classes?
+        unknown += ["-1.0"] if way == "{}.0" else ["-1"]
+    texts = []
+    for value in values:
+        how = rng.choice(ways)
+        word = words[value] if way == "words" and value is not None else how.format((value or 0) + base)
+        texts.append(rng.choice(unknown) if value is None else word)
+    return texts
 
 
 def in_pixels(picture: Picture, name: str, box: Box) -> Point:
@@ -354,6 +366,7 @@ class CelebALayout:
     coding: str = "utf-8"
     line_end: str = "\n"
     gap: str = " "
+    commas: bool = False  # the lists as .csv, whose first column has a name, too
     predicted: tuple[int, ...] = ()  # the pictures whose points are in pseudo_landmarks.csv alone
     order: int = 0  # a seed: of the rows
 
@@ -362,7 +375,7 @@ class CelebALayout:
         root, widths = where / "celeba", self.truth().widths
         for folder, (name, lines) in zip(self.lists_in, self._lists().items()):
             (root / folder).mkdir(parents=True, exist_ok=True)
-            (root / folder / name).write_bytes(self._text(lines))
+            (root / folder / (name.replace(".txt", ".csv") if self.commas else name)).write_bytes(self._text(lines))
         if self.predicted:
             rows = [p for p in self.pictures if p.number in self.predicted and p.dots]
             lines = [",".join(["image_id", *POINTS, "probability"])]
@@ -391,16 +404,18 @@ class CelebALayout:
     def _lists(self) -> dict[str, list[str]]:
         rows = [picture for picture in self.pictures if picture.has_row]
         random.Random(self.order).shuffle(rows)
-        marks = [self.gap.join([p.path, *("1" if mark else "-1" for mark in p.attributes)]) for p in rows]
         pointed = [p for p in rows if p.dots and p.number not in self.predicted]
-        points = [self.gap.join([p.path, *_coordinates(p)]) for p in pointed]
-        contents = [
-            [str(len(marks)), " ".join(ATTRIBUTES), *marks],
-            [f"{p.path} {SPLITS.index(p.split)}" for p in rows],
-            [f"{p.path} {p.identity}" for p in rows if p.identity is not None],
-            [str(len(points)), " ".join(POINTS), *points],
-        ]
-        return dict(zip(LISTS, contents))
+        marks = [[p.path, *("1" if mark else "-1" for mark in p.attributes)] for p in rows]
+        points = [[p.path, *_coordinates(p)] for p in pointed]
+        splits = [[p.path, str(SPLITS.index(p.split))] for p in rows]
+        people = [[p.path, str(p.identity)] for p in rows if p.identity is not None]
+        if self.commas:
+            heads = [ATTRIBUTES, ["partition"], ["identity"], POINTS]
+            tables = [[["image_id", *head], *rows] for head, rows in zip(heads, (marks, splits, people, points))]
+            return {name: [",".join(cells) for cells in table] for name, table in zip(LISTS, tables)}
+        numbered = [[[str(len(rows))], head, *rows] for head, rows in ((ATTRIBUTES, marks), (POINTS, points))]
+        tables = [numbered[0], splits, people, numbered[1]]
+        return {name: [self.gap.join(cells) for cells in table] for name, table in zip(LISTS, tables)}
 
 
 def celeba_box(size: tuple[int, int]) -> Box:
