@@ -4,28 +4,30 @@ A hundred data sets are drawn here, always the same; ``make dialects`` draws 2,0
 """
 
 import io
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_dialects import SHARES, SOURCES, hold
-from drawn_layouts import Dialect, FolderLayout, Holder, centred
+from drawn_dialects import hold, hold_in_processes, told, try_batch
+from drawn_layouts import Dialect, FolderLayout, Holder, Layout, centred
 from drawn_pictures import FORMATS, NEAR, PLACES, WITH_EXIF, draw, encoded, read, stored
 from drawn_truth import Picture, Wrong, compare
-from hypothesis import HealthCheck, given, settings
+from hypothesis import Phase, note
 from PIL import Image, ImageOps
 
-from mdebench.data import workers
 from mdebench.data.pack import Pack
 
 
-@pytest.mark.parametrize("source", SHARES)
-def test_labels_are_what_the_pictures_show(source: str) -> None:
-    how = settings(max_examples=round(100 * SHARES[source]), derandomize=True, database=None, deadline=None)
-    how = settings(how, suppress_health_check=list(HealthCheck))
-    how(given(layout=SOURCES[source])(hold))()
+@pytest.mark.parametrize("batch", range(5))
+def test_labels_are_what_the_pictures_show(batch: int) -> None:
+    def held(layout: Layout) -> None:
+        note(told(layout))
+        hold(layout)
+
+    try_batch(batch, held, Phase.shrink)
 
 
 # Small enough to be read by a person: every mistake below must be seen in it.
@@ -119,13 +121,18 @@ def test_drawn_pictures_are_read_as_pillow_turns_them(kind: str, rng: np.random.
         np.testing.assert_allclose([dots[name] for name in PLACES], list(PLACES.values()), atol=NEAR)
 
 
-def test_neither_archive_nor_workers_change_a_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    holders = [Holder(), Holder("zip", order=1), Holder("zip", 14, top="photos", macosx=True), Holder("tgz", order=2)]
-    made = []
-    for many in (workers.MANY, 1):
-        monkeypatch.setattr(workers, "MANY", many)
-        for place, holder in enumerate(holders if many > 1 else holders[:2]):
-            where = tmp_path / f"{many}-{place}"
-            where.mkdir()
-            made.append(replace(LAYOUT, holder=holder).prepare(where))
-    assert len({pack.hash for pack in made}) == 1
+def test_archives_do_not_change_a_bit(pack: Pack, tmp_path: Path) -> None:
+    holders = [
+        Holder("zip", order=1),
+        Holder("zip", zipfile.ZIP_LZMA, top="photos", macosx=True),
+        Holder("tgz", order=2),
+    ]
+    for place, holder in enumerate(holders):
+        where = tmp_path / str(place)
+        where.mkdir()
+        assert replace(LAYOUT, holder=holder).prepare(where).hash == pack.hash
+
+
+@pytest.mark.parametrize("holder", [Holder(), Holder("zip", zipfile.ZIP_DEFLATED)], ids=["folder", "zip"])
+def test_processes_do_not_change_a_bit(holder: Holder) -> None:
+    hold_in_processes(replace(LAYOUT, holder=holder))
