@@ -220,7 +220,7 @@ class FolderLayout:
         """How its pack is to be read."""
         dialect, marks = self.dialect, range(len(self.dialect.attributes))
         return Truth(
-            {"number": 6, "split": 2, "identity": 3, "label": 3, **{f"attribute {place}": 2 for place in marks}},
+            {"number": 9, "split": 2, "identity": 3, "label": 3, **{f"attribute {place}": 2 for place in marks}},
             ATTRIBUTE_NAMES[: len(marks)],
             identity=_reading("identity", dialect.identity, PERSONS, dialect.base),
             label=_reading(dialect.label_column, dialect.label, CLASSES, 0),
@@ -243,7 +243,8 @@ def _reading(column: str, way: str | None, words: Sequence[str], base: int) -> C
         name = pack.info.get(f"{column}_names", {code: code})[code]  # numbers stand for themselves, unless too large
         if way == "words":
             return words.index(name) if name in words else name
-        return int(float(name)) - base
+        whole = re.fullmatch(r"(\d+)(\.0)?", str(name))
+        return int(whole[1]) - base if whole else name
 
     return meant
 

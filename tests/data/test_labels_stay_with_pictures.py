@@ -5,20 +5,20 @@ A hundred data sets are drawn here, always the same; ``make dialects`` draws 2,0
 
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from drawn_dialects import hold, hold_in_processes, told, try_batch
-from drawn_layouts import Dialect, FolderLayout, Holder, Layout, centred
+from drawn_layouts import CelebALayout, Dialect, FolderLayout, Holder, Layout, centred, on_grid
 from drawn_pictures import FORMATS, NEAR, PLACES, WITH_EXIF, draw, encoded, read, stored
-from drawn_truth import Picture, Wrong, compare
+from drawn_truth import Picture, Wrong, compare, compare_report
 from hypothesis import Phase, note
 from PIL import Image, ImageOps
 
-from mdebench.data.pack import Pack
+from mdebench.data.pack import SPLITS, Pack
 
 
 @pytest.mark.parametrize("batch", range(5))
@@ -28,6 +28,34 @@ def test_labels_are_what_the_pictures_show(batch: int) -> None:
         hold(layout)
 
     try_batch(batch, held, Phase.shrink)
+
+
+def shown(*paths: str, **labels: Sequence[int | None]) -> tuple[Picture, ...]:
+    """Pictures of these paths with these labels."""
+    rows = [dict(zip(labels, values)) for values in zip(*labels.values())] if labels else [{}] * len(paths)
+    return tuple(Picture(number, path, **row) for number, (path, row) in enumerate(zip(paths, rows)))
+
+
+NINE = tuple(f"{number}.png" for number in range(9))
+# What drawn layouts met, at its smallest.
+FOUND: dict[str, Layout] = {
+    "3 and 3.0 are one person": FolderLayout(
+        shown(*NINE, identity=[0, 0, 0, 1, 1, 1, 2, 2, 2]), Dialect(identity="mixed", split_words=())
+    ),
+    "-1.0 is nobody": FolderLayout(
+        shown(*NINE, identity=[0, None, 1, None, 2, None, 3, None, 4]), Dialect(identity="{}.0", split_words=())
+    ),
+    "a list of paths with commas": FolderLayout(shown("a,b.png", "c.png"), Dialect(delimiter=";", split_words=())),
+    "a blank line comes first": FolderLayout(shown("a.png"), Dialect(empty_rows="first")),
+    "a list of landmarks without a row": CelebALayout(
+        (Picture(0, "000001.jpg", attributes=(0,) * 40, size=(178, 218), format="jpg"),)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_found(name: str) -> None:
+    hold(FOUND[name])
 
 
 # Small enough to be read by a person: every mistake below must be seen in it.
@@ -119,6 +147,33 @@ def test_drawn_pictures_are_read_as_pillow_turns_them(kind: str, rng: np.random.
         told, dots = read(np.asarray(small).transpose(2, 0, 1), widths)
         assert told == values and dots.keys() == PLACES.keys()
         np.testing.assert_allclose([dots[name] for name in PLACES], list(PLACES.values()), atol=NEAR)
+
+
+def test_labels_stay_with_many_pictures(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Workers take several at a time from some hundred on; those without a file leave gaps between the others."""
+
+    def some(highest: int) -> int | None:
+        return int(rng.integers(highest)) if rng.random() < 0.8 else None
+
+    pictures = tuple(
+        Picture(
+            number=int(number),
+            path=f"{place}.png",
+            split=SPLITS[rng.integers(3)],
+            identity=some(7),
+            label=some(7),
+            attributes=(some(2), some(2)),
+            dots={name: (x + 0.04 * rng.random() - 0.02, y) for name, (x, y) in PLACES.items()},
+            size=(60, 50),
+            has_file=rng.random() < 0.9,
+            has_row=rng.random() < 0.9,
+        )
+        for place, number in enumerate(rng.permutation(400))
+    )
+    layout = FolderLayout(tuple(on_grid(each, centred(each.size), 2) for each in pictures), replace(DIALECT, digits=2))
+    pack = layout.prepare(tmp_path)
+    compare(pack, layout.pictures, layout.truth())
+    compare_report(pack, layout.pictures, layout.truth())
 
 
 def test_archives_do_not_change_a_bit(pack: Pack, tmp_path: Path) -> None:
