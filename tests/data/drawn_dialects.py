@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from drawn_layouts import (
+    ASKED,
     CODINGS,
     HEIGHT,
     LISTS,
@@ -141,6 +142,7 @@ def dialects(draw: st.DrawFn) -> Dialect:
         label=pick(None, *NUMBERS, "mixed", "words"),
         label_column=pick("label", "class"),
         attributes=tuple(draw(st.lists(st.sampled_from(list(CODINGS)), max_size=4))),
+        asked=pick("", "", "", "", *ASKED),
         split_words=() if draw(rarely(4)) else tuple(pick(*SPLIT_WORDS[split]) for split in SPLITS),
         landmarks=pick((), LANDMARKS, LANDMARKS, LANDMARKS[:3], LANDMARKS[1:]),
         digits=pick(0, 1, 2),

@@ -147,6 +147,8 @@ CODINGS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "1.0/0.0": ("1.0", "0.0", UNKNOWN),
     "1.0/-1.0": ("1.0", "-1.0", UNKNOWN),
 }
+# Where a column holds 1, 0 and -1, the person is asked which coding it is.
+ASKED = {"1/0": ("1", "0", (*UNKNOWN, "-1")), "1/-1": ("1", "-1", (*UNKNOWN, "0"))}
 NUMBERS = ("{}", "{}.0", "{:04}")  # how whole numbers are written
 CLASSES = ("cat", "dog", "été", "New York, NY", 'the "best"', "a;b", "Straße 7")
 PERSONS = ("Ana", "Zoë", "O'Neil, Sam", "7 of 9", "李", 'Joe "J" Doe', "b;c")
@@ -182,6 +184,7 @@ class Dialect:
     label: str | None = None  # as identity
     label_column: str = "label"
     attributes: tuple[str, ...] = ()  # of CODINGS, for each column
+    asked: str = ""  # or that of ASKED which all of them are in
     split_words: tuple[str, ...] = SPLITS  # or no such column
     landmarks: tuple[str, ...] = ()  # those that have columns
     digits: int = 0  # after the point, of coordinates
@@ -205,6 +208,7 @@ class FolderLayout:
     def prepare(self, where: Path, **options: Any) -> Pack:
         """Write it below `where` and make its pack there."""
         widths = self.truth().widths
+        options |= {"attribute_coding": self.dialect.asked} if self.dialect.asked else {}
         files = {p.path: p.file(widths, centred(p.size)) for p in self.pictures if p.has_file}
         table = {self.dialect.file: table_of(self.pictures, self.dialect)}
         if self.place == "inside":
@@ -300,7 +304,7 @@ def _columns(rows: list[Picture], dialect: Dialect, rng: random.Random) -> dict[
     if dialect.label:
         columns[dialect.label_column] = _codes([p.label for p in rows], dialect.label, CLASSES, 0, rng)
     for place, (name, coding) in enumerate(zip(ATTRIBUTE_NAMES, dialect.attributes)):
-        yes, no, unknown = CODINGS[coding]
+        yes, no, unknown = ASKED[dialect.asked] if dialect.asked else CODINGS[coding]
         texts = {1: yes, 0: no}
         columns[name] = [texts.get(p.attributes[place], rng.choice(unknown)) for p in rows]
     for name in dialect.landmarks:

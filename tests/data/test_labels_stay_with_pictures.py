@@ -42,9 +42,6 @@ FOUND: dict[str, Layout] = {
     "3 and 3.0 are one person": FolderLayout(
         shown(*NINE, identity=[0, 0, 0, 1, 1, 1, 2, 2, 2]), Dialect(identity="mixed", split_words=())
     ),
-    "-1.0 is nobody": FolderLayout(
-        shown(*NINE, identity=[0, None, 1, None, 2, None, 3, None, 4]), Dialect(identity="{}.0", split_words=())
-    ),
     "a list of paths with commas": FolderLayout(shown("a,b.png", "c.png"), Dialect(delimiter=";", split_words=())),
     "a blank line comes first": FolderLayout(shown("a.png"), Dialect(empty_rows="first")),
     "a list of landmarks without a row": CelebALayout(
