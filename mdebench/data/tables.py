@@ -88,20 +88,22 @@ def read_table(data: bytes, name: str, needed: str, known: Collection[str]) -> T
     said = re.match(r"\s*\"?sep=(.)\"?\r?\n", text, re.IGNORECASE)
     text = text[said.end() :] if said else text
     try:
-        heads = {each: next(_rows(text, each), []) for each in ([said[1]] if said else SEPARATORS)}
+        separators = [said[1]] if said else list(SEPARATORS)
+        heads = {each: next(filter(any, _rows(text, each)), []) for each in separators}
         fitting = [each for each, head in heads.items() if needed in (cell.lower() for cell in head)]
         if not fitting:
             raise _without(name, needed, max(heads.values(), key=len))
         separator = max(fitting, key=lambda each: len(heads[each]))
         if separator != ",":
             notes.append(f"{name} is separated by {SEPARATORS.get(separator, repr(separator))}")
-        head, *rows = _rows(text, separator)
+        every = list(_rows(text, separator))
     except csv.Error as error:
         raise UserError(f"{name} is not a readable CSV: {error}.") from error
-    if blank := sum(not any(row) for row in rows):
+    head, *rows = filter(any, every)
+    if blank := len(every) - len(rows) - 1:
         notes.append(f"{name} has {blank:,} empty row{'s' * (blank > 1)}, left out")
     head = [cell.lower() if cell.lower() in known else cell for cell in head]
-    return _tidied(head, [row for row in rows if any(row)], name, notes)
+    return _tidied(head, rows, name, notes)
 
 
 def _tidied(head: list[str], rows: list[list[str]], name: str, notes: list[str]) -> Table:

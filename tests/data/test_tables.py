@@ -34,9 +34,9 @@ def test_the_index_that_pandas_adds_is_told_and_not_used() -> None:
 
 
 def test_empty_rows_and_nameless_empty_columns() -> None:
-    table = read(b"Path,LABEL,,\r\na.png,x,,\r\n,,,\r\n\r\nb.png,y,,\r\n,,,\r\n")
+    table = read(b"\r\nPath,LABEL,,\r\na.png,x,,\r\n,,,\r\n\r\nb.png,y,,\r\n,,,\r\n")
     assert table.columns == ("path", "label") and table.rows == [("a.png", "x"), ("b.png", "y")]
-    assert table.notes == ["my.csv has 3 empty rows, left out"]
+    assert table.notes == ["my.csv has 4 empty rows, left out"]
 
 
 def test_excel_names_its_separator_in_the_first_line() -> None:
