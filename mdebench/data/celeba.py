@@ -209,8 +209,8 @@ def _read_list(file: Path, report: Report, notes: list[str]) -> _List:
         if named:  # the official header does not name the pictures' own column, a CSV's does
             columns = header[named[0] + 1 :] if separator else header
             return _List(file, lines, separator, columns, named[0], report, notes)
-        header = cells
-    return _List(file, [], separator, [], 0, report, notes)
+        header = cells if any(cells) else header
+    return _List(file, [], separator, header[1:] if separator else header, 0, report, notes)
 
 
 def _cells(line: str, separator: str | None) -> list[str]:

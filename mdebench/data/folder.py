@@ -27,7 +27,7 @@ from mdebench.data.store import (
     read_member,
     safe_path,
 )
-from mdebench.data.tables import is_unknown, read_table
+from mdebench.data.tables import read_table
 from mdebench.data.workers import Decoded, decoding
 from mdebench.data.writer import PackWriter, Progress
 from mdebench.errors import UserError
@@ -160,9 +160,11 @@ def _chosen(kept: NDArray[np.bool_], keys: list[str], cells: Cells) -> tuple[lis
 
 def _split(keys: list[str], cells: Cells, report: Report, notes: list[str]) -> NDArray[np.uint8]:
     """(n,) index into SPLITS, 255 for a row that names no known split. Nobody gets into two partitions by chance."""
-    people = ["" if is_unknown(text) or text == "-1" else text for text in cells.get("identity", [""] * len(keys))]
-    groups = [f"identity {person}" if person else key for person, key in zip(people, keys)]
-    by = "of the identity, so that nobody is in two of them" if any(people) else "of the path"
+    codes = labels.read_codes("identity", cells.get("identity", [""] * len(keys)))
+    people = codes.numbers if codes.words is None else np.array([*codes.words, ""], object)[codes.numbers]
+    known = codes.numbers >= 0
+    groups = [f"identity {person}" if told else key for person, told, key in zip(people, known, keys)]
+    by = "of the identity, so that nobody is in two of them" if known.any() else "of the path"
     if "split" not in cells:
         notes.append(f"no split column: 80 % train, 10 % val, 10 % test by a hash {by}")
         return labels.divided(groups, labels.ALL)
