@@ -94,7 +94,9 @@ def read_table(data: bytes, name: str, needed: str, known: Collection[str]) -> T
         if not fitting:
             raise _without(name, needed, max(heads.values(), key=len))
         separator = max(fitting, key=lambda each: len(heads[each]))
-        if separator != ",":
+        if len(heads[separator]) == 1:
+            separator = "\t"  # one column: commas are part of its cells
+        elif separator != ",":
             notes.append(f"{name} is separated by {SEPARATORS.get(separator, repr(separator))}")
         every = list(_rows(text, separator))
     except csv.Error as error:

@@ -44,6 +44,11 @@ def test_excel_names_its_separator_in_the_first_line() -> None:
     assert read(b'"sep=\t"\r\npath\tlabel\r\na.png\tx\r\n').rows == [("a.png", "x")]
 
 
+def test_a_single_column_has_no_separator() -> None:
+    table = read(b'path\na,b.png\n"c;d.png"\n')
+    assert table.rows == [("a,b.png",), ("c;d.png",)] and not table.notes
+
+
 def test_cells_beyond_the_columns() -> None:
     table = read(b"path,label\na.png,x,y\nb.png,x,\nc.png\n")
     assert table.longer == [0] and table.rows == [("a.png", "x"), ("b.png", "x"), ("c.png", "")]
