@@ -46,9 +46,10 @@ class Method(BaseMethod):
     def __init__(self, settings: Settings, size: int, classifier: Classifier | None = None) -> None:
         super().__init__(settings, size)
         self.classifier = classifier or self._load(settings)
-        self.classifier.side = settings.side or self.classifier.side
+        own = self.classifier.side
+        self.classifier.side = settings.side or own
         self.classifier.headless = True
-        self.feature_dim = self._width()
+        self.feature_dim = self._width(own)
 
     @classmethod
     def restored(cls, settings: Settings, size: int, state: Mapping[str, Tensor]) -> "Method":
@@ -68,7 +69,7 @@ class Method(BaseMethod):
         self.told, self.notes = {"weights": classifier.name}, classifier.notes
         return classifier
 
-    def _width(self) -> int:
+    def _width(self, own: int | None) -> int:
         """How wide a code is, measured: what timm declares is in many networks the width of another layer.
 
         UserError where the network takes no images of this size, or gives no codes.
@@ -80,7 +81,6 @@ class Method(BaseMethod):
                 code = self.encode(torch.zeros(2, 3, self.size, self.size))
         except Exception as error:  # timm's networks say it in many ways
             told = f"timm's {name} takes no images of {side}×{side} pixels"
-            own = self.classifier.network.pretrained_cfg["input_size"][-1]
             raise UserError(f"{told} ({why_not(error)}); choose another side, such as its own, {own}") from error
         if code.ndim != 2:
             raise UserError(f"timm's {name} gives {tuple(code.shape)} for two images, not (2, features)")

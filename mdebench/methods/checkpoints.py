@@ -369,7 +369,8 @@ def _by_rules(given: dict[str, Tensor], rules: Rules | None) -> dict[str, Tensor
     """The tensors as the library's rules make them; as they are where those fail, as they do on other networks'."""
     made: Mapping[str, Any] = given
     if rules is not None:
-        with suppress(Exception):
+        with suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about how a library interpolates
             made = rules(dict(given))
     return {name: value for name, value in made.items() if isinstance(value, Tensor)}
 

@@ -153,7 +153,7 @@ def test_a_file_that_is_none_of_ours_or_was_changed_is_told(tmp_path, monkeypatc
         with pytest.raises(UserError, match="no such file"):
             mdebench.load(tmp_path / f"e.{ending}")
         (tmp_path / f"e.{ending}").write_bytes(b"a graph")
-        with pytest.raises(UserError, match="is not loaded here.*pretrain timm:NAME --set weights="):
+        with pytest.raises(UserError, match=r"is not loaded here.*pretrain timm:NAME --set weights="):
             mdebench.load(tmp_path / f"e.{ending}")
 
 
