@@ -33,6 +33,8 @@ class Settings:
     side: int | None = None
 
     def __post_init__(self) -> None:
+        if not self.weights:
+            raise UserError("weights= names nothing: it is random, published or a file")
         if self.side is not None and self.side < 1:
             raise UserError(f"side={self.side}: the enlarged image needs at least 1 pixel")
 

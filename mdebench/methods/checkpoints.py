@@ -14,10 +14,10 @@ import warnings
 import zipfile
 from codecs import getincrementaldecoder
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +105,9 @@ class Part:
         where = [f'from "{self.where}"'] if self.where else []
         return ", ".join(where + ([f"without {words(map(_quoted, self.stripped))}"] if self.stripped else []))
 
-    @property
-    def place(self) -> str:
-        """What tells it from its rivals, in quotes."""
-        return _quoted(self.where or "".join(self.stripped))
+    def against(self, other: "Part") -> str:
+        """What tells it from a rival, in quotes."""
+        return _quoted("".join(self.stripped) if self.where == other.where else self.where)
 
     @property
     def origins(self) -> set[tuple[str, str]]:
@@ -147,23 +146,30 @@ def read(path: Path) -> WeightFile:
 def _mappings(content: object, where: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
     if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content) or len(where) > DEEPEST:
         return
-    tensors = {name: value.detach() for name, value in content.items() if isinstance(value, Tensor)}
+    tensors = {name: _plain(value) for name, value in content.items() if isinstance(value, Tensor)}
     if tensors:
-        yield where, {name: each.float() if each.is_floating_point() else each for name, each in tensors.items()}
+        yield where, tensors
     for key, value in content.items():
         yield from _mappings(value, (*where, key))
 
 
+def _plain(tensor: Tensor) -> Tensor:
+    """Strided, no parameter, and in float32 where it has fractions."""
+    tensor = tensor.detach().dequantize() if tensor.is_quantized else tensor.detach()
+    tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
 def _content(path: Path) -> Any:
-    if path.is_dir():
-        inside = sorted(each.name for each in path.iterdir() if each.suffix in SUFFIXES)
-        named = f", such as {path / inside[0]}" if inside else ""
-        raise UserError(f"{path} is a folder: name the weight file itself{named}")
-    if not path.exists():
-        raise UserError(f"no such file: {path}" + ("" if path.is_absolute() else f" (in {Path.cwd()})"))
     try:
         with path.open("rb") as file:
             head = file.read(4096)
+    except FileNotFoundError as error:
+        raise UserError(f"no such file: {path}" + ("" if path.is_absolute() else f" (in {Path.cwd()})")) from error
+    except IsADirectoryError as error:
+        inside = sorted(each.name for each in path.iterdir() if each.suffix in SUFFIXES)
+        named = f", such as {path / inside[0]}" if inside else ""
+        raise UserError(f"{path} is a folder: name the weight file itself{named}") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
     if other := _other_kind(path, head):
@@ -237,7 +243,7 @@ def _other_kind(path: Path, head: bytes) -> str:
             )
         if begin.isprintable():
             return f"is a text that begins with {begin[:40]!r}, not weights; {_WANTED}"
-    return ""
+    return "" if head[:1] == b"\x80" else f"is no weight file; {_WANTED}"  # torch's older format begins so
 
 
 def _other_zip(path: Path) -> str:
@@ -265,14 +271,14 @@ class Fit:
     """How a part of a file fits a network: the tensors ``found``, and what there is to tell of the others.
 
     ``classes``: how many the part's classifying layer tells apart, None where it has none. ``resampled`` and ``other``
-    are (name, shape in the file, shape in the network).
+    are (name, shape or kind in the file, that in the network).
     """
 
     part: Part
     wanted: int
     found: dict[str, Tensor] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
-    other: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+    other: list[tuple[str, str, str]] = field(default_factory=list)
     resampled: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
     converted: int = 0
     left: list[str] = field(default_factory=list)
@@ -300,8 +306,9 @@ class Fit:
         if self.heads:
             told.append(f"its classifying layer left, which has another shape ({_shapes(self.heads)})")
         if self.left:
+            names = file.mappings[self.part.where]
             why = "left, or converted with others:" if self.converted else "left:"
-            told.append(f"{why} {len(self.left)} that the network does not have ({_groups(self.left)})")
+            told.append(f"{why} {len(self.left)} that the network does not have ({_groups(self.left, names)})")
         return [f"{file.path.name}: {self.wanted} tensors, {'; '.join(told)}"] if told else []
 
     def why_not(self, network: str) -> str:
@@ -329,10 +336,10 @@ def fit(file: WeightFile, network: nn.Module, rules: Rules | None, heads: Sequen
     whole = [each for each in fits if each.whole]
     if not whole:
         return max(fits, key=lambda each: len(each.found))
-    best = min(whole, key=lambda each: (each.part.rank, len(each.left)))
-    if bad := [name for name, each in best.found.items() if each.is_floating_point() and not each.isfinite().all()]:
-        raise UserError(f"{file.path} holds numbers that are not finite, in {_names(bad)}: its training failed")
-    best.rivals = sorted({each.part.place for each in whole if not each.part.origins & best.part.origins})
+    best = min(whole, key=lambda each: (each.part.rank, len(each.left), each.converted))
+    if bad := [name for name, each in best.found.items() if each.isnan().any()]:  # some layers' bounds are infinite
+        raise UserError(f"{file.path} holds values that are no numbers (NaN), in {_names(bad)}: its training failed")
+    best.rivals = sorted({each.part.against(best.part) for each in whole if not each.part.origins & best.part.origins})
     return best
 
 
@@ -346,9 +353,11 @@ def _fitted(
     fitted = Fit(part, sum(not name.endswith(COUNTER) and not heads_of[name] for name in state))
     for name, tensor in made.items():
         own = state.get(name)
-        if heads_of[name] and name.endswith(".weight"):
+        if heads_of[name] and name.endswith(".weight") and tensor.ndim:
             fitted.classes = len(tensor)
-        if own is not None and own.shape == tensor.shape:
+        if own is not None and own.is_floating_point() and not tensor.is_floating_point():
+            fitted.other.append((name, str(tensor.dtype), str(own.dtype)))
+        elif own is not None and own.shape == tensor.shape:
             fitted.found[name] = tensor
             if name in given and given[name].shape != tensor.shape:
                 fitted.resampled.append((name, tuple(given[name].shape), tuple(tensor.shape)))
@@ -356,7 +365,7 @@ def _fitted(
         elif heads_of[name]:
             fitted.heads.append((name, tuple(tensor.shape)))
         elif own is not None:
-            fitted.other.append((name, tuple(tensor.shape), tuple(own.shape)))
+            fitted.other.append((name, str(tuple(tensor.shape)), str(tuple(own.shape))))
     known = {*fitted.found, *(name for name, *_ in fitted.other), *(name for name, _ in fitted.heads)}
     fitted.missing = [name for name in state if name not in known and not heads_of[name] and not name.endswith(COUNTER)]
     places = {tensor.data_ptr() for tensor in fitted.found.values()}  # a renamed tensor is the same one
@@ -390,7 +399,9 @@ def _shapes(named: Sequence[tuple[str, tuple[int, ...]]]) -> str:
     return _names([f"{name} {shape}" for name, shape in named])
 
 
-def _groups(names: Sequence[str]) -> str:
-    """Names by their first part, with how many there are of each."""
-    counts = Counter(name.partition(".")[0] for name in names)
+def _groups(names: Sequence[str], among: Iterable[str]) -> str:
+    """Names by their first part that not all ``among`` which they stand share, with how many there are of each."""
+    columns = zip(*(name.split(".")[:-1] for name in among))  # as long as the shortest name
+    shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+    counts = Counter(name.split(".")[shared] for name in names)
     return _names([name if count == 1 else f"{name} ×{count}" for name, count in counts.most_common()])

@@ -213,12 +213,13 @@ def _from_file(arch: str, path: Path, side: int | None) -> Classifier:
         network, rules = library.make(arch)
         heads = _heads(network)
         found = checkpoints.fit(file, network, rules, heads)
+        if found.classes not in (None, getattr(network, "num_classes", None)):
+            as_wide, rules = library.make(arch, num_classes=found.classes)
+            again = checkpoints.fit(file, as_wide, rules, heads)
+            network, found = (as_wide, again) if again.whole or not found.whole else (network, found)
         if not found.whole:
             refused.append((len(found.found), found.why_not(f"{library.name}'s {arch}")))
             continue
-        if found.classes not in (None, getattr(network, "num_classes", None)):
-            network, rules = library.make(arch, num_classes=found.classes)
-            found = checkpoints.fit(file, network, rules, heads)
         network.load_state_dict(found.found, strict=False)
         of_heads = [name for name in network.state_dict() if name.rpartition(".")[0] in heads]
         headless = not of_heads or any(name not in found.found for name in of_heads)

@@ -102,7 +102,8 @@ def _from_file(path: Path) -> Perceptual:
                     _load(network, architecture, state, str(path))
                     return network
     most = max((present for _, present in parts), key=len)
-    raise UserError(f"perceptual weights {path}: the layers {sorted(most)} are no whole blocks of VGG-16 or VGG-19")
+    why = f"the layers {sorted(most)} are no whole blocks" if most else "there are no layers features.N.weight"
+    raise UserError(f"perceptual weights {path}: {why} of VGG-16 or VGG-19; {WAYS_ON}")
 
 
 def _imagenet() -> Perceptual:

@@ -26,7 +26,7 @@ def why_not(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def takes(network: Any, side: int) -> str:
+def refusal(network: Any, side: int) -> str:
     """Why a network does not encode images of ``side`` pixels, "" where it does. In eval mode; it is left as it was."""
     training = network.training
     try:
@@ -52,17 +52,17 @@ def sized(name: str, side: int | None) -> dict[str, Any]:
     if side is None or fixed is None or not fixed.fixed_input_size:
         return {}
     with torch.random.fork_rng(devices=[]):
-        if side == fixed.input_size[-1] or not takes(timm.create_model(name), side):
+        if side == fixed.input_size[-1] or not refusal(timm.create_model(name), side):
             return {}
-        if why := _refuses(name, side):
+        if why := _refusal_of_size(name, side):
             near = {max(side // 32, 1) * 32, (side // 32 + 1) * 32, fixed.input_size[-1]}
-            able = [each for each in sorted(near) if each != side and not _refuses(name, each)]
-            choice = " or ".join(f"side={each}" for each in able)
-            raise UserError(f"timm's {name} takes no images of {side}×{side} pixels ({why}); choose {choice}")
+            able = [each for each in sorted(near) if each != side and not _refusal_of_size(name, each)]
+            choice = ", ".join(f"side={each}" for each in able)
+            raise UserError(f"timm's {name} takes no images of {side}×{side} pixels ({why}); it takes {choice}")
     return {"img_size": side}
 
 
-def _refuses(name: str, side: int) -> str:
+def _refusal_of_size(name: str, side: int) -> str:
     """Why a network cannot be built for a size, "" where it can."""
     import timm
 
@@ -74,7 +74,7 @@ def _refuses(name: str, side: int) -> str:
     height = patch if isinstance(patch, int) else patch[0]
     if side % height:
         return f"its patches of {height} pixels would leave a strip of {side % height} unseen"
-    return takes(network, side)
+    return refusal(network, side)
 
 
 def with_rules(name: str, **more: Any) -> tuple[Any, Callable[[dict[str, Tensor]], Any] | None]:

@@ -135,7 +135,11 @@ def _file_hashes(recipe: Recipe, entry: catalog.Code | None) -> dict[str, str]:
     named = entry.load().Method.FILES if entry else ()
     # Words such as "random" are no files, whatever lies here under that name.
     places = {key: path_of(value) for key in named if re.search(r"[./]", value := str(recipe.settings[key]))}
-    return {key: file_hash(path) for key, path in places.items() if path.is_file()}
+    found = {}
+    for key, path in places.items():
+        with suppress(UserError):  # one that is gone: a finished run needs it no more, another one will say so
+            found[key] = file_hash(path)
+    return found
 
 
 def _with_files_of(run: Run, recipe: Recipe, files: Mapping[str, str]) -> Recipe:

@@ -154,6 +154,8 @@ def test_a_file_that_is_not_there_is_told_with_advice_for_this_command():
         UserError, match=r"^no such file: nowhere\.pth \(in /.*\); weights are a file, published or random"
     ):
         method_of("test_resnet", weights="nowhere.pth")
+    with pytest.raises(UserError, match="weights= names nothing"):
+        method_of("test_resnet", weights="")
 
 
 def test_random_weights_follow_the_seed_and_images_are_enlarged():
@@ -239,9 +241,9 @@ def test_a_network_of_one_size_is_built_for_the_side_that_is_asked_for(name, sid
         (
             "vit_tiny_patch16_224",
             72,
-            r"72×72 pixels \(its patches of 16 pixels would leave .* 8 unseen\); choose side=64 or",
+            r"72×72 pixels \(its patches of 16 pixels would leave .* 8 unseen\); it takes side=64, side=96",
         ),
-        ("gcvit_xxtiny", 72, r"takes no images of 72×72 pixels .*; choose side=64 or side=96 or side=224"),
+        ("gcvit_xxtiny", 72, r"takes no images of 72×72 pixels .*; it takes side=64, side=96, side=224"),
         ("inception_v3", 32, "takes no images of 32×32 pixels .*; choose another side, such as its own, 299"),
     ],
 )

@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import pickle
+import re
 import zipfile
 
 import numpy as np
@@ -20,6 +21,7 @@ from mdebench.evaluation.judging.judges import find_judge
 from mdebench.methods.checkpoints import read
 from mdebench.methods.classifiers import trained
 from mdebench.methods.perceptual import load_perceptual
+from mdebench.training.recipes import make_recipe, train_run
 
 
 def method_of(name, file, side):
@@ -81,6 +83,50 @@ def test_a_resnet_of_torchvision_in_any_wrapping_gives_its_own_features(wrapping
     # The name tells the weights, not their wrapping.
     torch.save(network.state_dict(), tmp_path / "plain.pth")
     assert method.told == method_of("resnet18", tmp_path / "plain.pth", 32).told
+
+
+# Where the weights of a trainer's file are that its authors measure, and what is told of it.
+TRAINERS = {
+    "dino": (
+        lambda own, other: {
+            "student": prefixed(other, "module.backbone.") | {"module.head.mlp.0.weight": torch.zeros(2, 2)},
+            "teacher": prefixed(own, "backbone.") | {"head.mlp.0.weight": torch.zeros(2, 2)},
+        },
+        'from "teacher", without "backbone."; rather than "student", which would fit too; left: 1 .*\\(head\\)',
+    ),
+    "byol": (
+        lambda own, other: prefixed(own, "online_encoder.net.") | prefixed(other, "target_encoder.net."),
+        'without "online_encoder.net."; rather than "target_encoder.net.".*target_encoder ×77',
+    ),
+    "i-jepa": (
+        lambda own, other: {"encoder": prefixed(other, "module."), "target_encoder": prefixed(own, "module.")},
+        'from "target_encoder", without "module."; rather than "encoder"',
+    ),
+    "lightning": (
+        lambda own, other: {"state_dict": prefixed(other, "net.backbone.") | prefixed(own, "net.ema_backbone.")},
+        'without "net.ema_backbone."; rather than "net.backbone."',
+    ),
+    "vissl": (
+        lambda own, other: {"classy_state_dict": {"base_model": {"model": {"trunk": prefixed(own, "_blocks.")}}}},
+        'from "classy_state_dict.base_model.model.trunk", without "_blocks."',
+    ),
+    "swa": (
+        lambda own, other: {"n_averaged": torch.tensor(3)} | prefixed(own, "module."),
+        r'without "module."; left: 1 that the network does not have \(n_averaged\)',
+    ),
+    "an extra": (lambda own, other: own | {"rotation.weight": torch.zeros(4, 2)}, r"left: 1 .* \(rotation\)"),
+}
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_of_several_weights_in_a_file_those_that_are_measured_are_taken(trainer, tmp_path):
+    own, other = (timm.create_model("test_resnet").state_dict() for _ in range(2))
+    wrap, told = TRAINERS[trainer]
+    torch.save(wrap(own, other), tmp_path / "w.pth")
+    torch.save(own, tmp_path / "own.pth")
+    found = trained("test_resnet", str(tmp_path / "w.pth"))
+    assert found.name == trained("test_resnet", str(tmp_path / "own.pth")).name
+    assert re.search(told, found.notes[0]), found.notes
 
 
 def test_an_mae_at_another_size_is_resampled_as_timm_does_and_its_decoder_is_left(tmp_path):
@@ -170,7 +216,11 @@ def test_what_does_not_fit_is_told_by_name_and_shape(tmp_path):
         "shape": (other, rf"75 tensors .* 1 of another shape \({first} is \(2, 3\), not \("),
         "stranger": (stranger, r"75 are missing .*; 5 are the file's alone \(vit\.encoder\.0\.weight"),
         "nested": ({"net": short}, r'test_resnet \(from "net", without "a\."\) 1 of another'),
-        "nan": (not_a_number, f"numbers that are not finite, in {first}"),
+        "int8": (
+            {name: each.to(torch.int8) for name, each in state.items()},
+            rf"{first} is torch.int8, not torch.float32",
+        ),
+        "nan": (not_a_number, rf"values that are no numbers \(NaN\), in {first}"),
     }
     for name, (content, message) in cases.items():
         torch.save(content, tmp_path / f"{name}.pth")
@@ -215,6 +265,7 @@ OTHERS = {
     "program": (lambda: zipped(**{"w/data.pkl": b"", "w/constants.pkl": b"", "w/version": b"3"}), "is a program"),
     "archive": (lambda: zipped(**{"w.pth": bytes_of(TENSORS)}), r"is a zip archive of w\.pth: unpack it"),
     "arrays": (lambda: zipped(**{"a.npy": b""}), "is a NumPy archive"),
+    "picture": (lambda: b"\xff\xd8\xff\xe0" + bytes(99), "is no weight file"),
     "gzip": (lambda: b"\x1f\x8b" + bytes(99), "is packed by gzip"),
     "list": (lambda: bytes_of([torch.zeros(1)]), "has no tensors under names .it holds a list"),
     "plain": (lambda: bytes_of({"epoch": 3, "lr": 0.1}), "has no tensors under names .it holds epoch, lr"),
@@ -260,3 +311,25 @@ def test_a_perceptual_network_is_found_in_a_wrapping(tmp_path):
     images = torch.rand(1, 3, 16, 16)
     expected = vgg((images - network.mean) / network.std)
     torch.testing.assert_close(network(images)[1], expected)
+
+
+def test_a_run_goes_on_with_its_own_perceptual_weights_only(home, pack, console, tmp_path):
+    path = tmp_path / "vgg.safetensors"
+    sets = {"losses": "vgg+adv", "perceptual": str(path), "width": "2", "code": "4", "updates": "2", "batch": "2"}
+
+    def train():
+        return train_run(home, make_recipe("rec", pack, "tiny", 0, {"S": "0.1", **sets}), pack, console)
+
+    def write(seed):
+        torch.manual_seed(seed)
+        save_file(prefixed(torchvision.models.vgg16(weights=None).features[:4].state_dict(), "features."), path)
+
+    write(0)
+    run = train()
+    assert run.finished and run.info["files"].keys() == {"perceptual"}
+    run.update(status="interrupted", step=1)
+    write(1)
+    with pytest.raises(UserError, match="holds a run made of another file: that of perceptual="):
+        train()
+    write(0)
+    assert train().finished

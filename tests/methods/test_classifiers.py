@@ -166,7 +166,7 @@ def test_files_that_do_not_fit_are_refused_with_the_ways_on(tmp_path):
             torch.save(content, tmp_path / name)
         with pytest.raises(UserError, match=WAYS):
             load_classifier(f"test_resnet:{tmp_path / name}")
-    with pytest.raises(UserError, match="has a network .test_resnett."):
+    with pytest.raises(UserError, match="has a network 'test_resnett'"):
         load_classifier(f"test_resnett:{tmp_path / 'few.pt'}")
 
 

@@ -116,10 +116,13 @@ def load_export(path: Path) -> Encoder:
     if not path.is_file():
         raise UserError(f"no such file: {path}")
     of_others = f"weights of others become a run by `mdebench pretrain timm:NAME --set weights={path}`"
+    if path.suffix == ".onnx":
+        raise UserError(f"{path} is not loaded here, onnxruntime runs it: export the run to a .safetensors file, too")
     if path.suffix != ".safetensors":
-        other = "onnxruntime" if path.suffix == ".onnx" else "torch.export.load"
-        program = f"an encoder that was exported to it runs by {other}, and its run is exported to .safetensors, too"
-        raise UserError(f"{path} is not loaded here: {program}; {of_others}")
+        raise UserError(
+            f"{path} is not loaded here: a program that was exported runs by torch.export.load (export the run to a"
+            f" .safetensors file, too); {of_others}"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             told = file.metadata() or {}
