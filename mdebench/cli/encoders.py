@@ -12,7 +12,9 @@ from mdebench.words import new_console
 
 
 def _known(home: Home, run: str) -> None:
-    """UserError, with near names, for a run that is not there, before anything is loaded."""
+    """UserError, with near names, for a run or file that is not there, before anything is loaded."""
+    if Path(run).suffix in (".safetensors", ".onnx", ".pt", ".pth") and not Path(run).exists():
+        raise UserError(f"no such file: {run}")
     if not Path(run).is_file() and not (Path(run) / "run.json").is_file():
         home.find_run(run)
 

@@ -33,7 +33,7 @@ class Speed:
 
 def measure_speed(recipe: Recipe) -> Speed:
     """Time an untrained method of the recipe on random images."""
-    method = build_method(method_of(recipe), recipe.settings, recipe.size, recipe.seed)
+    method = build_method(method_of(recipe), recipe.settings, recipe.size, recipe.seed, {})  # of any weights, as fast
     device = default_device()
     trainer = Trainer(method, recipe, device)
     images = torch.rand(max(recipe.batch, 8), 3, recipe.size, recipe.size, device=device)

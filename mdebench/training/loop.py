@@ -7,10 +7,11 @@ same bits.
 """
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from io import BytesIO
 from typing import Any
 
@@ -24,6 +25,7 @@ from mdebench.compute.machine import default_device
 from mdebench.data.pack import Pack
 from mdebench.errors import Interrupted, UserError
 from mdebench.files import write_atomically
+from mdebench.methods.checkpoints import file_hash, path_of
 from mdebench.methods.contract import Completes, Method
 from mdebench.pictures import grid
 from mdebench.results.provenance import provenance
@@ -59,8 +61,9 @@ def pretrain(
     with ExitStack() as held:
         devices.on_first(held.enter_context, run.lock())
         run = devices.on_first(Run, run.folder)  # what another process may have written while we waited
-        _check_same(run, recipe)
         entry = None if method else catalog.method_at(recipe.method, recipe.place)
+        files = devices.on_first(_file_hashes, recipe, entry)
+        _check_same(run, _with_files_of(run, recipe, files))
         devices.on_first(_tell_changed, run, recipe, entry, console)
         if devices.on_first(lambda: run.finished):
             tell(console, "finished", f"{recipe.name}: {recipe.updates} updates; delete {run.folder} to train it again")
@@ -79,6 +82,7 @@ def pretrain(
             console.print(f"resuming {recipe.name} at update {trainer.step} of {recipe.updates}")
         record = _record(recipe, method, pack, device) | {
             "source": entry.source if entry else "",
+            "files": files,
             "stretches": _stretches(run, recipe, trainer.step, console),
         }
         if devices.count() > 1:
@@ -124,6 +128,37 @@ def _check_same(run: Run, recipe: Recipe) -> None:
             f"{run.folder} holds a run with another recipe (different: {', '.join(changed)});"
             " use another --seed or home, or delete the folder"
         )
+
+
+def _file_hashes(recipe: Recipe, entry: catalog.Code | None) -> dict[str, str]:
+    """The sha256 (hex) of each file that a setting names and that is there, by setting."""
+    named = entry.load().Method.FILES if entry else ()
+    # Words such as "random" are no files, whatever lies here under that name.
+    places = {key: path_of(value) for key in named if re.search(r"[./]", value := str(recipe.settings[key]))}
+    found = {}
+    for key, path in places.items():
+        with suppress(UserError):  # one that is gone: a finished run needs it no more, another one will say so
+            found[key] = file_hash(path)
+    return found
+
+
+def _with_files_of(run: Run, recipe: Recipe, files: Mapping[str, str]) -> Recipe:
+    """The recipe, with the run's own paths where the same files now lie elsewhere.
+
+    UserError when another file lies where one of the run's did: that would be another run.
+    """
+    same: dict[str, str] = {}
+    for key, before in run.info.get("files", {}).items():
+        now = files.get(key, before)
+        if now != before:
+            raise UserError(
+                f"{run.folder} holds a run made of another file: that of {key}={recipe.settings[key]} had the sha256"
+                f" {before[:12]}…, now it has {now[:12]}…; give the new one another name, or delete the folder"
+            )
+        if key in files:
+            same[key] = run.info["recipe"]["settings"][key]
+    changed = {key: same.get(key, value) for key, value in recipe.overrides.items()}
+    return replace(recipe, settings=recipe.settings | same, overrides=changed)
 
 
 def _tell_changed(run: Run, recipe: Recipe, entry: catalog.Code | None, console: Console) -> None:
