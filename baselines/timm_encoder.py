@@ -16,27 +16,37 @@ import torch
 from torch import Tensor
 
 from mdebench.errors import UserError
-from mdebench.methods.classifiers import Classifier, Look, shaped, trained, untrained
+from mdebench.methods.classifiers import IMAGENET_MEAN, IMAGENET_STD, Classifier, Look, shaped, trained, untrained
 from mdebench.methods.contract import Method as BaseMethod
 from mdebench.methods.timm_networks import why_not
 
 RANDOM, PUBLISHED = "random", "published"
+NORMALISED = {  # mean and deviation that images are given with
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "half": ((0.5,) * 3, (0.5,) * 3),
+    "none": ((0.0,) * 3, (1.0,) * 3),
+}
 NETWORK = "classifier.network."  # where the network's tensors stand in the method's state
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`name` as in timm; `weights` random, published or a file; `side` in pixels, None: the network's own."""
+    """`name` as in timm; `weights` random, published or a file; `side` in pixels, None: the network's own; `normalise`
+    one of `NORMALISED`, None: as timm's published weights of that name were trained.
+    """
 
     name: str = "resnet18"
     weights: str = RANDOM
     side: int | None = None
+    normalise: str | None = None
 
     def __post_init__(self) -> None:
         if not self.weights:
             raise UserError("weights= names nothing: it is random, published or a file")
         if self.side is not None and self.side < 1:
             raise UserError(f"side={self.side}: the enlarged image needs at least 1 pixel")
+        if self.normalise not in (None, *NORMALISED):
+            raise UserError(f"normalise={self.normalise}: choose one of {', '.join(NORMALISED)}")
 
 
 class Method(BaseMethod):
@@ -51,6 +61,8 @@ class Method(BaseMethod):
         own = self.classifier.side
         self.classifier.side = settings.side or own
         self.classifier.headless = True
+        if settings.normalise is not None:
+            self.classifier.normalise(*NORMALISED[settings.normalise])
         self.feature_dim = self._width(own)
 
     @classmethod
@@ -68,7 +80,15 @@ class Method(BaseMethod):
         except UserError as error:
             ways = "weights are a file, published or random (--set weights=…)"
             raise UserError(f"{error}; {ways}") from error
-        self.told, self.notes = {"weights": classifier.name}, classifier.notes
+        self.told, self.notes = {"weights": classifier.name}, [*classifier.notes]
+        if file and settings.normalise is None:
+            mean, std = (
+                ", ".join(f"{value:.3g}" for value in each.flatten()) for each in (classifier.mean, classifier.std)
+            )
+            self.notes.append(
+                f"a weight file does not say how its images were normalised: taken as by timm's own weights of "
+                f"{settings.name}, mean {mean} and deviation {std}; --set normalise={', '.join(NORMALISED)} for others"
+            )
         return classifier
 
     def _width(self, own: int | None) -> int:

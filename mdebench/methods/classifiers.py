@@ -59,8 +59,13 @@ class Classifier(nn.Module):
         super().__init__()
         self.network, self.side, self.headless = network, side, headless
         self.name, self.notes = "", list[str]()
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+        self.register_buffer("mean", None, persistent=False)
+        self.register_buffer("std", None, persistent=False)
+        self.normalise(mean, std)
+
+    def normalise(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        """From now on images are given less ``mean`` and divided by ``std``, of three channels."""
+        self.mean, self.std = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
 
     def forward(self, images: Tensor) -> Look:
         """What the network says of images (N, 3, H, W) in [0, 1]."""

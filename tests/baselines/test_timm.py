@@ -3,12 +3,14 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import timm
 import timm_sweep
 import torch
+import torchvision
 from safetensors.torch import save_file
 
 from mdebench import catalog
@@ -82,7 +84,33 @@ def test_weights_of_a_file_are_told_by_name_and_hash(tmp_path):
         expected = trained.eval().forward_head(trained.forward_features((images - mean) / std), pre_logits=True)
         torch.testing.assert_close(method.encode(images), expected)
     assert method.told["weights"].startswith("resnet10t-") and str(tmp_path) not in str(method.told)
-    assert not method.notes  # nothing was stripped, resampled or left
+    (note,) = method.notes  # nothing was stripped, resampled or left
+    assert "mean 0.485, 0.456, 0.406 and deviation 0.229, 0.224, 0.225; --set normalise=imagenet, half, none" in note
+
+
+def test_images_are_normalised_as_the_network_has_it_or_as_is_said(tmp_path):
+    """torchvision's inception_v3 with published weights normalises again within, timm's before."""
+    torch.manual_seed(0)
+    theirs = torchvision.models.inception_v3(weights=None, transform_input=True, init_weights=False).eval()
+    torch.save(theirs.state_dict(), tmp_path / "inception.pth")
+    images, kept = torch.rand(2, 3, 96, 96), []
+    theirs.avgpool.register_forward_hook(lambda module, inputs, output: kept.append(output.flatten(1)))
+    mean, std = (torch.tensor(each)[:, None, None] for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.no_grad():
+        theirs((images - mean) / std)
+        settings = timm_encoder.Settings("inception_v3", str(tmp_path / "inception.pth"), 96)
+        method = timm_encoder.Method(settings, 96).eval()
+        torch.testing.assert_close(method.encode(images), kept[0], rtol=1e-3, atol=1e-3)
+        assert "mean 0.5, 0.5, 0.5" in method.notes[-1]
+        said = {}
+        for name in timm_encoder.NORMALISED:
+            other = timm_encoder.Method(replace(settings, normalise=name), 96).eval()
+            assert not any("normalised" in note for note in other.notes)
+            said[name] = other.encode(images)
+    torch.testing.assert_close(said["half"], kept[0], rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(said["imagenet"], kept[0], rtol=1e-1) and not torch.allclose(said["none"], said["half"])
+    with pytest.raises(UserError, match="normalise=clip: choose one of imagenet, half, none"):
+        timm_encoder.Settings(normalise="clip")
 
 
 # --- weights that lie elsewhere, later
@@ -101,7 +129,7 @@ def saved(path, seed, **about):
 
 def test_a_run_is_measured_and_exported_when_its_weight_file_has_gone(home, pack, console, tmp_path):
     run = run_of_a_file(home, pack, console, saved(tmp_path / "w.pth", 1))
-    assert run.info["notes"] == ['w.pth: 75 tensors, taken from "state_dict"']
+    assert run.info["notes"][0] == 'w.pth: 75 tensors, taken from "state_dict"'
     before = load_subject(run)
     codes = before.features(pack, np.arange(9))
     (tmp_path / "w.pth").unlink()

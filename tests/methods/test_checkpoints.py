@@ -144,7 +144,7 @@ def test_an_mae_at_another_size_is_resampled_as_timm_does_and_its_decoder_is_lef
     with torch.no_grad():
         expected = direct((images - method.classifier.mean) / method.classifier.std)
         torch.testing.assert_close(method.encode(images), expected)
-    (note,) = method.notes
+    note, _ = method.notes  # the other: how images are normalised
     assert 'mae.pth: 150 tensors, taken from "model"; pos_embed resampled from (1, 17, 192) to (1, 37, 192)' in note
     assert "left: 6 that the network does not have (decoder_blocks ×4, mask_token, decoder_pos_embed)" in note
 
