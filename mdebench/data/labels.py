@@ -26,7 +26,8 @@ _MARKS = {  # coding → what a cell counts as
 }
 _WORDS = dict.fromkeys(("true", "yes", "t", "y"), "yes") | dict.fromkeys(("false", "no", "f", "n"), "no")
 _NUMBERS = {1.0: "1", 0.0: "0", -1.0: "-1"}
-_WHOLE = re.compile(r"[+-]?\d{1,18}([.,]0+)?")  # '3', and '3.0' as pandas writes it where others are missing
+# '3', and '3.0' as pandas writes it where others are missing; not the '1,000' of a thousand
+_WHOLE = re.compile(r"[+-]?\d{1,18}(\.0+|,00?)?")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Points:
 
 
 def read_codes(column: str, texts: Sequence[str]) -> Codes:
-    """Whole numbers as they are ('3' and '3.0' are the same), else words numbered in sorted order.
+    """Whole numbers as they are ('3', '3.0' and '03' are the same), else words numbered in sorted order.
 
     -1 is unknown where no other number is negative. UserError for classes of -1 and 1 alone, which may be two classes
     or one with unknown ones.
@@ -78,8 +79,9 @@ def read_codes(column: str, texts: Sequence[str]) -> Codes:
     if all(0 <= whole.get(text, -1) < 2**31 for text in known):
         words, numbers = None, whole
     else:
-        words = sorted(known, key=lambda text: (whole.get(text, 0), text))
-        numbers = {word: place for place, word in enumerate(words)}
+        spelt = {text: str(whole.get(text, text)) for text in known}
+        words = sorted(set(spelt.values()), key=lambda word: (whole.get(word, 0), word))
+        numbers = {text: words.index(word) for text, word in spelt.items()}
     codes = (numbers[text] if text in known else -1 for text in texts)
     notes = [f"{column}: -1 was taken as unknown"] if unknown else []
     return Codes(np.fromiter(codes, np.int32, len(texts)), words, notes)
@@ -181,7 +183,7 @@ def divided(groups: Sequence[str], shares: Mapping[int, tuple[float, float]]) ->
     """(n,) partitions: to each of ``shares`` the groups whose hash lies in its part of [0, 1), to train (0) the rest.
 
     Groups stay whole, and each keeps its place when others come. A partition that would remain empty is given the group
-    of train that lies nearest to it, as long as train keeps one.
+    of train that lies nearest to it, as long as train keeps one; train is never empty.
     """
     draws = {group: int(hashlib.sha256(group.encode()).hexdigest()[:8], 16) / 2**32 for group in sorted(set(groups))}
     place = dict.fromkeys(draws, 0)
@@ -191,4 +193,6 @@ def divided(groups: Sequence[str], shares: Mapping[int, tuple[float, float]]) ->
         train = [group for group in draws if place[group] == 0]
         if part not in place.values() and len(train) > 1:
             place[min(train, key=lambda group: abs(draws[group] - sum(bounds) / 2))] = part
+    if 0 not in place.values():
+        place = dict.fromkeys(place, 0)
     return np.fromiter((place[group] for group in groups), np.uint8, len(groups))

@@ -85,7 +85,7 @@ def read_table(data: bytes, name: str, needed: str, known: Collection[str]) -> T
     """
     text, encoding = decoded_text(data, name)
     notes = [] if encoding == "utf-8" else [f"{name} is {encoding.upper()}"]
-    said = re.match(r"\s*\"?sep=(.)\"?\r?\n", text, re.IGNORECASE)
+    said = re.match(r"\s*\"?sep=(.)\"?(\r\n?|\n)", text, re.IGNORECASE)
     text = text[said.end() :] if said else text
     try:
         separators = [said[1]] if said else list(SEPARATORS)

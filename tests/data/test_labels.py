@@ -31,6 +31,13 @@ def test_minus_one_beside_other_negative_classes_is_a_class() -> None:
     assert codes.words == ["-2", "-1", "0", "1", "2", "10"] and codes.numbers.tolist() == [0, 1, 2, 3, 5, 4, -1]
 
 
+def test_a_number_is_one_class_however_it_is_written() -> None:
+    large = ["10000000000", "10000000000.0", "cat", "007", "7", "7,0", "-1"]
+    codes = read_codes("identity", large)
+    assert codes.words == ["cat", "7", "10000000000"] and codes.numbers.tolist() == [2, 2, 0, 1, 1, 1, -1]
+    assert read_codes("identity", ["1,000", "1"]).words == ["1,000", "1"]  # a thousand is not one
+
+
 def test_minus_one_and_one_alone_are_asked_about() -> None:
     with pytest.raises(UserError, match="two classes, or one class and unknown ones"):
         read_codes("label", ["-1", "1", "", "1"])
@@ -121,7 +128,8 @@ def test_groups_stay_whole_and_keep_their_place() -> None:
     assert (divided(groups[:50], ALL)[:50] == parts[:50]).all()
     for count in range(3, 12):  # nothing stays empty as long as there are three
         assert set(divided([str(i) for i in range(count)], ALL)) == {0, 1, 2}
-    assert divided(["a", "a"], OF_TRAIN).tolist() == [0, 0]
+    for name in map(str, range(100)):  # one group alone is train, wherever its hash lies
+        assert divided([name, name], OF_TRAIN).tolist() == divided([name, name], ALL).tolist() == [0, 0]
 
 
 # Whole packs of drawn pictures: a bright dot stands where a landmark is

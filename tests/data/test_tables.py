@@ -42,6 +42,7 @@ def test_empty_rows_and_nameless_empty_columns() -> None:
 def test_excel_names_its_separator_in_the_first_line() -> None:
     assert read(b"sep=;\r\npath;label\r\na,b.png;x\r\n").rows == [("a,b.png", "x")]
     assert read(b'"sep=\t"\r\npath\tlabel\r\na.png\tx\r\n').rows == [("a.png", "x")]
+    assert read(b"sep=;\rpath;label\ra.png;x\r").rows == [("a.png", "x")]
 
 
 def test_a_single_column_has_no_separator() -> None:
