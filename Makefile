@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test slow lint types wheel counts rooms bench-gpu clean
+.PHONY: demo test slow lint types wheel dialects counts rooms bench-gpu clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/mdebench demo
@@ -25,6 +25,10 @@ types: $(INSTALLED)
 
 wheel: $(INSTALLED)
 	$(VENV)/bin/python tests/wheel_check.py
+
+# Data sets of 2,000 drawn dialects and layouts: labels must stay with their pictures. COUNT=, SEED= for others.
+dialects: $(INSTALLED)
+	$(VENV)/bin/python tests/data/drawn_dialects.py $(or $(COUNT),2000) $(or $(SEED),0)
 
 # Parameters and operations of every method at every scale, counted where the code changed: minutes.
 counts: $(INSTALLED)

@@ -2,61 +2,96 @@
 
 Paper: none; a row that says where an architecture without our training stands (BASELINES.md, modern rows). Its
 representation is what stands before the classifying layer, pooled as the network pools it. For small images nothing
-was changed: images are enlarged to the network's own input size, or to `side`.
+was changed: images are enlarged to the network's own input size, or to `side`, for which it is built.
 Command: `mdebench pretrain timm:resnet18` (random weights), `--set weights=published` (timm's own, fetched once, where
-they can be had), `--set weights=FILE` (.safetensors, or .pth/.pt of tensors only). There is nothing to train: the run
-is finished at once and can be measured.
+they can be had), `--set weights=FILE` (as trainers leave them, see `mdebench/methods/checkpoints.py`).
+There is nothing to train: the run is finished at once and can be measured, from its own state, without the file.
 Expected: with ImageNet's weights well ahead of random ones on attributes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mdebench.errors import UserError
-from mdebench.methods.classifiers import Classifier, Look, load_classifier, untrained
+from mdebench.methods.classifiers import IMAGENET_MEAN, IMAGENET_STD, Classifier, Look, shaped, trained, untrained
 from mdebench.methods.contract import Method as BaseMethod
 from mdebench.methods.timm_networks import why_not
 
 RANDOM, PUBLISHED = "random", "published"
+NORMALISED = {  # mean and deviation that images are given with
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "half": ((0.5,) * 3, (0.5,) * 3),
+    "none": ((0.0,) * 3, (1.0,) * 3),
+}
+NETWORK = "classifier.network."  # where the network's tensors stand in the method's state
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`name` as in timm; `weights` random, published or a file; `side` in pixels, None: the network's own."""
+    """`name` as in timm; `weights` random, published or a file; `side` in pixels, None: the network's own; `normalise`
+    one of `NORMALISED`, None: as timm's published weights of that name were trained.
+    """
 
     name: str = "resnet18"
     weights: str = RANDOM
     side: int | None = None
+    normalise: str | None = None
 
     def __post_init__(self) -> None:
+        if not self.weights:
+            raise UserError("weights= names nothing: it is random, published or a file")
         if self.side is not None and self.side < 1:
             raise UserError(f"side={self.side}: the enlarged image needs at least 1 pixel")
+        if self.normalise not in (None, *NORMALISED):
+            raise UserError(f"normalise={self.normalise}: choose one of {', '.join(NORMALISED)}")
 
 
 class Method(BaseMethod):
     """Encodes by a network of timm; it has no players, and it cannot complete."""
 
     PAPER = "timm, Wightman 2019"
+    FILES = ("weights",)
 
-    def __init__(self, settings: Settings, size: int) -> None:
+    def __init__(self, settings: Settings, size: int, classifier: Classifier | None = None) -> None:
         super().__init__(settings, size)
-        self.classifier = self._load(settings)
-        self.classifier.side = settings.side or self.classifier.side
+        self.classifier = classifier or self._load(settings)
+        own = self.classifier.side
+        self.classifier.side = settings.side or own
         self.classifier.headless = True
-        self.feature_dim = self._width()
+        if settings.normalise is not None:
+            self.classifier.normalise(*NORMALISED[settings.normalise])
+        self.feature_dim = self._width(own)
+
+    @classmethod
+    def restored(cls, settings: Settings, size: int, state: Mapping[str, Tensor]) -> "Method":
+        """A network of the shape of a run's state: neither the file nor the site that its weights are from is asked."""
+        tensors = {name.removeprefix(NETWORK): tensor for name, tensor in state.items() if name.startswith(NETWORK)}
+        return cls(settings, size, shaped(settings.name, tensors, settings.side))
 
     def _load(self, settings: Settings) -> Classifier:
         if settings.weights == RANDOM:
-            return untrained(settings.name)
-        file = "" if settings.weights == PUBLISHED else f":{Path(settings.weights)}"
-        classifier, name = load_classifier(settings.name + file)
-        self.told = {"weights": name}
+            return untrained(settings.name, settings.side)
+        try:
+            file = "" if settings.weights == PUBLISHED else settings.weights
+            classifier = trained(settings.name, file, settings.side)
+        except UserError as error:
+            ways = "weights are a file, published or random (--set weights=…)"
+            raise UserError(f"{error}; {ways}") from error
+        self.told, self.notes = {"weights": classifier.name}, [*classifier.notes]
+        if file and settings.normalise is None:
+            mean, std = (
+                ", ".join(f"{value:.3g}" for value in each.flatten()) for each in (classifier.mean, classifier.std)
+            )
+            self.notes.append(
+                f"a weight file does not say how its images were normalised: taken as by timm's own weights of "
+                f"{settings.name}, mean {mean} and deviation {std}; --set normalise={', '.join(NORMALISED)} for others"
+            )
         return classifier
 
-    def _width(self) -> int:
+    def _width(self, own: int | None) -> int:
         """How wide a code is, measured: what timm declares is in many networks the width of another layer.
 
         UserError where the network takes no images of this size, or gives no codes.
@@ -68,7 +103,7 @@ class Method(BaseMethod):
                 code = self.encode(torch.zeros(2, 3, self.size, self.size))
         except Exception as error:  # timm's networks say it in many ways
             told = f"timm's {name} takes no images of {side}×{side} pixels"
-            raise UserError(f"{told} ({why_not(error)}); choose another side") from error
+            raise UserError(f"{told} ({why_not(error)}); choose another side, such as its own, {own}") from error
         if code.ndim != 2:
             raise UserError(f"timm's {name} gives {tuple(code.shape)} for two images, not (2, features)")
         self.train()  # what LeViT and others keep of their weights in eval mode is forgotten

@@ -13,6 +13,32 @@ from mdebench.home import Home
 
 torch.set_num_threads(1)
 
+ELSEWHERE = "machine: "  # how a reason to skip begins that names a machine which this one is not
+
+
+def pytest_addoption(parser):
+    told = f"a skipped test fails, unless its reason says '{ELSEWHERE}…', of which kind this machine is not"
+    parser.addoption("--no-skips", action="store_true", help=told)
+
+
+def unskipped(report, config):
+    """The report of a test, or of a file of tests, that was skipped for a missing part, as one that failed."""
+    if report.skipped and not hasattr(report, "wasxfail") and config.getoption("--no-skips"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not reason.removeprefix("Skipped: ").startswith(ELSEWHERE):
+            report.outcome, report.longrepr = "failed", f"--no-skips: {reason}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    return unskipped((yield), item.config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    return unskipped((yield), collector.config)
+
 
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory):

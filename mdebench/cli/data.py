@@ -44,6 +44,11 @@ def data_list(home: Home) -> None:
 @click.option(
     "--pseudo-landmarks", is_flag=True, help="celeba: use pseudo_landmarks.csv where official rows are missing."
 )
+@click.option(
+    "--attribute-coding",
+    metavar="1/0|1/-1",
+    help="celeba, folder: of attributes that hold -1 as well as 0: 1/0 if -1 is unknown, 1/-1 if 0 is.",
+)
 @click.option("--count", type=click.IntRange(min=1), help="toyfaces: how many faces to draw.")
 @click.option("--seed", type=click.IntRange(min=0), help="toyfaces: seed of the faces.")
 @click.option("--strict", is_flag=True, help="Refuse when anything had to be converted or left out.")
@@ -60,6 +65,7 @@ def data_prepare(
     size: int,
     name: str | None,
     pseudo_landmarks: bool,
+    attribute_coding: str | None,
     count: int | None,
     seed: int | None,
     strict: bool,
@@ -74,7 +80,8 @@ def data_prepare(
     from mdebench.data.pack import open_pack
 
     options: dict[str, Any] = {"pseudo_landmarks": True} if pseudo_landmarks else {}
-    options |= {key: value for key, value in (("count", count), ("seed", seed)) if value is not None}
+    given = {"attribute_coding": attribute_coding, "count": count, "seed": seed}
+    options |= {key: value for key, value in given.items() if value is not None}
     with Progress(console=new_console(), transient=True) as bar:
         task = bar.add_task(f"preparing {source}", total=None)
         path = prepare(

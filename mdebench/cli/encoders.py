@@ -1,6 +1,7 @@
 """The commands that take something out of a run: `export`, `embed`, `complete`."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -11,7 +12,9 @@ from mdebench.words import new_console
 
 
 def _known(home: Home, run: str) -> None:
-    """UserError, with near names, for a run that is not there, before anything is loaded."""
+    """UserError, with near names, for a run or file that is not there, before anything is loaded."""
+    if Path(run).suffix in (".safetensors", ".onnx", ".pt", ".pth") and not Path(run).exists():
+        raise UserError(f"no such file: {run}")
     if not Path(run).is_file() and not (Path(run) / "run.json").is_file():
         home.find_run(run)
 
@@ -63,8 +66,10 @@ def embed(run: str, folder: Path, out: Path, home: Home) -> None:
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--run", "run_name", required=True, shell_complete=RUNS, help="A finished run; see `mdebench runs`.")
 @click.option("--preset", help="An occlusion (mouth, both_eyes, …), or a scenario such as 'rec 0.1' drawn at random.")
-@click.option("--mask", type=click.Path(path_type=Path), help="A picture: white is seen, black is missing.")
+@click.option("--mask", type=click.Path(path_type=Path), help="A picture: white is seen, black or erased is missing.")
+@click.option("--mask-is", type=click.Choice(["missing", "seen"]), help="What the white or marked part of --mask is.")
 @click.option("--boxes", help="What is seen of red, green and blue; three boxes x1:y1:x2:y2 in [0, 1], with commas.")
+@click.option("--crop", help="centre, face, or x,y,side in pixels; by default the square as of the run's pack.")
 @click.option("-n", "count", type=click.IntRange(min=1), default=1, show_default=True, help="Samples of each picture.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=".", show_default=True)
@@ -74,19 +79,32 @@ def complete(
     run_name: str,
     preset: str | None,
     mask: Path | None,
+    mask_is: Literal["missing", "seen"] | None,
     boxes: str | None,
+    crop: str | None,
     count: int,
     seed: int,
     out: Path,
     home: Home,
 ) -> None:
-    """Complete your own pictures: a grid of input, completion and composite for each of IMAGES."""
+    """Complete your own pictures: for each of IMAGES, files or folders of them, a grid and the completed picture.
+
+    The grid shows input, completion, composite and original. The completed picture has the run's number of pixels.
+    """
     home.find_run(run_name)
     from mdebench.evaluation.encoders.complete import complete_images
 
-    console = new_console()
-    written = complete_images(
-        home, images, run_name, console, preset=preset, mask=mask, boxes=boxes, count=count, seed=seed, out=out
+    complete_images(
+        home,
+        images,
+        run_name,
+        new_console(),
+        preset=preset,
+        mask=mask,
+        mask_is=mask_is,
+        boxes=boxes,
+        crop=crop,
+        count=count,
+        seed=seed,
+        out=out,
     )
-    for path in written:
-        console.print(str(path))

@@ -1,21 +1,32 @@
-"""From bytes of strangers to (3, size, size) uint8: checking, decoding, cropping and shrinking one image.
+"""From bytes of strangers to (3, size, size) uint8: checking, decoding, turning, cropping and shrinking one image.
 
 Whatever is odd about an image either converts it or leaves it out, and is told either way. One way to resize, for all
 sources: Pillow's bicubic filter with antialiasing, straight from the (fractional) crop box.
 """
 
 import io
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.ExifTags import Base
 
 from mdebench.data.store import BadImage
 
 MAX_PIXELS = 64_000_000  # a larger image is a mistake or a decompression bomb
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+_T = Image.Transpose
+TURNS = {  # EXIF orientation → what makes the image upright
+    2: _T.FLIP_LEFT_RIGHT,
+    3: _T.ROTATE_180,
+    4: _T.FLIP_TOP_BOTTOM,
+    5: _T.TRANSPOSE,
+    6: _T.ROTATE_270,
+    7: _T.TRANSVERSE,
+    8: _T.ROTATE_90,
+}
 RESIZE = "Pillow bicubic with antialiasing, from a fractional box"
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the image
@@ -29,9 +40,24 @@ def centre_square(width: int, height: int) -> Box:
 
 
 def decode(data: bytes, crop: Crop, size: int) -> tuple[NDArray[np.uint8], Box, set[str]]:
-    """One image as (3, size, size) uint8, the box it was cut from, and the kinds of what had to be converted.
+    """One image as (3, size, size) uint8, the box it was cut from, and the kinds of what had to be done to it.
 
+    Whatever its format, it is turned as its EXIF orientation asks for first: box and crop are of the upright image.
     Raises BadImage with the kind when it must be left out.
+    """
+    with upright(data) as (image, kinds):
+        box = crop(image.width, image.height)
+        if box[2] - box[0] < size:
+            kinds.add("upscaled")
+        small = _to_rgb(image, kinds).resize((size, size), Image.Resampling.BICUBIC, box=box)
+    return np.asarray(small).transpose(2, 0, 1), box, kinds
+
+
+@contextmanager
+def upright(data: bytes) -> Iterator[tuple[Image.Image, set[str]]]:
+    """The image of a file in its own mode, whole and turned as its EXIF orientation asks for, and the kinds found.
+
+    Raises BadImage with the kind when it cannot be read; what the block itself does to the image counts as reading.
     """
     if not data:
         raise BadImage("empty")
@@ -39,12 +65,12 @@ def decode(data: bytes, crop: Crop, size: int) -> tuple[NDArray[np.uint8], Box, 
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise BadImage("too_large")
-            box = crop(image.width, image.height)
             kinds = _oddities(image)
-            if box[2] - box[0] < size:
-                kinds.add("upscaled")
-            rgb = _to_rgb(image, kinds)
-            small = rgb.resize((size, size), Image.Resampling.BICUBIC, box=box)
+            if _orientation(image) != 1:
+                kinds.add("exif_orientation")
+            image.load()  # Pillow turns a TIFF here, and then says that it stands upright; no other format
+            turn = TURNS.get(_orientation(image))
+            yield (image.transpose(turn) if turn is not None else image), kinds
     except BadImage:
         raise
     except UnidentifiedImageError as error:
@@ -53,7 +79,14 @@ def decode(data: bytes, crop: Crop, size: int) -> tuple[NDArray[np.uint8], Box, 
         raise BadImage("too_large") from error
     except Exception as error:  # decoders of hostile bytes raise almost anything (struct.error, IndexError, …)
         raise BadImage("truncated" if "truncated" in str(error).lower() else "damaged") from error
-    return np.asarray(small).transpose(2, 0, 1), box, kinds
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8, as EXIF or else XMP says; 1 where neither can be read, which is no reason to leave an image out."""
+    with suppress(Exception):
+        value = image.getexif().get(Base.Orientation, 1)
+        return value if value in TURNS else 1
+    return 1
 
 
 def _oddities(image: Image.Image) -> set[str]:
@@ -62,9 +95,6 @@ def _oddities(image: Image.Image) -> set[str]:
         kinds.add("sixteen_bit")
     if getattr(image, "n_frames", 1) > 1:
         kinds.add("several_frames")
-    with suppress(Exception):  # broken EXIF is no reason to leave a good image out
-        if "exif" in image.info and image.getexif().get(0x0112, 1) != 1:
-            kinds.add("exif_orientation")
     return kinds
 
 

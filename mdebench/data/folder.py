@@ -1,209 +1,226 @@
 """Your own images: a folder or zip with one CSV, for any data set that has no reader of its own.
 
-The CSV has a column `path` (relative to the folder or zip) and, as far as there are labels, `split` (train, val or
-validation or valid, test), `identity`, `label` (or `class`), NAME_x and NAME_y in pixels of the original image for the
-five landmarks of `pack.LANDMARKS`, and attribute columns of 0 and 1 under any name (empty or -1: unknown).
-The crop is the largest centred square. Rows without a split are divided by a hash of their path.
+The CSV has a column `path` (relative to the folder or zip) and, as far as there are labels, `split` (train, val, test
+and their like), `identity`, `label` (or `class`), NAME_x and NAME_y in pixels of the upright image (or as shares of its
+width and height) for the five landmarks of `pack.LANDMARKS`, and attribute columns that say yes or no, under any name.
+The crop is the largest centred square. Rows without a split are divided by a hash: of their identity, or of their path.
 """
 
-import csv
-import hashlib
-import io
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mdebench.data import labels
 from mdebench.data.decode import RESIZE, centre_square
-from mdebench.data.pack import ANNOTATED, LANDMARKS, NO_LANDMARKS
+from mdebench.data.pack import ANNOTATED, LANDMARKS, NO_LANDMARKS, outside_crop
 from mdebench.data.report import Report
-from mdebench.data.store import BadImage, ImageStore, open_store, read_member, safe_path
-from mdebench.data.workers import decoding
+from mdebench.data.store import (
+    ARCHIVES,
+    PICTURES,
+    BadImage,
+    ImageStore,
+    is_archive,
+    is_litter,
+    open_store,
+    read_member,
+    safe_path,
+)
+from mdebench.data.tables import read_table
+from mdebench.data.workers import Decoded, decoding
 from mdebench.data.writer import PackWriter, Progress
 from mdebench.errors import UserError
+from mdebench.words import words
 
-EXPECTS = "one CSV with a column 'path', and the images, loose or in one zip"
-SPLIT_WORDS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
+EXPECTS = "one CSV with a column 'path', and the images, loose or in one zip or tar"
 POINTS = tuple(f"{name}_{axis}" for name in LANDMARKS for axis in "xy")
+PACKED = (".7z", ".rar", ".gz", ".bz2", ".xz", ".zst")  # archives that `open_store` names, or single files
+KNOWN = ("path", "split", "identity", "label", "class", *POINTS)
+
+Cells = dict[str, list[str]]  # column → its cells
 
 
-@dataclass(frozen=True)
-class Table:
-    """The CSV by path: of each row the texts of the other columns, in their order."""
+def write(writer: PackWriter, root: Path, progress: Progress, *, attribute_coding: str | None = None) -> None:
+    """Read the folder or zip `root` into `writer`.
 
-    columns: tuple[str, ...]  # without 'path'
-    rows: dict[str, tuple[str, ...]]
-
-    def column(self, name: str, keys: Sequence[str]) -> list[str]:
-        """The texts of one column for some paths."""
-        place = self.columns.index(name)
-        return [self.rows[key][place] for key in keys]
-
-
-def write(writer: PackWriter, root: Path, progress: Progress) -> None:
-    """Read the folder or zip `root` into `writer`."""
+    attribute_coding: how to read attribute columns that hold -1 as well as 0, one of `labels.CODINGS`.
+    """
+    labels.check_coding(attribute_coding)
     report, notes = writer.report, writer.info["notes"]
     store, file, data = _open(root, report)
-    table = _read_table(file, data, report)
-    keys = sorted(table.rows)
-    for stray in sorted(key for key in store.members if key not in table.rows):
-        if not stray.endswith((".csv", ".zip")):
+    keys, cells = _listed(file, data, report, notes)
+    store = store.meeting(keys)
+    for stray in sorted(store.members.keys() - set(keys)):
+        if not stray.lower().endswith((".csv", *ARCHIVES)):
             report.add("unlisted", stray)
-    split = _split(table, keys, report, notes)
-    keys, split = [key for key, s in zip(keys, split) if s < 3], split[split < 3]
-    points = _points(table, keys, report)
-    labels: dict[str, NDArray[Any]] = {"identity": _codes("identity", table, keys, writer)}
-    labels["label"] = _codes("label" if "label" in table.columns else "class", table, keys, writer)
-    writer.attribute_names, labels["attributes"] = _attributes(table, keys, report, notes)
+    split = _split(keys, cells, report, notes)
+    of, given = len(keys), any(name in cells for name in POINTS)
+    keys, cells = _chosen(split < 3, keys, cells)
+    split = split[split < 3]
+    points = labels.read_points(cells, LANDMARKS, len(keys))
+    others = {name: texts for name, texts in cells.items() if name not in KNOWN}
+    attributes = labels.read_attributes(others, len(keys), attribute_coding)
+    writer.attribute_names = attributes.names
+    read: dict[str, NDArray[Any]] = {"attributes": attributes.marks}
+    for name, column in (("identity", "identity"), ("label", "label" if "label" in cells else "class")):
+        codes = labels.read_codes(column, cells.get(column, [""] * len(keys)))
+        read[name] = codes.numbers
+        notes += codes.notes
+        writer.info |= {f"{column}_names": codes.words} if codes.words is not None else {}
+    notes += ["the column class was not used: label is there"] if {"label", "class"} <= cells.keys() else []
+    notes += attributes.notes + points.notes
+    _tell_unlabelled(keys, cells, read, points, report)
     writer.info |= {
         "source": "folder",
-        "options": {},
-        "of": len(table.rows),
+        "options": {} if attribute_coding is None else {"attribute_coding": attribute_coding},
+        "of": of,
         "crop": "largest centred square",
         "resize": RESIZE,
     }
     with decoding(store, keys, centre_square, writer.size, report, progress) as parts:
         for part in parts:
-            corner, side = part.boxes[:, None, :2], part.boxes[:, 2] - part.boxes[:, 0]
-            landmarks = (points[part.rows] - corner) / side[:, None, None]
+            landmarks = _placed(part, points, keys, report) if given else np.full((len(part.rows), 5, 2), np.nan)
             writer.add(
                 part.images,
                 [keys[row] for row in part.rows],
                 split[part.rows],
                 landmarks=landmarks,
                 landmark_source=np.where(np.isfinite(landmarks).any(axis=(1, 2)), ANNOTATED, NO_LANDMARKS),
-                **{name: values[part.rows] for name, values in labels.items()},
+                **{name: values[part.rows] for name, values in read.items()},
             )
 
 
 def _open(root: Path, report: Report) -> tuple[ImageStore, str, bytes]:
-    """The images, and the CSV's name and content: in a folder it lies beside the images, in a zip inside."""
-    zips = sorted(root.glob("*.zip")) if root.is_dir() else []
-    if len(zips) > 1:
-        raise UserError(f"{root} holds {len(zips)} zip files; the source folder needs {EXPECTS}.")
-    store = open_store(zips[0] if zips else root, report)
-    inside = {key for key in store.members if key.endswith(".csv") and "/" not in key}
-    tables = sorted(p.name for p in root.glob("*.csv")) if root.is_dir() else sorted(inside)
+    """The images, and the CSV's name and content: it lies beside the images or their one archive, or with them in the
+    archive. Whether a folder is around all of it does not matter.
+    """
+    files = sorted(path for path in root.iterdir() if path.is_file()) if root.is_dir() else []
+    archives = [path.name for path in files if is_archive(path)]
+    if len(archives) > 1:
+        what = f"{len(archives)} archives ({words(archives)})"
+        raise UserError(f"{root} holds {what}; the source folder needs {EXPECTS}.")
+    store = open_store(root / archives[0] if archives else root, report)
+    packed = [path for path in files if path.suffix.lower() in PACKED]
+    if packed and not archives and not any(key.lower().endswith(PICTURES) for key in store.members):
+        store = open_store(packed[0], report)  # which says what it is, unless it is something better than its name
+    beside = [path.name for path in files if _is_table(path.name)]
+    level, tables = store, beside
+    if not beside:
+        found = ((level, sorted(filter(_is_table, level.members))) for level in store.levels())
+        level, tables = next((each for each in found if each[1]), (store, []))
     if len(tables) != 1:
-        raise UserError(f"{root} holds {len(tables)} CSV files; the source folder needs {EXPECTS}.")
+        deeper = sorted(key for key in store.members if key.lower().endswith(".csv"))
+        none = f"no CSV file at its top (there is {deeper[0]})" if deeper else "no CSV file"
+        what = f"{len(tables)} CSV files ({words(tables)})" if tables else none
+        raise UserError(f"{root} holds {what}; the source folder needs {EXPECTS}.")
+    (file,) = tables
     try:
-        beside = root.is_dir()
-        data = (root / tables[0]).read_bytes() if beside else read_member(store.read, store.member(tables[0]))
-        return store, tables[0], data
-    except (OSError, BadImage) as error:
-        raise UserError(f"{root}: {tables[0]} cannot be read.") from error
+        return store, file, (root / file).read_bytes() if beside else read_member(level.read, level.member(file))
+    except BadImage as verdict:
+        raise UserError(f"{root}: {file} cannot be read: {verdict.told()}.") from verdict
+    except OSError as error:
+        raise UserError(f"{root}: {file} cannot be read: {error.strerror}.") from error
 
 
-def _read_table(file: str, data: bytes, report: Report) -> Table:
+def _is_table(path: str) -> bool:
+    return path.lower().endswith(".csv") and "/" not in path and not is_litter(path)
+
+
+def _listed(file: str, data: bytes, report: Report, notes: list[str]) -> tuple[list[str], Cells]:
+    """The paths of the CSV in sorted order, and of each other column the cells in that order."""
+    table = read_table(data, file, "path", KNOWN)
+    notes += table.notes
+    place = table.columns.index("path")
     rows: dict[str, tuple[str, ...]] = {}
-    try:
-        lines = csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline=""))
-        columns = [column.strip() for column in next(lines, [])]
-        if "path" not in columns or len(set(columns)) != len(columns):
-            raise UserError(f"{file} needs a column 'path' and no column twice; it has: {', '.join(columns)}.")
-        place = columns.index("path")
-        for cells in filter(None, lines):
-            texts = [cell.strip() for cell in cells[: len(columns)]] + [""] * (len(columns) - len(cells))
-            try:
-                path = safe_path(texts.pop(place))
-            except BadImage as verdict:
-                report.add(str(verdict), cells[place] if place < len(cells) else "")
-                continue
-            if path in rows:
-                report.add("duplicate", path)
-            else:
-                rows[path] = tuple(texts)
-                if len(cells) > len(columns):  # an unquoted comma, most likely
-                    report.add("bad_value", f"{path} (more cells than columns)")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} cannot be read as UTF-8 text.") from error
-    except csv.Error as error:
-        raise UserError(f"{file} is not a readable CSV: {error}.") from error
-    return Table(tuple(columns[:place] + columns[place + 1 :]), rows)
+    for number, row in enumerate(table.rows):
+        try:
+            path = safe_path(row[place]) if row[place] else ""
+        except BadImage as verdict:
+            report.add(str(verdict), row[place])
+            continue
+        if not path:
+            report.add("no_path", f"row {number + 1}")
+            continue
+        if path in rows:
+            report.add("duplicate", path)
+            continue
+        rows[path] = row
+        if number in table.longer:  # an unquoted separator, most likely
+            report.add("bad_value", f"{path} (more cells than columns)")
+    keys = sorted(rows)
+    columns = zip(table.columns, zip(*(rows[key] for key in keys))) if keys else ()
+    return keys, {name: list(column) for name, column in columns if name != "path"}
 
 
-def _split(table: Table, keys: list[str], report: Report, notes: list[str]) -> NDArray[np.uint8]:
-    """(n,) index into SPLITS, 255 for a row that names no known split."""
-    draw = np.fromiter((int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 2**32 for key in keys), float)
-    if "split" not in table.columns:
-        notes.append("no split column: 80 % train, 10 % val, 10 % test by a hash of the path")
-        return np.array(np.digitize(draw, [0.8, 0.9]), np.uint8)
-    words = table.column("split", keys)
-    split = np.fromiter((SPLIT_WORDS.get(word.lower(), 255) for word in words), np.uint8)
+def _chosen(kept: NDArray[np.bool_], keys: list[str], cells: Cells) -> tuple[list[str], Cells]:
+    some = np.flatnonzero(kept)
+    return [keys[row] for row in some], {name: [column[row] for row in some] for name, column in cells.items()}
+
+
+def _split(keys: list[str], cells: Cells, report: Report, notes: list[str]) -> NDArray[np.uint8]:
+    """(n,) index into SPLITS, 255 for a row that names no known split. Nobody gets into two partitions by chance."""
+    codes = labels.read_codes("identity", cells.get("identity", [""] * len(keys)))
+    people = codes.numbers if codes.words is None else np.array([*codes.words, ""], object)[codes.numbers]
+    known = codes.numbers >= 0
+    groups = [f"identity {person}" if told else key for person, told, key in zip(people, known, keys)]
+    by = "of the identity, so that nobody is in two of them" if known.any() else "of the path"
+    if "split" not in cells:
+        notes.append(f"no split column: 80 % train, 10 % val, 10 % test by a hash {by}")
+        return labels.divided(groups, labels.ALL)
+    split = labels.read_splits(cells["split"])
     for row in np.flatnonzero(split == 255):
         report.add("no_split", keys[row])
-    if not (split == 1).any():
-        notes.append("no validation rows: a tenth of train, chosen by a hash of the path, is val")
-        split[(split == 0) & (draw < 0.1)] = 1
+    train = np.flatnonzero(split == 0)
+    if not (split == 1).any() and len(train):
+        notes.append(f"no validation rows: a tenth of train, chosen by a hash {by}, is val")
+        split[train] = labels.divided([groups[row] for row in train], labels.OF_TRAIN)
+    parts: dict[str, set[int]] = {}
+    for group, part in zip(groups, split):
+        parts.setdefault(group, set()).add(int(part))
+    if several := sum(len(each - {255}) > 1 for each in parts.values()):
+        notes.append(f"the split column has {several:,} people in more than one partition")
     return split
 
 
-def _points(table: Table, keys: list[str], report: Report) -> NDArray[np.float64]:
-    """(n, 5, 2) in pixels of the original image, NaN unknown."""
-    given = [(i, name) for i, name in enumerate(POINTS) if name in table.columns]
-    if not given:
-        return np.broadcast_to(np.nan, (len(keys), 5, 2))
-    points = np.full((len(keys), len(POINTS)), np.nan)
-    for i, name in given:
-        for row, text in enumerate(table.column(name, keys)):
-            points[row, i] = _number(text, f"{keys[row]} ({name})", report)
-    for key, known in zip(keys, np.isfinite(points).any(axis=1)):
-        if not known:
-            report.add("no_landmarks", key)
-    return points.reshape(-1, 5, 2)
+def _tell_unlabelled(
+    keys: list[str], cells: Cells, read: dict[str, NDArray[Any]], points: labels.Points, report: Report
+) -> None:
+    """What is to be said of rows whatever their image: a column is there, and says nothing of them."""
+    label = "label" in cells or "class" in cells
+    unlabelled = {
+        "no_identity": (read["identity"] < 0) & ("identity" in cells),
+        "no_label": (read["label"] < 0) & label,
+        "no_attributes": (read["attributes"] < 0).all(axis=1) & (read["attributes"].shape[1] > 0),
+        "no_place": points.dropped,
+    }
+    for kind, which in unlabelled.items():
+        for row in np.flatnonzero(which):
+            report.add(kind, keys[row])
+    for row in np.flatnonzero(points.unreadable):
+        report.add("bad_value", f"{keys[row]} (landmarks)")
 
 
-def _number(text: str, what: str, report: Report) -> float:
-    if not text:
-        return math.nan
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.inf
-    if math.isinf(value):
-        report.add("bad_value", what)
-        return math.nan
-    return value
-
-
-def _codes(column: str, table: Table, keys: list[str], writer: PackWriter) -> NDArray[np.int32]:
-    """(n,) whole numbers as they are; words numbered in sorted order, kept as info['<column>_names']; -1 unknown."""
-    if column not in table.columns:
-        return np.full(len(keys), -1, np.int32)
-    texts = table.column(column, keys)
-    for key in (key for key, text in zip(keys, texts) if not text):
-        writer.report.add("no_identity" if column == "identity" else "no_label", key)
-    words = sorted({text for text in texts if text})
-    if all(word.isdecimal() and int(word) < 2**31 for word in words):
-        numbers = {word: int(word) for word in words}
-    else:
-        numbers = {word: i for i, word in enumerate(words)}
-        writer.info[f"{column}_names"] = words
-    return np.fromiter((numbers.get(text, -1) for text in texts), np.int32)
-
-
-def _attributes(
-    table: Table, keys: list[str], report: Report, notes: list[str]
-) -> tuple[tuple[str, ...], NDArray[np.int8]]:
-    """The columns of 0 and 1 and their (n, A) table; any other column is named in the notes."""
-    other = {"split", "identity", "label", "class", *POINTS}
-    values = {name: set(table.column(name, keys)) for name in table.columns if name not in other}
-    names = tuple(name for name, seen in values.items() if seen <= {"0", "1", "-1", ""} and seen & {"0", "1", "-1"})
-    ignored = [name for name in values if name not in names]
-    if ignored:
-        notes.append(f"columns that are neither known nor 0/1 and were not used: {', '.join(ignored)}")
-    seen = set().union(*(values[name] for name in names))
-    codes = {"1": 1, "0": 0, "-1": -1}
-    if "-1" in seen and "0" not in seen:
-        codes["-1"] = 0
-        notes.append("attributes hold 1 and -1 but no 0: assumed that -1 means 'absent', as in CelebA, not 'unknown'")
-    marks = np.empty((len(keys), len(names)), np.int8)
-    for place, name in enumerate(names):
-        marks[:, place] = [codes.get(text, -1) for text in table.column(name, keys)]
-    for row in np.flatnonzero((marks < 0).all(axis=1)) if names else ():
-        report.add("no_attributes", keys[row])
-    return names, marks
+def _placed(part: Decoded, points: labels.Points, keys: list[str], report: Report) -> NDArray[np.float64]:
+    """(n, 5, 2) relative to the crop, NaN unknown; whatever is odd about the points of an image is told."""
+    size = part.boxes[:, :2] + part.boxes[:, 2:]  # of the upright images: the square lies in their middle
+    places: NDArray[np.float64] = points.places[part.rows] * (size[:, None] if points.shares else np.ones(1))
+    beyond: NDArray[np.bool_] = (places < 0) | (places > size[:, None])
+    outside: NDArray[np.bool_] = np.any(beyond, axis=2)
+    places[outside] = np.nan
+    inside: NDArray[np.float64] = (places - part.boxes[:, None, :2]) / (part.boxes[:, 2:] - part.boxes[:, :2])[:, None]
+    known: NDArray[np.bool_] = np.isfinite(inside[..., 0])
+    some, every = np.any(known, axis=1), np.all(known, axis=1)
+    turned = np.array(["exif_orientation" in kinds for kinds in part.kinds])
+    odd = {
+        "no_place": np.any(outside, axis=1),
+        "no_landmarks": ~some,
+        "some_landmarks": some & ~every,
+        "outside_crop": outside_crop(inside),
+        "shares": some & points.shares,
+        "turned_landmarks": some & turned,
+    }
+    for kind, which in odd.items():
+        for row in np.flatnonzero(which):
+            report.add(kind, keys[part.rows[row]])
+    return inside

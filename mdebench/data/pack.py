@@ -143,8 +143,11 @@ class Pack:
         name = self.name if self.name.startswith(source) else f"{self.name} (from {source})"
         line = f"{name}: {images} ({splits}), {self.size}×{self.size}, pack {self.hash[:8]}"
         known = {"annotated": ANNOTATED, "pseudo": PSEUDO}
-        counts = {word: int((self.landmark_source == source).sum()) for word, source in known.items()}
+        whole = np.isfinite(self.landmarks).all(axis=(1, 2))
+        counts = {word: int((whole & (self.landmark_source == source)).sum()) for word, source in known.items()}
+        counts["with only some of the five points"] = int((~whole & (self.landmark_source != NO_LANDMARKS)).sum())
         parts = [f"{n:,} {word}" for word, n in counts.items() if n]
+        parts += [f"{n:,} with points outside the crop"] if (n := int(outside_crop(self.landmarks).sum())) else []
         line = f"{line}; landmarks: {', '.join(parts)}" if parts else line
         kept = self.info.get("report", {}).get("kept_twin", {}).get("count", 0)
         return f"{line}; {kept:,} images of val or test are also in train or val (--keep-duplicates)" if kept else line
@@ -162,6 +165,11 @@ class Pack:
         for word, values in (("identities", self.identity), ("classes", self.label)):
             if (values >= 0).any():
                 lines.append(f"{word}: {len(np.unique(values[values >= 0])):,}")
+        if self.landmark_source.any():
+            whole = int(np.isfinite(self.landmarks).all(axis=(1, 2)).sum())
+            lines.append(f"landmarks: {whole:,} faces with all five points")
+        if not (self.split == SPLITS.index("test")).any():
+            lines.append("no test images: protocols measure on them, so nothing can be measured with this pack")
         lines += [f"crop: {self.info['crop']}; resize: {self.info['resize']}"]
         return lines + list(self.info["notes"]) + report_lines(self.info["report"])
 
@@ -299,6 +307,11 @@ def find_twins(
     earliest[order] = order[begins][np.cumsum(begins) - 1]
     leaks = split[earliest] < split
     return earliest, leaks, ~leaks & (earliest != np.arange(len(split)))
+
+
+def outside_crop(landmarks: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which of the images (N,) have a known landmark outside the crop, of (N, 5, 2) relative to it."""
+    return np.asarray(((landmarks < 0) | (landmarks > 1)).any(axis=(1, 2)))
 
 
 def names_digest(names: Sequence[str]) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 from mdebench.errors import UserError
 
-LEFT_OUT, CONVERTED, UNLABELLED, NOTED = "left out", "converted", "label missing", "noted"
+LEFT_OUT, CONVERTED, UNLABELLED, DOUBTFUL = "left out", "converted", "label missing", "in doubt"
+NOTED = "noted"
 
 KINDS: dict[str, tuple[str, str]] = {
     "empty": (LEFT_OUT, "zero bytes"),
@@ -21,11 +22,22 @@ KINDS: dict[str, tuple[str, str]] = {
     "wrong_shape": (LEFT_OUT, "height to width is not that of the source's images"),
     "unreadable": (LEFT_OUT, "the file or archive member cannot be read"),
     "outside": (LEFT_OUT, "the path is absolute or leaves its folder"),
-    "not_a_file": (LEFT_OUT, "a link or device in an archive"),
+    "not_a_file": (LEFT_OUT, "a link in an archive, a device or a pipe"),
     "duplicate": (LEFT_OUT, "the name occurred before; the first one stands"),
+    "no_path": (LEFT_OUT, "the row names no file"),
     "missing_file": (LEFT_OUT, "listed, but no such file"),
     "unlisted": (LEFT_OUT, "no row in the source's list, so no split"),
     "no_split": (LEFT_OUT, "the row names no known split"),
+    "encrypted": (LEFT_OUT, "encrypted in the archive: unpack it with its password, and give the folder"),
+    "packed": (
+        LEFT_OUT,
+        "packed by a method that Python cannot read: unpack the archive by another program, and give the folder",
+    ),
+    "link_outside": (
+        LEFT_OUT,
+        "a link that leads out of the folder that was given, so not followed: give a folder that holds both, or copies",
+    ),
+    "link_to_nothing": (LEFT_OUT, "a link to nothing"),
     "twin": (LEFT_OUT, "of val or test, with the same pixels as an image of train (or of val)"),
     "grey": (CONVERTED, "grey, repeated in three channels"),
     "palette": (CONVERTED, "palette colours to RGB"),
@@ -39,10 +51,24 @@ KINDS: dict[str, tuple[str, str]] = {
     "no_identity": (UNLABELLED, "no identity"),
     "no_label": (UNLABELLED, "no class"),
     "bad_value": (UNLABELLED, "a label that is not a number of the expected range, taken as unknown"),
+    "some_landmarks": (UNLABELLED, "only some of the five landmarks"),
+    "no_place": (UNLABELLED, "landmarks that are no place in the picture, taken as unknown"),
+    "outside_crop": (
+        DOUBTFUL,
+        "landmarks outside the crop, kept; better cut the pictures to the faces first",
+    ),
+    "shares": (DOUBTFUL, "landmarks within 0 and 1, taken as shares of the picture's width and height"),
+    "turned_landmarks": (DOUBTFUL, "landmarks of a picture that EXIF turns, taken as of the upright picture"),
     "upscaled": (NOTED, "the crop has fewer pixels than the pack's size and was enlarged"),
-    "exif_orientation": (NOTED, "EXIF asks for a rotation, which was not applied"),
+    "exif_orientation": (NOTED, "turned upright, as its EXIF orientation asks for"),
     "kept_twin": (NOTED, "of val or test, with the same pixels as an image of train (or of val); kept, as asked for"),
     "repeated": (NOTED, "the same pixels as another image of the same partition"),
+    "litter": (NOTED, "put there by an operating system, ignored"),
+    "guessed_name": (
+        NOTED,
+        "a name whose encoding the zip does not say, read as UTF-8 if it can be that, else as code page 437",
+    ),
+    "link_circle": (NOTED, "a link to a folder that it lies in, not followed"),
 }
 
 FIRST = 10  # so many names are kept for each kind

@@ -33,16 +33,20 @@ AHEAD = 32  # groups under way or waiting: what is decoded while CelebA's labels
 MANY = 4_000  # images that are worth the half second in which processes start
 
 T = TypeVar("T")
-Outcome = str | set[str]  # of an image: the kind for which it is left out, or the kinds of what had to be converted
+# Of an image: the kind for which it is left out with what more is to be said, or the kinds of what had to be converted.
+Outcome = tuple[str, str] | set[str]
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Some images of a list: their rows in it, ascending, and for each the pixels and the box they were cut from."""
+    """Some images of a list: their rows in it, ascending, and for each the pixels, the box they were cut from, and the
+    kinds of what had to be done to it.
+    """
 
     rows: NDArray[np.int64]  # (n,)
     images: NDArray[np.uint8]  # (n, 3, size, size)
     boxes: NDArray[np.float64]  # (n, 4)
+    kinds: list[set[str]]
 
 
 @contextmanager
@@ -58,16 +62,18 @@ def decoding(
     def decoded() -> Iterator[Decoded]:
         done = 0
         for outcomes, images, boxes in groups:
-            rows = []
+            rows, kept = [], []
             for row, outcome in enumerate(outcomes, done):
-                if isinstance(outcome, str):
-                    report.add(outcome, keys[row])
+                if isinstance(outcome, tuple):
+                    kind, detail = outcome
+                    report.add(kind, f"{keys[row]} ({detail})" if detail else keys[row])
                     continue
                 rows.append(row)
+                kept.append(outcome)
                 for kind in sorted(outcome):
                     report.add(kind, keys[row])
             if rows:
-                yield Decoded(np.array(rows), images, boxes)
+                yield Decoded(np.array(rows), images, boxes, kept)
             done += len(outcomes)
             progress(done, len(keys))
 
@@ -152,7 +158,7 @@ def decode_group(
         try:
             pixels, box, kinds = decode(read_member(read, member), crop, size)
         except BadImage as verdict:
-            outcomes.append(str(verdict))
+            outcomes.append((str(verdict), verdict.detail))
         else:
             outcomes.append(kinds)
             images.append(pixels)

@@ -16,11 +16,12 @@ def load_subject(run: Run, judge: Judge | None = None) -> Subject:
         raise UserError(
             f"run {run.folder.name} is not finished ({info.get('status')}); go on with the command that began it"
         )
-    method = build_method(entry_of(info), info["settings"], info["size"], info["seed"])
+    state = run.load_state()["method"]
+    method = build_method(entry_of(info), info["settings"], info["size"], info["seed"], state)
     if info["precision"] == "fp64":
         method.double()
     try:
-        method.load_state_dict(run.load_state()["method"])
+        method.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(f"{run.state_path} does not fit the networks of run.json; train this run again") from error
     if weights_hash(method) != info["weights_hash"]:

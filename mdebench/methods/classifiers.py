@@ -1,7 +1,7 @@
 """Classifiers that others trained, by name or file, each read in the same way: images in, features and logits out.
 
 ``ARCH``       timm's or torchvision's network of that name with its published weights, fetched once
-``ARCH:FILE``  the same with weights from a file: .safetensors, or .pth/.pt holding tensors only (nothing is unpickled)
+``ARCH:FILE``  the same with weights from a file, in whatever wrapping (`checkpoints`)
 ``inception``  ImageNet's Inception v3 with TensorFlow's weights, as timm has it (not the older graph of published FIDs)
 
 A network or a file without the classifying layer gives features only. Normalisation and input size are the network's
@@ -9,19 +9,18 @@ own.
 """
 
 import hashlib
-import pickle
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from mdebench.errors import UserError
-from mdebench.methods.timm_networks import check_name
+from mdebench.methods import checkpoints
+from mdebench.methods.checkpoints import Rules
+from mdebench.methods.timm_networks import check_name, sized, with_rules
 
 WAYS_ON = (
     "go on with a local weight file (judge ARCH:FILE), with the one that the suite trains itself (judge own), or with"
@@ -43,6 +42,7 @@ class Classifier(nn.Module):
     """A network with what it expects of its input: images (N, 3, H, W) in [0, 1] → ``Look``.
 
     ``side`` is the size in pixels that images are brought to, None: taken as they are. ``headless``: features only.
+    ``name`` tells the network and a hash of its weights, ``notes`` how they were found in their file.
     """
 
     mean: Tensor
@@ -58,8 +58,14 @@ class Classifier(nn.Module):
     ):
         super().__init__()
         self.network, self.side, self.headless = network, side, headless
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+        self.name, self.notes = "", list[str]()
+        self.register_buffer("mean", None, persistent=False)
+        self.register_buffer("std", None, persistent=False)
+        self.normalise(mean, std)
+
+    def normalise(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        """From now on images are given less ``mean`` and divided by ``std``, of three channels."""
+        self.mean, self.std = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
 
     def forward(self, images: Tensor) -> Look:
         """What the network says of images (N, 3, H, W) in [0, 1]."""
@@ -86,53 +92,76 @@ class _Torchvision(Classifier):
         return Look(kept[0].mean(dim=(2, 3)), None if self.headless else logits)
 
 
-def load_classifier(spec: str) -> tuple[Classifier, str]:
-    """The classifier that ``spec`` names (see the module's text), in eval mode, and its name with its weights' hash.
+def load_classifier(spec: str) -> Classifier:
+    """The classifier that ``spec`` names (see the module's text), in eval mode.
 
-    UserError, naming the ways on, when it cannot be had.
+    UserError, naming a judge's ways on, when it cannot be had.
     """
     arch, _, file = spec.partition(":")
-    name = INCEPTION if arch == "inception" else arch
+    try:
+        return trained(INCEPTION if arch == "inception" else arch, file).eval()
+    except UserError as error:
+        raise UserError(f"{error}; {WAYS_ON}") from error
+
+
+def trained(arch: str, file: str = "", side: int | None = None) -> Classifier:
+    """timm's or torchvision's network of this name with its published weights, or those of a file.
+
+    ``side``: the pixels of the images that it will be given, None: its own. UserError when it cannot be had. Nothing is
+    drawn from torch's default generator.
+    """
     with torch.random.fork_rng(devices=[]):  # networks are made with random weights, all replaced
-        classifier = _from_file(name, Path(file)) if file else _published(name)
-    return classifier.eval(), f"{name}-{_digest(classifier)}"
+        return _from_file(arch, checkpoints.path_of(file), side) if file else _published(arch, side)
 
 
-def untrained(arch: str) -> Classifier:
+def untrained(arch: str, side: int | None = None) -> Classifier:
     """timm's network of this name with random weights from torch's default generator; UserError if there is none."""
     import timm  # slow to import
 
     check_name(arch)
-    return _of_timm(timm.create_model(arch), headless=True)
+    return _of_timm(timm.create_model(arch, **sized(arch, side)), headless=True)
 
 
-def _digest(module: nn.Module) -> str:
+def shaped(arch: str, state: Mapping[str, Tensor], side: int | None = None) -> Classifier:
+    """The network of this name, with random weights, that holds the tensors ``state``, or some of its own: a run's."""
+    for library in _libraries(arch, side):
+        network, _ = library.make(arch)
+        rows = [len(state[f"{head}.weight"]) for head in _heads(network) if f"{head}.weight" in state]
+        network, _ = library.make(arch, num_classes=rows[0]) if rows else (network, None)
+        if state.keys() <= network.state_dict().keys():
+            return library.wrap(network, headless=True)
+    raise UserError(f"neither timm nor torchvision has a network {arch} with the tensors of this run")
+
+
+def _named(classifier: Classifier, arch: str, unfilled: Collection[str] = ()) -> Classifier:
+    """The classifier, told by name and by a hash of its weights, but for the layers that nothing filled."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:8]
+    for name, tensor in sorted(classifier.state_dict().items()):
+        if name.removeprefix("network.").rpartition(".")[0] not in unfilled:
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    classifier.name = f"{arch}-{digest.hexdigest()[:8]}"
+    return classifier
 
 
-def _published(arch: str) -> Classifier:
+def _published(arch: str, side: int | None) -> Classifier:
     import timm  # both slow to import
     import torchvision
 
     try:
         if timm.is_model(arch):
-            return _of_timm(timm.create_model(arch, pretrained=True), headless=False)
+            network = timm.create_model(arch, pretrained=True, **sized(arch, side))
+            return _named(_of_timm(network, headless=False), arch)
         if arch in torchvision.models.list_models(torchvision.models):
             network = torchvision.models.get_model(arch)
             weights = torchvision.models.get_model_weights(arch)["DEFAULT"]
             network.load_state_dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
-            return _of_torchvision(network, headless=False)
+            return _named(_of_torchvision(network, headless=False), arch)
     except UserError:
         raise
     except Exception as error:  # whatever the two libraries' ways of fetching raise: there are many
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"the published weights of {arch} are not here and could not be fetched ({reason}); {WAYS_ON}"
-        ) from error
+        raise UserError(f"the published weights of {arch} are not here and could not be fetched ({reason})") from error
     raise _unknown(arch)
 
 
@@ -144,7 +173,7 @@ def _of_timm(network: Any, headless: bool) -> Classifier:
 def _of_torchvision(network: nn.Module, headless: bool) -> Classifier:
     if not (hasattr(network, "features") and hasattr(network, "classifier")):
         name = type(network).__name__
-        raise UserError(f"torchvision's {name} cannot be read (no `features` and `classifier`); {WAYS_ON}")
+        raise UserError(f"torchvision's {name} cannot be read (no `features` and `classifier`)")
     return _Torchvision(network, side=TORCHVISION_SIZE, headless=headless)
 
 
@@ -153,32 +182,57 @@ def _unknown(arch: str) -> UserError:
 
     near = timm.list_models(f"*{arch}*")[:3]
     like = f" (timm has {', '.join(near)})" if near else ""
-    return UserError(f"judge {arch!r}: neither timm nor torchvision has a network of that name{like}; {WAYS_ON}")
+    return UserError(f"neither timm nor torchvision has a network {arch!r}{like}")
 
 
-def _from_file(arch: str, path: Path) -> Classifier:
-    """The network of timm, or else of torchvision, whose weights are those of the file."""
+class _Library(NamedTuple):
+    """A library that has a network: who it is, how it makes one (with its rules for checkpoints), how that is read."""
+
+    name: str
+    make: Callable[..., tuple[Any, Rules | None]]
+    wrap: Callable[..., Classifier]
+
+
+def _libraries(arch: str, side: int | None) -> Iterator[_Library]:
+    """Those that have a network of this name, timm first; UserError where none has."""
     import timm
     import torchvision
 
-    state, reasons = _read_state(path), []
-    makers = {"timm": (timm.is_model(arch), timm.create_model, _of_timm)}
-    in_torchvision = arch in torchvision.models.list_models(torchvision.models)
-    makers["torchvision"] = (in_torchvision, torchvision.models.get_model, _of_torchvision)
-    for library, (has, make, wrap) in makers.items():
-        if not has:
-            continue
-        network = make(arch)
-        heads = _heads(network)
-        weight = next((state[f"{head}.weight"] for head in heads if f"{head}.weight" in state), None)
-        if weight is not None:
-            network = make(arch, num_classes=len(weight))
-        if not (reason := _fill(network, state, heads if weight is None else ())):
-            return wrap(network, headless=weight is None)
-        reasons.append(f"{library}'s: {reason}")
-    if not reasons:
+    in_timm, in_torchvision = timm.is_model(arch), arch in torchvision.models.list_models(torchvision.models)
+    if in_timm:
+        size = sized(arch, side)
+        yield _Library("timm", lambda name, **more: with_rules(name, **size, **more), _of_timm)
+    if in_torchvision:
+        yield _Library(
+            "torchvision", lambda name, **more: (torchvision.models.get_model(name, **more), None), _of_torchvision
+        )
+    if not in_timm and not in_torchvision:
         raise _unknown(arch)
-    raise UserError(f"{path} does not hold the weights of {arch} ({'; '.join(reasons)}); {WAYS_ON}")
+
+
+def _from_file(arch: str, path: Path, side: int | None) -> Classifier:
+    """The network of timm, or else of torchvision, whose weights are those of the file."""
+    libraries = list(_libraries(arch, side))
+    file, refused = checkpoints.read(path), []
+    for library in libraries:
+        network, rules = library.make(arch)
+        heads = _heads(network)
+        found = checkpoints.fit(file, network, rules, heads)
+        if found.classes not in (None, getattr(network, "num_classes", None)):
+            as_wide, rules = library.make(arch, num_classes=found.classes)
+            again = checkpoints.fit(file, as_wide, rules, heads)
+            network, found = (as_wide, again) if again.whole or not found.whole else (network, found)
+        if not found.whole:
+            refused.append((len(found.found), found.why_not(f"{library.name}'s {arch}")))
+            continue
+        network.load_state_dict(found.found, strict=False)
+        of_heads = [name for name in network.state_dict() if name.rpartition(".")[0] in heads]
+        headless = not of_heads or any(name not in found.found for name in of_heads)
+        classifier = library.wrap(network, headless=headless)
+        classifier.notes = found.notes(file)
+        return _named(classifier, arch, heads if headless else ())
+    _, reason = max(refused, key=lambda each: each[0])
+    raise UserError(f"{path} does not hold the weights: {reason}")
 
 
 def _heads(network: Any) -> tuple[str, ...]:
@@ -190,38 +244,3 @@ def _heads(network: Any) -> tuple[str, ...]:
         told = network.pretrained_cfg["classifier"] or ()
         return (told,) if isinstance(told, str) else tuple(told)
     return ([name for name, _ in network.named_parameters()][-1].rpartition(".")[0],)
-
-
-def _fill(network: nn.Module, state: Mapping[str, Tensor], left_out: tuple[str, ...]) -> str:
-    """Load weights, all but those of the layers ``left_out``; returns why they do not fit, or ""."""
-    try:
-        missing, unexpected = network.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        return str(error).splitlines()[-1].strip()
-    missing = [name for name in missing if name.rpartition(".")[0] not in left_out]
-    return (
-        f"{len(missing)} missing and {len(unexpected)} unknown tensors, such as {[*missing, *unexpected][0]}"
-        if (missing or unexpected)
-        else ""
-    )
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    try:
-        with warnings.catch_warnings():  # torch muses about odd pickles; the errors below say what matters
-            warnings.simplefilter("ignore")
-            if path.suffix == ".safetensors":
-                state: Any = load_file(path)
-            else:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path} holds something other than tensors and plain values and was not loaded: do not trust its source;"
-            f" {WAYS_ON}"
-        ) from error
-    except Exception as error:  # whatever the readers make of a stranger's bytes: there are many kinds
-        raise UserError(f"weights {path}: not a readable .safetensors, .pth or .pt file; {WAYS_ON}") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"weights {path}: no mapping of names to tensors; {WAYS_ON}")
-    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}

@@ -139,6 +139,7 @@ class Method(nn.Module):
 
     PAPER: str = ""  # authors and year; empty for the rows that stand for nobody's work
     REFERENCE = False  # True: an untrained row that stands in every table for comparison
+    FILES: tuple[str, ...] = ()  # settings that may name a file: a run keeps its hash
     feature_dim: int = 0
     losses: str = "–"  # the loss set that is really played, for the record
 
@@ -148,6 +149,14 @@ class Method(nn.Module):
         self.size = size
         self.told: dict[str, str] = {}  # settings that name a file here, as rows tell them: by name and hash
         self.notes: list[str] = []  # what a user must be told of this method at these settings
+
+    @classmethod
+    def restored(cls, settings: Any, size: int, state: Mapping[str, Tensor]) -> "Method":
+        """The method of a run, of which ``state`` (or some of it) is loaded next; nothing that it holds is drawn anew.
+
+        For methods whose settings name a file: a run is measured when that has moved, too.
+        """
+        return cls(settings, size)
 
     @property
     def perceptual(self) -> str:

@@ -59,6 +59,7 @@ class Method(BaseMethod):
     """One variant with one loss set; ``encode`` gives the code, ``complete`` the generator's output."""
 
     PAPER = "Dapogny, Cord & Pérez 2020"
+    FILES = ("perceptual",)
     settings: Settings
 
     def __init__(self, settings: Settings, size: int):

@@ -1,21 +1,19 @@
 """The perceptual network φ of equation (5), chosen by name and never swapped silently.
 
 ``imagenet``     torchvision's VGG-16 (the paper's); needs its weights in torch's cache or a network to fetch them
-``FILE``         a local .safetensors file with the first layers of torchvision's VGG-16 or VGG-19 (names features.N.*)
+``FILE``         a local file (see `checkpoints`) with the first layers of torchvision's VGG-16 or VGG-19, features.N.*
 ``random:SEED``  VGG-16 with seeded random weights (``random`` alone is seed 0)
 ``none``         no perceptual network; the loss sets with ``vgg`` cannot be used
 """
 
-import hashlib
 from pathlib import Path
 from urllib.error import URLError
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mdebench.errors import UserError
+from mdebench.methods.checkpoints import file_hash, path_of, read
 
 LAYER_WEIGHTS = [1.0, 0.5, 0.25, 0.125, 0.0625]  # λ_l of equation (5)
 # Convolutions per block of width 64, 128, 256, 512, 512.
@@ -89,23 +87,23 @@ def _load(network: Perceptual, architecture: str, state: dict[str, Tensor], wher
 
 def _from_file(path: Path) -> Perceptual:
     try:
-        state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"perceptual weights {path}: not a readable .safetensors file ({error}); {WAYS_ON}") from error
-    present = [
-        name.removesuffix(".weight") for name in state if name.endswith(".weight") and name.startswith("features.")
-    ]
+        file = read(path)
+    except UserError as error:
+        raise UserError(f"perceptual weights: {error}; {WAYS_ON}") from error
+    parts = [(part, [n for n in part.names if n.startswith("features.")]) for part in file.parts(least=2)]
     for architecture, counts in _BLOCKS.items():
         names = _torchvision_names(architecture)
-        complete = [
-            b for b in range(1, 6) if len(present) == sum(counts[:b]) and set(present) == set(names[: len(present)])
-        ]
-        if complete:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-            network = Perceptual(architecture, complete[0], f"{architecture}-relu{complete[0]}:{digest}")
-            _load(network, architecture, state, str(path))
-            return network
-    raise UserError(f"perceptual weights {path}: the layers {sorted(present)} are no whole blocks of VGG-16 or VGG-19")
+        for part, present in parts:
+            layers = {name.removesuffix(".weight") for name in present if name.endswith(".weight")}
+            for blocks in range(1, 6):
+                if layers == set(names[: sum(counts[:blocks])]):
+                    network = Perceptual(architecture, blocks, f"{architecture}-relu{blocks}:{file_hash(path)[:8]}")
+                    state = {name: file.mappings[part.where][part.names[name]] for name in present}
+                    _load(network, architecture, state, str(path))
+                    return network
+    most = max((present for _, present in parts), key=len)
+    why = f"the layers {sorted(most)} are no whole blocks" if most else "there are no layers features.N.weight"
+    raise UserError(f"perceptual weights {path}: {why} of VGG-16 or VGG-19; {WAYS_ON}")
 
 
 def _imagenet() -> Perceptual:
@@ -142,8 +140,8 @@ def load_perceptual(spec: str) -> Perceptual | None:
                 nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
                 if conv.bias is not None:
                     nn.init.zeros_(conv.bias)
-    elif Path(spec).is_file():
-        network = _from_file(Path(spec))
+    elif path_of(spec).is_file():
+        network = _from_file(path_of(spec))
     else:
         raise UserError(
             f"perceptual={spec}: neither imagenet, random[:SEED] or none, nor a file that exists; {WAYS_ON}"

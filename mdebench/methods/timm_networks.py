@@ -1,9 +1,13 @@
-"""timm's networks, untrained, as pyramids of maps for an encoder of ours."""
+"""timm's networks: built for a size, with timm's rules for checkpoints, and as pyramids of maps for our encoders."""
 
+from collections.abc import Callable
+from functools import partial
+from inspect import signature
 from typing import Any
+from unittest.mock import patch
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mdebench.errors import UserError
 from mdebench.settings import suggest
@@ -20,6 +24,76 @@ def check_name(name: str) -> None:
 def why_not(error: Exception) -> str:
     """What an error says in its first line, or what it is called where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def refusal(network: Any, side: int) -> str:
+    """Why a network does not encode images of ``side`` pixels, "" where it does. In eval mode; it is left as it was."""
+    training = network.training
+    try:
+        with torch.no_grad():
+            images = torch.zeros(1, 3, side, side)
+            network.eval().forward_head(network.forward_features(images), pre_logits=True)
+    except Exception as error:  # timm's networks say it in many ways
+        return why_not(error)
+    finally:
+        network.train(training)  # what LeViT and others keep of their weights in eval mode is forgotten
+    return ""
+
+
+def sized(name: str, side: int | None) -> dict[str, Any]:
+    """What `timm.create_model` must be told so that the network takes images of ``side`` pixels, None: of its own size.
+
+    Most networks take any size, or are told by ``img_size`` which; then their position embeddings are of that size.
+    UserError, with sizes near by that can be had, where neither is so. Nothing is drawn from torch's default generator.
+    """
+    import timm
+
+    fixed = timm.get_pretrained_cfg(name)
+    if side is None or fixed is None or not fixed.fixed_input_size:
+        return {}
+    with torch.random.fork_rng(devices=[]):
+        if side == fixed.input_size[-1] or not refusal(timm.create_model(name), side):
+            return {}
+        if why := _refusal_of_size(name, side):
+            near = {max(side // 32, 1) * 32, (side // 32 + 1) * 32, fixed.input_size[-1]}
+            able = [each for each in sorted(near) if each != side and not _refusal_of_size(name, each)]
+            choice = ", ".join(f"side={each}" for each in able)
+            raise UserError(f"timm's {name} takes no images of {side}×{side} pixels ({why}); it takes {choice}")
+    return {"img_size": side}
+
+
+def _refusal_of_size(name: str, side: int) -> str:
+    """Why a network cannot be built for a size, "" where it can."""
+    import timm
+
+    try:
+        network = timm.create_model(name, img_size=side)
+    except Exception as error:
+        return why_not(error)
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
+    height = patch if isinstance(patch, int) else patch[0]
+    if side % height:
+        return f"its patches of {height} pixels would leave a strip of {side % height} unseen"
+    return refusal(network, side)
+
+
+def with_rules(name: str, **more: Any) -> tuple[Any, Callable[[dict[str, Tensor]], Any] | None]:
+    """timm's network of this name with what timm does to a checkpoint before it loads it, None where that is nothing.
+
+    It renames what others call otherwise and brings position embeddings to the network's size. timm tells these rules
+    to its own step of loading alone, so that step is listened to, and loads nothing.
+    """
+    import timm
+
+    heard: dict[str, Any] = {}
+    with patch("timm.models._builder.load_pretrained", lambda model, **told: heard.update(told)):
+        network = timm.create_model(name, pretrained=True, **more)
+    rules = heard.get("filter_fn")
+    return network, rules and partial(_applied, rules, network)
+
+
+def _applied(rules: Callable[..., Any], network: nn.Module, state: dict[str, Tensor]) -> Any:
+    return rules(state, network) if len(signature(rules).parameters) > 1 else rules(state)
 
 
 def timm_maps(name: str, channels: int, size: int, last_stride: int) -> tuple[nn.Module, list[int], list[int]]:

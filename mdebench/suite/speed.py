@@ -36,7 +36,7 @@ class Speed:
 
 def measure_speed(recipe: Recipe) -> Speed:
     """Time an untrained method of the recipe on random images; UserError where it cannot be trained so."""
-    method = build_method(method_of(recipe), recipe.settings, recipe.size, recipe.seed)
+    method = build_method(method_of(recipe), recipe.settings, recipe.size, recipe.seed, {})  # of any weights, as fast
     device = default_device()
     quiet = Console(quiet=True)  # what is said of it is said when it is trained
     try_out(method, recipe, device, np.arange(recipe.batch), quiet, method_of(recipe))

@@ -7,6 +7,7 @@ same bits.
 """
 
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
@@ -27,6 +28,7 @@ from mdebench.data.finding import no_images
 from mdebench.data.pack import Pack
 from mdebench.errors import Interrupted, UserError
 from mdebench.files import write_atomically
+from mdebench.methods.checkpoints import file_hash, path_of
 from mdebench.methods.contract import Completes, Method
 from mdebench.pictures import grid
 from mdebench.results.provenance import provenance
@@ -65,8 +67,9 @@ def pretrain(
         devices.on_first(held.enter_context, run.lock())
         run = devices.on_first(Run, run.folder)  # what another process may have written while we waited
         recipe = _as_begun(run, recipe, console)
-        _check_same(run, recipe)
         entry = None if method else catalog.method_at(recipe.method, recipe.place)
+        files = devices.on_first(_file_hashes, recipe, entry)
+        _check_same(run, _with_files_of(run, recipe, files))
         devices.on_first(_tell_changed, run, recipe, entry, console)
         if devices.on_first(lambda: run.finished):
             tell(console, "finished", f"{recipe.name}: {recipe.updates} updates; delete {run.folder} to train it again")
@@ -75,7 +78,8 @@ def pretrain(
         for note in method.notes:
             tell(console, "note", f"{note}")
         with entry.guarded() if entry else nullcontext():
-            record = _record(recipe, method, pack, device) | {"source": entry.source if entry else ""}
+            source = entry.source if entry else ""
+            record = _record(recipe, method, pack, device) | {"source": source, "files": files}
             rows = _first_rows(pack, recipe, method)
         with polite_stop() as signals:  # a second signal must not end us between the state and the word about it
             try_out(method, recipe, device, rows, console, entry)
@@ -189,6 +193,37 @@ def _but_length(recipe: Mapping[str, Any]) -> dict[str, Any]:
     same = {"overrides": overrides, "updates": 0, "place": "", "precision": overrides.get("precision", "")}
     found: dict[str, Any] = json.loads(json.dumps({**recipe, **same}))
     return found
+
+
+def _file_hashes(recipe: Recipe, entry: catalog.Code | None) -> dict[str, str]:
+    """The sha256 (hex) of each file that a setting names and that is there, by setting."""
+    named = entry.load().Method.FILES if entry else ()
+    # Words such as "random" are no files, whatever lies here under that name.
+    places = {key: path_of(value) for key in named if re.search(r"[./]", value := str(recipe.settings[key]))}
+    found = {}
+    for key, path in places.items():
+        with suppress(UserError):  # one that is gone: a finished run needs it no more, another one will say so
+            found[key] = file_hash(path)
+    return found
+
+
+def _with_files_of(run: Run, recipe: Recipe, files: Mapping[str, str]) -> Recipe:
+    """The recipe, with the run's own paths where the same files now lie elsewhere.
+
+    UserError when another file lies where one of the run's did: that would be another run.
+    """
+    same: dict[str, str] = {}
+    for key, before in run.info.get("files", {}).items():
+        now = files.get(key, before)
+        if now != before:
+            raise UserError(
+                f"{run.folder} holds a run made of another file: that of {key}={recipe.settings[key]} had the sha256"
+                f" {before[:12]}…, now it has {now[:12]}…; give the new one another name, or delete the folder"
+            )
+        if key in files:
+            same[key] = run.info["recipe"]["settings"][key]
+    changed = {key: same.get(key, value) for key, value in recipe.overrides.items()}
+    return replace(recipe, settings=recipe.settings | same, overrides=changed)
 
 
 def _tell_changed(run: Run, recipe: Recipe, entry: catalog.Code | None, console: Console) -> None:

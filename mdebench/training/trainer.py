@@ -35,16 +35,20 @@ def step_seed(seed: int, step: int, part: int = 0) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def build_method(method: Code | str, settings: Mapping[str, Any], size: int, seed: int) -> Method:
+def build_method(
+    method: Code | str, settings: Mapping[str, Any], size: int, seed: int, state: Mapping[str, Tensor] | None = None
+) -> Method:
     """A method, by name or as the catalog found it, with initial weights drawn from ``seed``.
 
-    Global random state is left as it was.
+    ``state``: what is to be loaded into it; then it asks for no file that its settings name. Global random state is
+    left as it was.
     """
     code = catalog.method(method) if isinstance(method, str) else method
     module = code.load()
     with torch.random.fork_rng(devices=[]), code.guarded():
         torch.manual_seed(seed)
-        built: Method = module.Method(build(module.Settings, settings), size)
+        plain = build(module.Settings, settings)
+        built: Method = module.Method(plain, size) if state is None else module.Method.restored(plain, size, state)
     return built
 
 

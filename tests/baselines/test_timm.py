@@ -1,12 +1,16 @@
 """timm's networks as encoders: the right maps in the right places, weights that are really those asked for."""
 
+import hashlib
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import timm
 import timm_sweep
 import torch
+import torchvision
 from safetensors.torch import save_file
 
 from mdebench import catalog
@@ -14,6 +18,9 @@ from mdebench.baselines import timm_encoder
 from mdebench.errors import UserError
 from mdebench.evaluation import measuring
 from mdebench.evaluation.contract import Subject
+from mdebench.evaluation.encoders.export import export, load_export
+from mdebench.evaluation.encoders.loading import run_encoder
+from mdebench.evaluation.subjects import load_subject
 from mdebench.methods.networks import Generator, TimmEncoder
 from mdebench.results.rows import read_rows, stale
 from mdebench.suite.plan import Order, make_plan
@@ -77,6 +84,106 @@ def test_weights_of_a_file_are_told_by_name_and_hash(tmp_path):
         expected = trained.eval().forward_head(trained.forward_features((images - mean) / std), pre_logits=True)
         torch.testing.assert_close(method.encode(images), expected)
     assert method.told["weights"].startswith("resnet10t-") and str(tmp_path) not in str(method.told)
+    (note,) = method.notes  # nothing was stripped, resampled or left
+    assert "mean 0.485, 0.456, 0.406 and deviation 0.229, 0.224, 0.225; --set normalise=imagenet, half, none" in note
+
+
+def test_images_are_normalised_as_the_network_has_it_or_as_is_said(tmp_path):
+    """torchvision's inception_v3 with published weights normalises again within, timm's before."""
+    torch.manual_seed(0)
+    theirs = torchvision.models.inception_v3(weights=None, transform_input=True, init_weights=False).eval()
+    torch.save(theirs.state_dict(), tmp_path / "inception.pth")
+    images, kept = torch.rand(2, 3, 96, 96), []
+    theirs.avgpool.register_forward_hook(lambda module, inputs, output: kept.append(output.flatten(1)))
+    mean, std = (torch.tensor(each)[:, None, None] for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.no_grad():
+        theirs((images - mean) / std)
+        settings = timm_encoder.Settings("inception_v3", str(tmp_path / "inception.pth"), 96)
+        method = timm_encoder.Method(settings, 96).eval()
+        torch.testing.assert_close(method.encode(images), kept[0], rtol=1e-3, atol=1e-3)
+        assert "mean 0.5, 0.5, 0.5" in method.notes[-1]
+        said = {}
+        for name in timm_encoder.NORMALISED:
+            other = timm_encoder.Method(replace(settings, normalise=name), 96).eval()
+            assert not any("normalised" in note for note in other.notes)
+            said[name] = other.encode(images)
+    torch.testing.assert_close(said["half"], kept[0], rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(said["imagenet"], kept[0], rtol=1e-1) and not torch.allclose(said["none"], said["half"])
+    with pytest.raises(UserError, match="normalise=clip: choose one of imagenet, half, none"):
+        timm_encoder.Settings(normalise="clip")
+
+
+# --- weights that lie elsewhere, later
+
+
+def run_of_a_file(home, pack, console, path, seed=0):
+    sets = {"weights": str(path), "side": "32"}
+    return train_run(home, make_recipe("timm:test_resnet", pack, "tiny", seed, sets), pack, console)
+
+
+def saved(path, seed, **about):
+    torch.manual_seed(seed)
+    torch.save({"state_dict": timm.create_model("test_resnet", num_classes=5).state_dict(), **about}, path)
+    return path
+
+
+def test_a_run_is_measured_and_exported_when_its_weight_file_has_gone(home, pack, console, tmp_path):
+    run = run_of_a_file(home, pack, console, saved(tmp_path / "w.pth", 1))
+    assert run.info["notes"][0] == 'w.pth: 75 tensors, taken from "state_dict"'
+    before = load_subject(run)
+    codes = before.features(pack, np.arange(9))
+    (tmp_path / "w.pth").unlink()
+    assert measuring.measure(home, "landmarks", [run], pack, {"setting": "frozen-probe"}, console)
+    np.testing.assert_array_equal(load_subject(run).features(pack, np.arange(9)), codes)
+    exported = load_export(export(run_encoder(run), tmp_path / "e.safetensors"))
+    images = torch.from_numpy(pack.images[:9].copy()).float() / 255
+    np.testing.assert_allclose(exported.encode(images), codes, rtol=1e-4, atol=1e-5)
+    run_of_a_file(home, pack, console, tmp_path / "w.pth")  # the same command finds it finished
+    assert "finished" in console.file.getvalue()
+
+
+def test_a_run_of_published_weights_is_measured_where_they_cannot_be_had(home, pack, console, monkeypatch):
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained=False, **more: create(name, **more))
+    recipe = make_recipe("timm:test_resnet", pack, "tiny", 0, {"weights": "published", "side": "32"})
+    run = train_run(home, recipe, pack, console)
+    monkeypatch.undo()
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *a, **k: pytest.fail("it was fetched"))
+    assert load_subject(run).features(pack, np.arange(9)).shape == (9, 96)
+
+
+def test_another_file_under_the_name_of_a_runs_is_told(home, pack, console, tmp_path):
+    path = saved(tmp_path / "w.pth", 1)
+    run = run_of_a_file(home, pack, console, path)
+    assert run.info["files"] == {"weights": hashlib.sha256(path.read_bytes()).hexdigest()}
+    (tmp_path / "moved").mkdir()
+    shutil.copy(path, tmp_path / "moved" / "w.pth")
+    run_of_a_file(home, pack, console, tmp_path / "moved" / "w.pth")  # the same bytes elsewhere are the same run
+    saved(path, 2)
+    with pytest.raises(UserError, match=rf"{run.folder} holds a run made of another file: .*weights={path}.* sha256"):
+        run_of_a_file(home, pack, console, path)
+    run.update(status="running")  # as of one that was killed
+    with pytest.raises(UserError, match="holds a run made of another file"):
+        run_of_a_file(home, pack, console, path)
+
+
+def test_weights_without_a_classifying_layer_have_one_name_whatever_the_seed(tmp_path):
+    state = timm.create_model("test_resnet").state_dict()
+    torch.save({name: tensor for name, tensor in state.items() if not name.startswith("fc.")}, tmp_path / "w.pth")
+    named = set()
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        named.add(method_of("test_resnet", weights=str(tmp_path / "w.pth")).told["weights"])
+    assert len(named) == 1
+
+
+def test_a_file_that_is_not_there_is_told_with_advice_for_this_command():
+    with pytest.raises(
+        UserError, match=r"^no such file: nowhere\.pth \(in /.*\); weights are a file, published or random"
+    ):
+        method_of("test_resnet", weights="nowhere.pth")
+    with pytest.raises(UserError, match="weights= names nothing"):
+        method_of("test_resnet", weights="")
 
 
 def test_random_weights_follow_the_seed_and_images_are_enlarged():
@@ -131,11 +238,46 @@ def test_measuring_a_width_keeps_nothing_of_the_weights():
         torch.testing.assert_close(method.encode(images), expected)
 
 
-def test_a_size_that_a_network_does_not_take_is_told():
-    with pytest.raises(
-        UserError, match=r"vit_tiny_patch16_224 takes no images of 32×32 pixels .*; choose another side"
-    ):
-        method_of("vit_tiny_patch16_224")
+# --- sizes
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "shape"),
+    [
+        ("vit_tiny_patch16_224", 64, (1, 17, 192)),  # a class and 4×4 places
+        ("test_vit_relpos", 96, None),
+        ("swinv2_cr_tiny_ns_224", 64, None),
+    ],
+)
+def test_a_network_of_one_size_is_built_for_the_side_that_is_asked_for(name, side, shape):
+    method = method_of(name, side)
+    torch.manual_seed(0)
+    again = timm_encoder.Method(timm_encoder.Settings(name, side=side), 16).eval()
+    torch.manual_seed(0)
+    direct = timm.create_model(name, img_size=side).eval()
+    images = torch.rand(2, 3, side, side)
+    normal = (images - method.classifier.mean) / method.classifier.std
+    with torch.no_grad():
+        expected = direct.forward_head(direct.forward_features(normal), pre_logits=True)
+        torch.testing.assert_close(again.encode(images), expected)
+    assert shape is None or method.classifier.network.pos_embed.shape == shape
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "message"),
+    [
+        (
+            "vit_tiny_patch16_224",
+            72,
+            r"72×72 pixels \(its patches of 16 pixels would leave .* 8 unseen\); it takes side=64, side=96",
+        ),
+        ("gcvit_xxtiny", 72, r"takes no images of 72×72 pixels .*; it takes side=64, side=96, side=224"),
+        ("inception_v3", 32, "takes no images of 32×32 pixels .*; choose another side, such as its own, 299"),
+    ],
+)
+def test_a_size_that_a_network_does_not_take_is_told_at_once(name, side, message):
+    with pytest.raises(UserError, match=message):
+        method_of(name, side)
 
 
 def test_rows_from_before_widths_were_measured_are_stale_planned_and_measured_again(home, pack, console):

@@ -141,6 +141,7 @@ def test_who_watches_is_told_of_the_outermost_pass():
         (["export", "{run}", "--to", "e.tar"], "the ending says what is written"),
         (["embed", "{run}x", "."], "Did you mean '{run}'"),
         (["embed", "{run}", "nowhere"], "there is no folder nowhere"),
+        (["embed", "nothing.safetensors", "."], "no such file: nothing.safetensors"),
         (["compare", "{run}", "{run}x"], "Did you mean '{run}'"),
         (["runs", "{run}x"], "Did you mean '{run}'"),
         (["runs", "--remove"], "name the runs to delete"),

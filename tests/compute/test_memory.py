@@ -25,7 +25,7 @@ def faults(keep):
     return int(done.stdout)
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="machine: another C library than glibc")
 def test_memory_that_was_freed_is_not_asked_for_again():
     assert faults("keep_freed_memory()") < 100 < faults("")
 

@@ -99,7 +99,7 @@ def test_what_is_noted() -> None:
     pixels[:10] = 255
     image, _, kinds = decode(encoded(pixels, "JPEG", exif=exif), centre_square, 32)
     assert kinds == {"exif_orientation", "upscaled"}
-    assert image[:, :10].min() > 250 and image[:, -10:].max() < 5  # as stored, not rotated
+    assert image[:, :, -10:].min() > 250 and image[:, :, :10].max() < 5  # its upper half is to the right
     broken = encoded(pixels, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
     assert decode(broken, centre_square, 16)[2] == set()
 
@@ -314,8 +314,9 @@ def test_missing_and_broken_label_rows(tmp_path: Path) -> None:
         "no_split": 1,  # 000004 is in partition 7
         "no_attributes": 2,  # 000001 has 41 values, 000003 no row
         "no_identity": 2,
-        "no_landmarks": 3,
-        "bad_value": 2,
+        "no_landmarks": 2,
+        "some_landmarks": 1,  # of 000002 one point has a question mark
+        "bad_value": 1,
         "duplicate": 1,
     }
     assert (pack.attributes[1] == -1).sum() == 1 and (pack.attributes[[0, 2]] == -1).all()
@@ -499,7 +500,7 @@ def folder_root(folder: Path, table: str, names: tuple[str, ...] = ("a.png", "su
 TABLE = """path,split,smile,glasses,identity,label,nose_x,nose_y,lefteye_x,lefteye_y,age
 a.png,train,1,0,7,cat,20,30,,,33
 sub/b.png,valid,0,,9,dog,0,10,40,50,21
-c.png,test,-1,1,,,,,,,x
+c.png,test,NA,1,,,,,,,x
 """
 
 
@@ -516,7 +517,7 @@ def test_folder(tmp_path: Path) -> None:
     np.testing.assert_allclose(pack.landmarks[0, 2], [0.5, 0.5])
     np.testing.assert_allclose(pack.landmarks[2, [2, 0]], [[0, 0], [1, 1]])
     assert np.isnan(pack.landmarks[0, 0]).all() and pack.landmark_source.tolist() == [1, 0, 1]
-    assert counts(pack) == {"no_identity": 1, "no_label": 1, "no_landmarks": 1}
+    assert counts(pack) == {"no_identity": 1, "no_label": 1, "no_landmarks": 1, "some_landmarks": 2}
     assert any("not used: age" in note for note in pack.info["notes"])
 
 
@@ -560,7 +561,7 @@ def test_folder_without_splits(tmp_path: Path) -> None:
 
 def test_bad_folder_rows_are_each_named(tmp_path: Path) -> None:
     table = "path,split,nose_x,nose_y,smile\n"
-    table += "a.png,train,x,2,1\n../a.png,train,1,1,1\na.png,test,1,1,1\nno.png,train,1,1,1\nc.png,dev,1,1,0\n"
+    table += "a.png,train,x,2,1\n../a.png,train,1,1,1\na.png,test,1,1,1\nno.png,train,1,1,1\nc.png,later,1,1,0\n"
     root = folder_root(tmp_path / "mine", table)
     pack = made("folder", root, tmp_path)
     assert counts(pack) == {
@@ -570,6 +571,7 @@ def test_bad_folder_rows_are_each_named(tmp_path: Path) -> None:
         "missing_file": 1,
         "no_split": 1,
         "unlisted": 1,
+        "no_landmarks": 1,
     }
     assert pack.names == ["a.png"] and np.isnan(pack.landmarks[0, 2, 0])
 
@@ -578,14 +580,14 @@ def test_minus_one_means_absent_only_without_zeros(tmp_path: Path) -> None:
     root = folder_root(tmp_path / "mine", "path,smile\na.png,1\nsub/b.png,-1\nc.png,1\n")
     pack = made("folder", root, tmp_path)
     assert pack.attributes[:, 0].tolist() == [1, 1, 0]
-    assert any("assumed" in note for note in pack.info["notes"])
+    assert "attributes read as 1/-1 (1 yes, -1 no, 0 unknown): smile" in pack.info["notes"]
 
 
 @pytest.mark.parametrize(
     ("table", "said"),
     [
         ("file,split\na.png,train\n", "column 'path'"),
-        ("path,path\na.png,a.png\n", "no column twice"),
+        ("path,path\na.png,a.png\n", "the column path twice"),
         ("", "column 'path'"),
     ],
 )

@@ -1,11 +1,15 @@
 """A user's own pictures: what is done to them, what is seen of them, and the grid that is written."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
+from mdebench.cli.main import cli
 from mdebench.errors import UserError
 from mdebench.evaluation.encoders.complete import (
     CELL,
@@ -13,10 +17,11 @@ from mdebench.evaluation.encoders.complete import (
     SHARED,
     complete_images,
     draw_fragments,
-    load_picture,
+    mask_fragments,
     parse_boxes,
-    read_mask,
 )
+from mdebench.evaluation.encoders.mask_files import read_mask
+from mdebench.evaluation.encoders.own_pictures import load_picture, parse_crop
 from mdebench.training import recipes
 
 RUN = "toyfaces16-mean_colour-tiny-seed0"
@@ -135,26 +140,27 @@ def test_boxes_that_are_none(text):
         parse_boxes(text)
 
 
-def test_white_is_seen_black_is_missing_and_grey_is_told(photo, tmp_path, console):
+def test_white_is_seen_black_is_missing_and_grey_is_told(photo, tmp_path):
     grey = np.zeros((32, 48, 4), np.uint8)  # all transparent, which does not count
     grey[:16, :, :3] = 255
     grey[16:24, 24:, :3] = 140
     Image.fromarray(grey).save(path := tmp_path / "mask.png")
-    seen = read_mask(path, 16, [load_picture(photo, 16)], console).seen
+    fragments = mask_fragments(read_mask(path), load_picture(photo, 16), 16)
+    seen = fragments.seen
     assert seen.shape == (1, 3, 16, 16) and (seen[0, 0] == seen[0, 2]).all()
     assert seen[..., :7, :].all() and seen[..., 9:11, 9:].all()
     assert not seen[..., 9:11, :7].any() and not seen[..., 13:, :].any()
-    assert "lighter half counts as seen" in said(console)
+    assert "192 of its 1,536 pixels lie between: the lighter half counts as seen" in fragments.said
 
 
-def test_a_mask_of_other_proportions_is_refused_but_a_square_one_is_not(photo, tmp_path, console):
+def test_a_mask_of_other_proportions_is_refused_but_a_square_one_is_not(photo, tmp_path):
     picture = load_picture(photo, 16)
     Image.new("L", (32, 48), 255).save(tmp_path / "tall.png")
     with pytest.raises(UserError, match="proportions"):
-        read_mask(tmp_path / "tall.png", 16, [picture], console)
+        mask_fragments(read_mask(tmp_path / "tall.png"), picture, 16)
     for shape in [(40, 40), (480, 320), (481, 320)]:
         Image.new("L", shape, 255).save(tmp_path / "fits.png")
-        assert read_mask(tmp_path / "fits.png", 16, [picture], console).seen.all()
+        assert mask_fragments(read_mask(tmp_path / "fits.png"), picture, 16).seen.all()
 
 
 def test_random_scenarios_give_different_samples_and_fixed_ones_a_single_one(home_with_runs, photo, console, tmp_path):
@@ -202,7 +208,6 @@ def test_files_that_are_no_pictures_and_pictures_of_one_name(home_with_runs, pho
         (tmp_path / "none.png", "No such file"),
         (text, "not a JPEG"),
         (cut, "cut.png"),
-        (tmp_path, "cannot be read"),
     ]:
         with pytest.raises(UserError, match=words):
             complete_images(home_with_runs, [photo, path], RUN, console, preset="mouth", out=tmp_path / "out")
@@ -213,3 +218,187 @@ def test_files_that_are_no_pictures_and_pictures_of_one_name(home_with_runs, pho
             home_with_runs, [photo, tmp_path / "two" / "photo.png"], RUN, console, preset="mouth", out=tmp_path
         )
     assert not (tmp_path / "out").exists()
+
+
+def said_of(console, path):
+    """What was told of the last picture and its share, up to the paths that were written."""
+    return said(console).rpartition(f"{path}: ")[2]
+
+
+def test_the_completed_picture_lies_beside_the_grid_with_the_seen_pixels_as_they_were(
+    home_with_runs, photo, console, tmp_path
+):
+    (path,) = complete_images(home_with_runs, [photo], RUN, console, boxes="0:0:0.5:0.5", out=tmp_path / "out")
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {f"photo-{RUN}.png", f"photo-{RUN}-completed.png"}
+    completed = np.asarray(Image.open(path.with_name(f"photo-{RUN}-completed.png")))
+    original = load_picture(photo, 16).pixels
+    assert completed.shape == (16, 16, 3)
+    np.testing.assert_array_equal(completed[:8, :8], original[:8, :8])
+    np.testing.assert_array_equal(completed, cells(path)[2])
+    assert "shrunk from 32 to 16 pixels; 75 % of it is missing" in said_of(console, photo)
+    printed = said(console).split()
+    assert [printed.count(str(file)) for file in (path, path.with_name(f"photo-{RUN}-completed.png"))] == [1, 1]
+
+
+def test_every_sample_has_its_share_and_its_completed_picture(home_with_runs, photo, console, tmp_path):
+    complete_images(home_with_runs, [photo], RUN, console, preset="rec 0.3", count=3, out=tmp_path / "out")
+    names = {f"photo-{RUN}.png", *(f"photo-{RUN}-completed-{i}.png" for i in (1, 2, 3))}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == names
+    seen = draw_fragments("rec 0.3", 16, 3, 0).seen
+    one, two, three = (f"{100 * (sample == 0).sum().item() / 768:.3g} %" for sample in seen)
+    assert f"missing of its three channels in samples 1 to 3: {one}, {two} and {three}" in said_of(console, photo)
+
+
+@pytest.fixture
+def aligned(tmp_path):
+    """A picture of CelebA's aligned shape: black, with white eyes where CelebA's are on average."""
+    pixels = np.zeros((218, 178, 3), np.uint8)
+    for x, y in ((69, 111), (108, 111)):
+        pixels[y - 4 : y + 5, x - 6 : x + 7] = 255
+    Image.fromarray(pixels).save(path := tmp_path / "aligned.png")
+    return path
+
+
+def trained_on_faces(home, **changes):
+    """The run as if its pack had been made from CelebA."""
+    file = home.runs / RUN / "run.json"
+    info = json.loads(file.read_text()) | {"crop": "square of side 0.75·W centred at (W/2, 121/218·H)"} | changes
+    file.write_text(json.dumps({key: value for key, value in info.items() if value is not None}))
+
+
+def test_both_eyes_covers_the_eyes_of_aligned_pictures_where_the_run_learned_from_them(
+    home_with_runs, aligned, console, tmp_path
+):
+    def visible():
+        (path,) = complete_images(home_with_runs, [aligned], RUN, console, preset="both_eyes", out=tmp_path)
+        shown, _, _, original = cells(path)
+        assert original.max() > 60
+        return shown.max() > 30
+
+    assert visible()  # a run of another pack: the square in the middle, in which the forehead is covered
+    trained_on_faces(home_with_runs)
+    assert not visible()
+    assert "cut from 178×218 to the 133.5×133.5 on the face, as of CelebA's aligned pictures" in said(console)
+
+
+def test_a_picture_of_another_shape_is_cut_in_the_middle_aloud(home_with_runs, photo, console, tmp_path):
+    trained_on_faces(home_with_runs)
+    complete_images(home_with_runs, [photo], RUN, console, preset="mouth", out=tmp_path)
+    assert "32×32 in the middle, for want of the one on the face: it is 48×32, which is not shaped as" in said(console)
+
+
+def test_a_run_that_kept_no_word_of_its_crop_asks_its_pack(home_with_runs, aligned, console, tmp_path):
+    home = home_with_runs
+    packs = home.packs.resolve()
+    home.packs.unlink()
+    trained_on_faces(home, crop=None)
+    complete_images(home, [aligned], RUN, console, preset="mouth", out=tmp_path)
+    assert "does not say how the run's pictures were cut, and its pack is not here" in said(console)
+    assert "178×178 in the middle" in said(console)
+    info = json.loads((packs / "toyfaces16" / "pack.json").read_text())
+    (home.packs / "toyfaces16").mkdir(parents=True)
+    manifest = home.packs / "toyfaces16" / "pack.json"
+    manifest.write_text(json.dumps(info | {"crop": "square of side 0.75·W centred at (W/2, 121/218·H)"}))
+    complete_images(home, [aligned], RUN, console, preset="mouth", out=tmp_path)
+    assert "133.5×133.5 on the face" in said(console)
+    console.file.truncate(0)
+    manifest.write_text(json.dumps(info | {"hash": "another"}))  # a pack that was replaced under its name
+    complete_images(home, [aligned], RUN, console, preset="mouth", out=tmp_path)
+    assert "178×178 in the middle" in said(console) and "not here" in said(console)
+
+
+def test_another_square_is_taken_where_it_is_asked_for(home_with_runs, aligned, console, tmp_path):
+    trained_on_faces(home_with_runs)
+    whole = Image.open(aligned)
+    for crop, box in [
+        ("centre", (0, 20, 178, 198)),
+        ("20,8.5,100", (20, 8.5, 120, 108.5)),
+        ("0,0,178", (0, 0, 178, 178)),
+    ]:
+        (path,) = complete_images(home_with_runs, [aligned], RUN, console, preset="mouth", crop=crop, out=tmp_path)
+        expected = whole.resize((16, 16), Image.Resampling.BICUBIC, box=box)
+        np.testing.assert_array_equal(cells(path)[3], np.asarray(expected))
+    assert "cut from 178×218 to the 100×100 at 20,8.5" in said(console)
+    assert load_picture(aligned, 16, parse_crop("face")).box == pytest.approx((22.25, 54.25, 155.75, 187.75))
+
+
+@pytest.mark.parametrize(
+    ("crop", "words"),
+    [
+        ("0,0", "is not centre, face, or x,y,side"),
+        ("center", "is not centre"),
+        ("0,0,0", "is not centre"),
+        ("-1,0,10", "is not centre"),
+        ("nan,0,10", "is not centre"),
+        ("20,8,32", "photo.png: --crop 20,8,32 leaves the picture, which is 48×32"),
+        ("face", "photo.png: --crop face is for pictures shaped as CelebA's .* and this one is 48×32"),
+    ],
+)
+def test_a_square_that_is_none_is_refused(home_with_runs, photo, console, tmp_path, crop, words):
+    with pytest.raises(UserError, match=words):
+        complete_images(home_with_runs, [photo], RUN, console, preset="mouth", crop=crop, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def album(tmp_path, photo):
+    """A folder of three pictures, two of one stem, with brackets in its name and other things in it."""
+    folder = tmp_path / "album [b]x[/b]"
+    (folder / "older").mkdir(parents=True)
+    for name in ("a.png", "b [1].PNG", "a.bmp"):
+        Image.open(photo).save(folder / name)
+    for name in ("notes.txt", ".hidden.png", f"a-{RUN}.png", f"a-{RUN}-completed-2.png"):
+        (folder / name).write_text("")
+    return folder
+
+
+def test_a_folder_is_completed_and_what_else_lies_in_it_is_told(home_with_runs, album, console, tmp_path):
+    Image.new("L", (48, 32), 255).save(album / "mask.png")
+    paths = complete_images(home_with_runs, [album], RUN, console, mask=album / "mask.png", out=tmp_path / "[out]")
+    assert [path.name for path in paths] == [f"a.bmp-{RUN}.png", f"a.png-{RUN}.png", f"b [1]-{RUN}.png"]
+    assert len(list((tmp_path / "[out]").iterdir())) == 6
+    text = console.file.getvalue()
+    for part in (
+        "1 not named as a picture (notes.txt)",
+        "1 hidden (.hidden.png)",
+        "1 in folders of their own, which are not looked into unless they are named (older)",
+        f"2 written by this command (a-{RUN}-completed-2.png, a-{RUN}.png)",
+        "1 the mask (mask.png)",
+        str(album / "b [1].PNG"),
+        str(paths[2]),
+    ):
+        assert part in text
+
+
+def test_one_bad_picture_of_a_folder_does_not_stop_the_others(home_with_runs, album, console, tmp_path):
+    (album / "c.jpg").write_text("no picture")
+    Image.new("RGB", (32, 48)).save(album / "tall.png")
+    Image.new("L", (48, 32), 255).save(tmp_path / "mask.png")
+    with pytest.raises(UserError, match="2 of 5 pictures could not be completed"):
+        complete_images(home_with_runs, [album], RUN, console, mask=tmp_path / "mask.png", out=tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == 6
+    text = console.file.getvalue()
+    assert f"left out {album / 'c.jpg'} cannot be completed: not a JPEG" in text
+    assert "tall.png 32×48; give the mask the picture's proportions" in text
+
+
+def test_folders_without_pictures_and_pictures_of_one_name_in_two(home_with_runs, album, photo, console, tmp_path):
+    with pytest.raises(UserError, match=r"no picture to complete in .*older"):
+        complete_images(home_with_runs, [album / "older"], RUN, console, preset="mouth", out=tmp_path / "out")
+    (album / "older" / "broken.png").write_text("")
+    with pytest.raises(UserError, match="none of the 1 pictures"):
+        complete_images(home_with_runs, [album / "older"], RUN, console, preset="mouth", out=tmp_path / "out")
+    Image.open(photo).save(album / "older" / "A.png")
+    with pytest.raises(UserError, match=r"a\.png and .*A\.png have one name.*different folders"):
+        complete_images(home_with_runs, [album, album / "older"], RUN, console, preset="mouth", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_prints_its_paths_once(home_with_runs, photo, tmp_path):
+    typed = ["complete", str(photo), "--run", RUN, "--home", str(home_with_runs), "--out", str(tmp_path / "[red]out")]
+    Image.new("L", (48, 32), 1).save(tmp_path / "mask.png")
+    result = CliRunner().invoke(cli, [*typed, "--mask", str(tmp_path / "mask.png"), "--mask-is", "missing"])
+    assert result.exit_code == 0 and result.output.count(str(tmp_path / "[red]out" / f"photo-{RUN}.png")) == 1
+    assert "100 % of it is missing" in result.output
+    with pytest.raises(UserError, match="--mask-is says what the marked part of a --mask is"):
+        CliRunner().invoke(cli, [*typed, "--preset", "mouth", "--mask-is", "seen"], catch_exceptions=False)

@@ -149,8 +149,11 @@ def test_a_file_that_is_none_of_ours_or_was_changed_is_told(tmp_path, monkeypatc
     save_file(changed, path, metadata=metadata)
     with pytest.raises(UserError, match="holds other weights than it says"):
         load_export(path)
-    for ending in ("onnx", "pt"):
-        with pytest.raises(UserError, match="is not loaded here"):
+    for ending, way_on in (("onnx", "onnxruntime runs it"), ("pth", "pretrain timm:NAME --set weights=")):
+        with pytest.raises(UserError, match="no such file"):
+            mdebench.load(tmp_path / f"e.{ending}")
+        (tmp_path / f"e.{ending}").write_bytes(b"a graph")
+        with pytest.raises(UserError, match=f"is not loaded here.*{way_on}"):
             mdebench.load(tmp_path / f"e.{ending}")
 
 

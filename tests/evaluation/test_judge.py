@@ -195,10 +195,10 @@ def test_a_network_of_others_judges_in_its_place(home, bright, console, tmp_path
     save_file(timm.create_model("test_resnet", num_classes=3).state_dict(), tmp_path / "w.safetensors")
     spec = f"test_resnet:{tmp_path / 'w.safetensors'}"
     judge = find_judge(home, bright, spec, console)
-    classifier, name = load_classifier(spec)
+    classifier = load_classifier(spec)
     images = load(bright, np.arange(5), torch.device("cpu"))
     torch.testing.assert_close(judge.look(images).logits, classifier(images).logits)
-    assert judge.id == name == judge_id(home, bright, spec) and str(tmp_path) not in judge.id + judge.name
+    assert judge.id == classifier.name == judge_id(home, bright, spec) and str(tmp_path) not in judge.id + judge.name
     assert judge.classes == 3 and judge.accuracy is None and "not known" in describe(judge)[-1]
     assert not (home.judges).exists()
 

@@ -83,7 +83,7 @@ def test_what_is_missing_or_wrong_is_said_with_the_ways_on(folder, tmp_path):
         with pytest.raises(UserError, match=rf"{words}.*--set lpips=none"):
             load_lpips(tmp_path)
     (tmp_path / HEADS).write_bytes(b"not a tensor")
-    with pytest.raises(UserError, match="not a readable"):
+    with pytest.raises(UserError, match="is a text that begins with 'not"):
         load_lpips(tmp_path)
     (tmp_path / HEADS).unlink()
     (tmp_path / HEADS).symlink_to(folder / HEADS)

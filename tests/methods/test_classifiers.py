@@ -37,7 +37,7 @@ def seen(images, side, mean, std):
 def test_timms_network_from_a_file_says_what_timm_says(tmp_path, images, suffix):
     network, file = network_of("timm", "test_resnet", num_classes=7), tmp_path / f"w.{suffix}"
     (save_file if suffix == "safetensors" else torch.save)(network.state_dict(), file)
-    classifier, name = load_classifier(f"test_resnet:{file}")
+    classifier = load_classifier(f"test_resnet:{file}")
     cfg = resolve_data_config({}, model=network)
     x = seen(images, cfg["input_size"][-1], cfg["mean"], cfg["std"])
     features, logits = classifier(images)
@@ -50,13 +50,13 @@ def test_timms_network_from_a_file_says_what_timm_says(tmp_path, images, suffix)
         pictures = [torchvision.transforms.functional.to_pil_image(image) for image in bytes_]
         expected = network(torch.stack([whole(picture) for picture in pictures]))
         torch.testing.assert_close(classifier(bytes_).logits, expected, atol=0.05, rtol=0)
-    assert name.startswith("test_resnet-") and not classifier.training
+    assert classifier.name.startswith("test_resnet-") and not classifier.training and not classifier.notes
 
 
 def test_torchvisions_network_where_timm_has_none_of_the_name(tmp_path, images):
     network = network_of("torchvision", "squeezenet1_1", num_classes=5)
     save_file(network.state_dict(), tmp_path / "w.safetensors")
-    features, logits = load_classifier(f"squeezenet1_1:{tmp_path / 'w.safetensors'}")[0](images)
+    features, logits = load_classifier(f"squeezenet1_1:{tmp_path / 'w.safetensors'}")(images)
     x = seen(images, 224, IMAGENET_MEAN, IMAGENET_STD)
     with torch.no_grad():
         torch.testing.assert_close(logits, network(x))
@@ -70,7 +70,7 @@ def test_torchvisions_weights_under_a_name_that_timm_also_has(tmp_path, images):
     save_file(network.state_dict(), file)
     with torch.no_grad():
         expected = network(seen(images, 224, IMAGENET_MEAN, IMAGENET_STD))
-    torch.testing.assert_close(load_classifier(f"efficientnet_b0:{file}")[0](images).logits, expected)
+    torch.testing.assert_close(load_classifier(f"efficientnet_b0:{file}")(images).logits, expected)
 
 
 def test_a_file_without_the_classifying_layer_gives_features_only_in_half_precision_too(tmp_path, images):
@@ -80,9 +80,9 @@ def test_a_file_without_the_classifying_layer_gives_features_only_in_half_precis
         assert len(trunk) == len(whole) - 2
         save_file(whole, tmp_path / "whole.safetensors")
         save_file(trunk, tmp_path / "trunk.safetensors")
-        features, logits = load_classifier(f"{arch}:{tmp_path / 'trunk.safetensors'}")[0](images)
+        features, logits = load_classifier(f"{arch}:{tmp_path / 'trunk.safetensors'}")(images)
         assert logits is None and features.dtype == torch.float32
-        torch.testing.assert_close(load_classifier(f"{arch}:{tmp_path / 'whole.safetensors'}")[0](images)[0], features)
+        torch.testing.assert_close(load_classifier(f"{arch}:{tmp_path / 'whole.safetensors'}")(images)[0], features)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def headless(tmp_path_factory):
 
 def test_a_network_that_has_no_classifying_layer_gives_features_only(headless, images):
     network, file = headless
-    features, logits = load_classifier(f"eva02_tiny_patch14_224:{file}")[0](images)
+    features, logits = load_classifier(f"eva02_tiny_patch14_224:{file}")(images)
     cfg = network.pretrained_cfg
     with torch.no_grad():
         torch.testing.assert_close(features, network(seen(images, 224, cfg["mean"], cfg["std"])))
@@ -107,14 +107,14 @@ def test_of_a_headless_network_nothing_but_the_head_may_be_missing(headless, tmp
     network, _ = headless
     short = {name: tensor for name, tensor in network.state_dict().items() if name != "fc_norm.weight"}
     save_file(short, tmp_path / "short.safetensors")
-    with pytest.raises(UserError, match=r"1 missing and 0 unknown tensors, such as fc_norm.weight"):
+    with pytest.raises(UserError, match=r"tensors of timm's eva02_tiny_patch14_224 1 is missing \(fc_norm.weight\)"):
         load_classifier(f"eva02_tiny_patch14_224:{tmp_path / 'short.safetensors'}")
 
 
 def test_a_headless_network_that_was_given_classes_has_them(tmp_path, images):
     network = network_of("timm", "eva02_tiny_patch14_224", num_classes=3)
     save_file(network.state_dict(), tmp_path / "w.safetensors")
-    assert load_classifier(f"eva02_tiny_patch14_224:{tmp_path / 'w.safetensors'}")[0](images).logits.shape == (2, 3)
+    assert load_classifier(f"eva02_tiny_patch14_224:{tmp_path / 'w.safetensors'}")(images).logits.shape == (2, 3)
 
 
 def test_both_classifying_layers_of_a_distilled_network_may_be_missing(tmp_path, images):
@@ -122,7 +122,7 @@ def test_both_classifying_layers_of_a_distilled_network_may_be_missing(tmp_path,
     trunk = {name: tensor for name, tensor in state.items() if not name.startswith("head")}
     assert len(trunk) == len(state) - 4
     save_file(trunk, tmp_path / "w.safetensors")
-    look = load_classifier(f"deit_tiny_distilled_patch16_224:{tmp_path / 'w.safetensors'}")[0](images)
+    look = load_classifier(f"deit_tiny_distilled_patch16_224:{tmp_path / 'w.safetensors'}")(images)
     assert look.logits is None and look.features.shape == (2, 192)
 
 
@@ -131,7 +131,7 @@ def test_the_name_tells_the_weights_and_no_path(tmp_path):
     names, before = [], torch.random.get_rng_state()
     for file, change in (("a", 0), ("b", 0), ("c", 1)):
         torch.save({"state_dict": {**state, "fc.bias": state["fc.bias"] + change}}, tmp_path / f"{file}.pt")
-        names.append(load_classifier(f"test_resnet:{tmp_path / f'{file}.pt'}")[1])
+        names.append(load_classifier(f"test_resnet:{tmp_path / f'{file}.pt'}").name)
     assert torch.equal(torch.random.get_rng_state(), before)  # nothing was drawn from the global generator
     assert names[0] == names[1] != names[2] and not any("/" in name for name in names)
 
@@ -144,7 +144,7 @@ def test_a_file_that_holds_code_is_not_run(tmp_path):
     (tmp_path / "w.pth").write_bytes(pickle.dumps(Evil()))
     torch.save({"fc.weight": Evil()}, tmp_path / "v.pth")
     for file in ("w.pth", "v.pth"):
-        with pytest.raises(UserError, match="was not loaded: do not trust its source"):
+        with pytest.raises(UserError, match="can run code"):
             load_classifier(f"test_resnet:{tmp_path / file}")
     assert not (tmp_path / "was-here").exists()
 
@@ -157,8 +157,7 @@ def test_files_that_do_not_fit_are_refused_with_the_ways_on(tmp_path):
         "text.pt": b"hello",
         "list.pt": [torch.zeros(1)],
         "few.pt": {name: value for name, value in state.items() if not name.startswith("layer1")},
-        "more.pt": {**state, "another.weight": torch.zeros(1)},
-        "shape.pt": {**state, "conv1.weight": torch.zeros(1)},
+        "shape.pt": {**state, "conv1.0.weight": torch.zeros(1)},
     }
     for name, content in cases.items():
         if isinstance(content, bytes):
@@ -167,7 +166,7 @@ def test_files_that_do_not_fit_are_refused_with_the_ways_on(tmp_path):
             torch.save(content, tmp_path / name)
         with pytest.raises(UserError, match=WAYS):
             load_classifier(f"test_resnet:{tmp_path / name}")
-    with pytest.raises(UserError, match="has a network of that name"):
+    with pytest.raises(UserError, match="has a network 'test_resnett'"):
         load_classifier(f"test_resnett:{tmp_path / 'few.pt'}")
 
 
@@ -183,5 +182,5 @@ def test_published_weights_that_cannot_be_had_name_the_ways_on(monkeypatch, tmp_
             load_classifier(spec)
     with pytest.raises(UserError, match=rf"inception_v3.tf_in1k are not here.*{WAYS}"):
         load_classifier("inception")
-    with pytest.raises(UserError, match=rf"'resnet1': neither timm nor torchvision.*timm has.*{WAYS}"):
+    with pytest.raises(UserError, match=rf"neither timm nor torchvision has a network 'resnet1' .*timm has.*{WAYS}"):
         load_classifier("resnet1")

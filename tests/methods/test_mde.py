@@ -132,7 +132,7 @@ def test_missing_perceptual_weights_name_three_ways_on(tmp_path):
     with pytest.raises(UserError, match="needs a perceptual network"):
         method(losses="vgg+adv")
     (tmp_path / "bad.safetensors").write_bytes(b"not weights")
-    with pytest.raises(UserError, match="not a readable"):
+    with pytest.raises(UserError, match="is a text that begins with 'not"):
         load_perceptual(str(tmp_path / "bad.safetensors"))
 
 

@@ -8,12 +8,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from madeup import displays, measured, store
+from playwright import sync_api as api
 from test_report import add_run, exhibit, picture
 
 from mdebench.home import Home
 from mdebench.report.page import write_report
 
-api = pytest.importorskip("playwright.sync_api", reason="the report is tried in a browser by playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on PATH to try the report in")
 

@@ -19,10 +19,16 @@ from mdebench.suite import cluster
 from mdebench.suite.cluster import connect, places, share
 from mdebench.suite.tasks import Task
 
-with_ray = pytest.mark.skipif(
-    find_spec("ray") is None or not Path("/proc/self/environ").exists(),
-    reason="Ray is not installed (pip install 'mdebench[ray]'), or there is no /proc in which to look up its processes",
+MISSING = (
+    "machine: no /proc in which to look up Ray's processes"
+    if not Path("/proc/self/environ").exists()
+    else "machine: a Python for which Ray has no release"
+    if sys.version_info >= (3, 15)
+    else "Ray is not installed (pip install 'mdebench[ray]')"
+    if find_spec("ray") is None
+    else ""
 )
+with_ray = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 CPUS, HEAD, GPUS = {"CPU": 2.0}, {"memory": 1.0}, {"CPU": 16.0, "GPU": 4.0}
 
 

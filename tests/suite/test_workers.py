@@ -88,7 +88,7 @@ def gone(pids: list[int]) -> bool:
     return False
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks up children in Linux's /proc")
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="machine: no /proc in which to look up children")
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_no_worker_outlives_the_command_and_the_next_one_goes_on(faces, tmp_path, how, code):
     (tmp_path / "packs").symlink_to(faces.packs)

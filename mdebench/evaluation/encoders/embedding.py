@@ -18,11 +18,11 @@ from mdebench.data.report import KINDS
 from mdebench.data.store import MAX_BYTES, BadImage
 from mdebench.errors import UserError
 from mdebench.evaluation.encoders.encoder import Encoder
+from mdebench.evaluation.encoders.own_pictures import ENDINGS, cut_on_faces
 from mdebench.evaluation.passes import CHUNK, chunks, watched
 from mdebench.files import write_atomically
 from mdebench.words import tell
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
 OTHER = "of another shape than CelebA's aligned pictures: the square in the middle was taken"
 
 
@@ -73,7 +73,7 @@ def _read(
     paths: list[Path], encoder: Encoder, told: Counter[str], console: Console
 ) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
     """The pictures that can be read, as (3, size, size); what is done to them, and why others are left out, is told."""
-    as_celeba = str(encoder.info.get("crop", "")).startswith("square of side 0.75")
+    as_celeba = cut_on_faces(encoder.info)
 
     def crop(width: int, height: int) -> Box:
         if not as_celeba:

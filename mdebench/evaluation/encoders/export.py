@@ -113,21 +113,29 @@ def _about(encoder: Encoder) -> dict[str, Any]:
 
 def load_export(path: Path) -> Encoder:
     """The encoder in a .safetensors file of ours; UserError for another file, and one that was changed."""
-    if path.suffix != ".safetensors":
-        other = "onnxruntime" if path.suffix == ".onnx" else "torch.export.load"
-        raise UserError(f"{path} is not loaded here: use {other}, or export the run to a .safetensors file")
     if not path.is_file():
-        raise UserError(f"there is no {path}")
+        raise UserError(f"no such file: {path}")
+    of_others = f"weights of others become a run by `mdebench pretrain timm:NAME --set weights={path}`"
+    if path.suffix == ".onnx":
+        raise UserError(f"{path} is not loaded here, onnxruntime runs it: export the run to a .safetensors file, too")
+    if path.suffix != ".safetensors":
+        raise UserError(
+            f"{path} is not loaded here: a program that was exported runs by torch.export.load (export the run to a"
+            f" .safetensors file, too); {of_others}"
+        )
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["mdebench"])
+            told = file.metadata() or {}
         tensors = load_file(path)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        about = json.loads(told["mdebench"])
+    except KeyError as error:
+        raise UserError(f"{path} is no encoder that mdebench exported; {of_others}") from error
+    except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is no encoder that mdebench exported, or is damaged ({error})") from error
     if _hash(tensors) != about["encoder_sha256"]:
         raise UserError(f"{path} holds other weights than it says; export the run again")
     info = about["record"] | {"exported": True}
-    method = build_method(entry_of(info), info["settings"], info["size"], info["seed"])
+    method = build_method(entry_of(info), info["settings"], info["size"], info["seed"], tensors)
     if unknown := sorted(set(tensors) - set(method.state_dict())):
         raise UserError(f"{path} does not fit the networks of {info['method']} (it has {unknown[0]}); export it again")
     try:

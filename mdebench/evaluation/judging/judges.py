@@ -36,7 +36,10 @@ def find_judge(home: Home, pack: Pack, spec: str, console: Console) -> Judge | N
         tell(console, "no judge:", "Inception score, FID and KID are left out")
         return None
     if spec != "own":
-        return _foreign(spec)
+        judge = _foreign(spec)
+        for note in judge.classifier.notes:
+            tell(console, "note", f"judge {note}")
+        return judge
     own = OwnJudge(home, pack)
     if own.lesson is None:
         tell(
@@ -58,7 +61,7 @@ def judge_id(home: Home, pack: Pack, spec: str) -> str | None:
 
 @cache  # a plan asks for every row
 def _foreign(spec: str) -> Judge:
-    classifier, name = load_classifier(spec)
+    classifier = load_classifier(spec)
     if getattr(classifier.network, "num_classes", None) == 0:  # as timm says it
         raise UserError(
             f"judge {spec}: this network has no classifying layer, it gives features, not classes; {WAYS_ON}"
@@ -66,9 +69,11 @@ def _foreign(spec: str) -> Judge:
     side = classifier.side or 64
     first = ready(classifier)(torch.zeros(1, 3, side, side, device=classifier.mean.device))
     classes = 0 if first.logits is None else first.logits.shape[1]
-    arch, _, digest = name.rpartition("-")
+    arch, _, digest = classifier.name.rpartition("-")
     what = f"{classes} classes" if classes else "features only"
-    return Judge(f"{arch} of others ({what}), weights {digest}", name, classes, first.features.shape[1], classifier)
+    return Judge(
+        f"{arch} of others ({what}), weights {digest}", classifier.name, classes, first.features.shape[1], classifier
+    )
 
 
 def run_judge(home: Home, pack: Pack, spec: str, console: Console) -> None:

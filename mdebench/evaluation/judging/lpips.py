@@ -5,16 +5,14 @@ weighted per channel by a learned head, averaged over the image and summed over 
 the user has: ``squeezenet1_1_imagenet.safetensors`` (torchvision's names) and ``lpips_v0.1_lin_squeeze.safetensors``.
 """
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mdebench.errors import UserError
+from mdebench.methods.checkpoints import file_hash, read
 
 BACKBONE, HEADS = "squeezenet1_1_imagenet.safetensors", "lpips_v0.1_lin_squeeze.safetensors"
 TAPS = (1, 4, 7, 9, 10, 11, 12)  # places in torchvision's `features` whose output is compared
@@ -76,8 +74,8 @@ def load_lpips(folder: Path) -> Lpips:
     states, hashes = [], []
     for file in (folder / BACKBONE, folder / HEADS):
         try:
-            states.append(load_file(file))
-            hashes.append(hashlib.sha256(file.read_bytes()).hexdigest()[:8])
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"LPIPS weights {file}: not a readable .safetensors file ({error}); {WAYS_ON}") from error
+            states.append(read(file).mappings.get("", {}))
+            hashes.append(file_hash(file)[:8])
+        except UserError as error:
+            raise UserError(f"LPIPS weights: {error}; {WAYS_ON}") from error
     return Lpips(states[0], states[1], f"LPIPS 0.1 on squeezenet1_1 (weights {hashes[0]}, heads {hashes[1]})")
