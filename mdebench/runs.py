@@ -114,8 +114,9 @@ class Run:
         """Hold the run for this process; Busy when another one does, UserError where files cannot be locked.
 
         The kernel releases it however we end; on a shared file system its server does, after a machine's death not at
-        once.
+        once. Where nothing is written meanwhile, the folder of a new run is gone again.
         """
+        made = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("a+") as file:
             try:
@@ -129,7 +130,12 @@ class Run:
             file.truncate(0)
             file.write(f"pid {os.getpid()} on {socket.gethostname()}")
             file.flush()
-            yield
+            try:
+                yield
+            finally:
+                if made and [path.name for path in self.folder.iterdir()] == [".lock"]:
+                    (self.folder / ".lock").unlink()
+                    self.folder.rmdir()
 
     def keep_trained_on(self, digests: "NDArray[np.uint64]") -> None:
         """Write down which images it is trained on: their digests (`Pack.digests`), sorted, each once."""
@@ -202,6 +208,16 @@ class Run:
                     break
                 kept.append(line)
             write_atomically(self.log_path, "".join(kept).encode())
+
+
+def other_pack(info: Mapping[str, Any], pack_hash: str) -> str:
+    """Which pack a run was made on, where another stands under that name now; "" where it is the same.
+
+    ``info`` is the run's record, ``pack_hash`` that of the pack that has its pack's name.
+    """
+    if info["pack_hash"] == pack_hash:
+        return ""
+    return f"another pack called {info['pack']} (pack {info['pack_hash'][:8]}, replaced by {pack_hash[:8]})"
 
 
 def _owner(file: IO[str]) -> str:
