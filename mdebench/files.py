@@ -93,11 +93,16 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
 
 
-def strays(folder: Path) -> list[Path]:
-    """The unfinished files below a folder that nobody is writing: what kills left. They may be deleted."""
+def strays(folder: Path, below: bool = True) -> list[Path]:
+    """The unfinished files in a folder, or also ``below`` it, that nobody is writing: what kills left.
+
+    They may be deleted.
+    """
     found = []
-    for where, _, names in os.walk(folder):
+    for where, folders, names in os.walk(folder):
         found += [Path(where, name) for name in names if _UNFINISHED.fullmatch(name)]
+        if not below:
+            folders.clear()
     return sorted(path for path in found if _is_left(path))
 
 

@@ -14,7 +14,7 @@ from mdebench.cli.data import data
 from mdebench.cli.encoders import complete, embed, export
 from mdebench.cli.measure import check, measure, occlusion, protocols, transfer
 from mdebench.cli.options import Commands
-from mdebench.cli.runs import compare, prune, runs, show
+from mdebench.cli.runs import compare, doctor, prune, runs, show
 from mdebench.cli.suite import costs, demo, list_, reproduce
 from mdebench.cli.train import judge, pretrain
 from mdebench.cli.views import audit, figures, report, tables
@@ -41,7 +41,7 @@ def cli() -> None:
 
 for command in (
     *(pretrain, judge, transfer, occlusion, measure, protocols, check, tables, figures, report, audit),
-    *(reproduce, costs, demo, list_, runs, show, compare, prune, export, embed, complete, data, bench),
+    *(reproduce, costs, demo, list_, runs, show, compare, prune, doctor, export, embed, complete, data, bench),
 ):
     cli.add_command(command)
 
