@@ -5,10 +5,12 @@ stop by Ctrl-C in status 130; only a defect of ours shows a traceback.
 """
 
 import errno
+import io
 import sys
 
 import click
 
+from mdebench import files
 from mdebench.cli.bench import bench
 from mdebench.cli.data import data
 from mdebench.cli.encoders import complete, embed, export
@@ -21,12 +23,25 @@ from mdebench.cli.views import audit, figures, report, tables
 from mdebench.errors import Interrupted, UserError
 from mdebench.version import __version__
 
-# What a disk may refuse, and what to do about it.
-_DISK_REFUSES = {
+# What the system may refuse, and what to do about it.
+_REFUSED = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "choose another --home or make room"),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "permit it, or choose another --home"),
-    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG), "choose another path"),
+    **dict.fromkeys(
+        (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP), "choose another path"
+    ),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "permit more (ulimit -n 1024), or end something"),
+    **dict.fromkeys((errno.ENOMEM, errno.EAGAIN), "end something, or take less at a time (--jobs 1)"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENODEV), "see to the disk, then give the command again"),
 }
+# How libraries say that there was no memory or no descriptor left for them.
+_WANTS = (
+    "failed to map segment",
+    "cannot allocate memory",
+    "can't allocate memory",
+    "out of memory",
+    "too many open files",
+)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,7 +62,10 @@ for command in (
 
 
 def main() -> None:
-    """Code point: run the command line; a UserError, a stop, or a disk that refuses ends in one sentence."""
+    """Code point: run the command line; a UserError, a stop, or a system that refuses ends in one sentence."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # ? for what a terminal has no sign for, such as ×
     try:
         sys.exit(cli.main(standalone_mode=False))
     except click.ClickException as error:
@@ -59,9 +77,19 @@ def main() -> None:
     except UserError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
-    except OSError as error:
-        if error.errno not in _DISK_REFUSES:
+    except Exception as error:
+        if not (said := refused(error)):
             raise
-        said = "a file is where a folder is wanted" if error.errno == errno.EEXIST else error.strerror
-        click.echo(f"Error: {error.filename}: {said}; {_DISK_REFUSES[error.errno]}", err=True)
+        click.echo(f"Error: {said}", err=True)
         sys.exit(1)
+
+
+def refused(error: Exception) -> str:
+    """One sentence for what the system refused: room, memory, descriptors, a name; "" for a defect of ours."""
+    if isinstance(error, OSError) and error.errno in _REFUSED:
+        what = "a file is where a folder is wanted" if error.errno == errno.EEXIST else files.said(error)
+        return f"{f'{error.filename}: ' if error.filename else ''}{what}; {_REFUSED[error.errno]}"
+    if isinstance(error, MemoryError) or any(want in str(error).lower() for want in _WANTS):
+        what = (str(error).splitlines() or ["memory"])[0]
+        return f"the machine lacks what this takes ({what}); {_REFUSED[errno.ENOMEM]}"
+    return ""

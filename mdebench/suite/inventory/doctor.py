@@ -38,9 +38,9 @@ def _told(home: Home, console: Console) -> Iterator[Told]:
                 if told.kind == "looking at":
                     status.update(Text(f"looking at {told.text}"))  # a name is no markup
                 elif told.kind == "fact":
-                    console.print(told.text)
+                    console.print(str(told))
                 else:
-                    tell(console, told.kind, told.text)
+                    tell(console, told.kind, str(told))
                 if told.kind == "finding":
                     yield told
 

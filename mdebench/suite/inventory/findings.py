@@ -15,12 +15,17 @@ Kind = Literal["fact", "looking at", "looked at", "note", "finding", "not looked
 class Told:
     """A sentence and its kind: a finding wants something done, a note does not, a fact is of the machine.
 
-    ``looking at`` says what takes a while now. ``fix`` does what is safe about a finding; it may raise what is told.
+    ``looking at`` says what takes a while now. ``way_on`` is what to do about a finding, where the sentence does not
+    say it; ``fix`` does it where that is safe, and may raise a UserError or OSError.
     """
 
     kind: Kind
     text: str
+    way_on: str = ""
     fix: Callable[[], object] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.text}; {self.way_on}" if self.way_on else self.text
 
 
 def wrong(
@@ -34,9 +39,9 @@ def wrong(
         with files.reading(path, way_on):
             work()
     except FileNotFoundError:
-        yield Told("finding", f"{path} is missing; {way_on}", fix)
+        yield Told("finding", f"{path} is missing", way_on, fix)
     except UserError as error:
-        yield Told("finding", str(error), fix)
+        yield Told("finding", str(error), fix=fix)
 
 
 def alone(path: Path, part: Iterator[Told]) -> Iterator[Told]:
@@ -45,6 +50,6 @@ def alone(path: Path, part: Iterator[Told]) -> Iterator[Told]:
         yield from part
     except OSError as error:
         what = f"{error.filename or path} cannot be looked at ({files.said(error)})"
-        yield Told("finding", f"{what}; permit it, or have its owner look")
+        yield Told("finding", what, "permit it, or have its owner look")
     except UserError as error:
         yield Told("finding", str(error))

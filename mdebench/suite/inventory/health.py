@@ -51,6 +51,9 @@ def _packs(home: Home, found: Packs) -> Iterator[Told]:
     folders = [path for path in _folders(home.packs) if not path.name.startswith(".")]
     for path in folders:
         yield Told("looking at", f"pack {path.name} ({size(bytes_of(path))})")
+        if not (path / "pack.json").exists():
+            yield Told("finding", f"{path} is no pack: it has no pack.json", "move it away, or prepare a pack there")
+            continue
         problems: list[str] = []
         yield from wrong(path, "prepare it again with --replace", partial(_read_into, problems, verify_pack, path))
         yield from (Told("finding", problem) for problem in problems)
@@ -60,8 +63,8 @@ def _packs(home: Home, found: Packs) -> Iterator[Told]:
             found[path.name] = None
     for old in sorted(home.packs.glob(".*.old")):
         if not (pack := replaced_by(old)).exists() and not is_held(old.with_suffix(".lock")):
-            way_on = f"what it was to replace is {old}: rename that to {pack.name}, or prepare the new one again"
-            yield Told("finding", f"making {pack} was cut short; {way_on}", partial(old.rename, pack))
+            way_on = f"rename what it was to replace, {old.name}, back to {pack.name}, or prepare the new one again"
+            yield Told("finding", f"making {pack} anew was cut short", way_on, partial(old.rename, pack))
     yield Told("looked at", f"{len(folders)} packs, every array against its SHA-256")
 
 
@@ -87,7 +90,7 @@ def _folder_of_run(path: Path, found: dict[str, Run]) -> Iterator[Told]:
         return  # a stray
     if not (path / "run.json").exists():
         if not is_held(path / ".lock"):
-            yield Told("finding", f"{path} has no run.json, so nothing can be made of it; delete it")
+            yield Told("finding", f"{path} has no run.json, so nothing can be made of it", "delete it")
         return
     read: list[Run] = []
     yield from wrong(path / "run.json", f"delete {path} to train this run again", lambda: read.append(Run(path)))
@@ -103,7 +106,7 @@ def _run(run: Run) -> Iterator[Told]:
     if run.state_path.exists():
         yield from wrong(run.state_path, way_on, lambda: files.check_archive(run.state_path, way_on))
     elif status == "finished":
-        yield Told("finding", f"{run.folder} is said to be finished, but has no state.pt; {way_on}")
+        yield Told("finding", f"{run.folder} is said to be finished, but has no state.pt", way_on)
     yield from wrong(run.trained_on_path, "delete it, and they are looked up in the pack", run.trained_on)
     yield from _log(run)
     if status != "finished" and not is_held(run.folder / ".lock"):
@@ -140,7 +143,7 @@ def _features(run: Run) -> Iterator[Told]:
     weights, way_on = str(run.info.get("weights_hash", ""))[:12], "delete it: features are computed again"
     for path in sorted(path for path in (run.folder / "features").glob("[!.]*") if path.is_file()):
         if path.stem.partition("-")[2] != weights:
-            yield Told("finding", f"{path} is of other weights than the run has; {way_on}", path.unlink)
+            yield Told("finding", f"{path} is of other weights than the run has", way_on, path.unlink)
         else:
             yield from wrong(path, way_on, partial(_open_features, path), path.unlink)
 
@@ -163,13 +166,13 @@ def _of_packs(home: Home, packs: Packs, runs: dict[str, Run]) -> Iterator[Told]:
         here = packs[pack] if pack in packs else _hash_at(home.pack(pack))
         told = f"the pack {pack} ({trained_on[:8]}) of {_some(names, 'run')}"
         if here == "" and embedded_size(pack) is not None:
-            yield Told("note", f"{told} is not here; it is drawn again when it is needed")
+            yield Told("note", f"{told} is not here", "it is drawn again when it is needed")
         elif here == "":
             ways = "prepare it again to measure them, or give them up with `mdebench runs … --remove`"
-            yield Told("finding", f"{told} is not here; {ways}")
+            yield Told("finding", f"{told} is not here", ways)
         elif here is not None and here != trained_on:
             ways = "prepare the one that they were trained on again, under another name, or train them anew"
-            yield Told("finding", f"{told} is another now ({here[:8]}); {ways}")
+            yield Told("finding", f"{told} is another now ({here[:8]})", ways)
 
 
 def _hash_at(path: Path) -> str | None:
@@ -199,7 +202,7 @@ def _judges(home: Home, packs: Packs) -> Iterator[Told]:
 
 def _rows(home: Home) -> Iterator[Told]:
     paths = sorted(home.rows.glob("*/*.jsonl"))
-    count, kept = 0, set[Path]()
+    count, keys = 0, set[Path]()
     without: dict[str, None] = {}
     for path in paths:
         yield Told("looking at", f"rows {path.parent.name} of {path.stem}")
@@ -207,33 +210,30 @@ def _rows(home: Home) -> Iterator[Told]:
         way_on = "restore it from git, or delete it and measure its run again"
         yield from wrong(path, way_on, partial(_read_into, rows, stored_rows, home, path.parent.name, path.stem))
         count += len(rows)
+        keys |= {values_path(home, row["key"]) for row in rows}
         if not (home.runs / path.stem).is_dir():
             without[path.stem] = None
-        for values in sorted({values_path(home, row["key"]) for row in rows}):
-            if values.exists():
-                kept.add(values)
-                way_on = f"restore it from git, or delete it, {path}, and measure the run again"
-                yield from wrong(values, way_on, partial(files.read_arrays, values, way_on))
-    yield Told(
-        "looked at", f"{count:,} rows in {len(paths)} files, and {len(kept):,} files of values, whole to the end"
-    )
+    values = sorted(home.values.glob("*.npz"))
+    for path in values:
+        way_on = f"restore it from git, or delete it and, of {home.rows}, the lines of its key, and measure again"
+        yield from wrong(path, way_on, partial(files.read_arrays, path, way_on))
+    yield Told("looked at", f"{count:,} rows in {len(paths)} files, and {len(values):,} files of values to their ends")
     if without:
-        told = "tables show them; to measure anew or to show what they complete takes the runs"
-        yield Told("note", f"rows of {_some(list(without), 'run')}, which are not here: {told}")
-    if spare := len(set(home.values.glob("*.npz")) - kept):
+        told = f"rows of {_some(list(without), 'run')}, which are not here"
+        yield Told("note", told, "tables show them; to measure anew, or show what they complete, takes the runs")
+    if spare := len(set(values) - keys):
         yield Told("note", f"{spare:,} files in {home.values} belong to no whole row here")
 
 
 def _views(home: Home) -> Iterator[Told]:
     """What else commands read back under ``results/``."""
-    from mdebench.bench.record import speed_rows
-
-    yield from wrong(home.speed, "delete the damaged line and measure the speed again", partial(speed_rows, home))
     try:
+        from mdebench.bench.record import speed_rows
         from mdebench.evaluation.displays import displays
-    except (ImportError, OSError, RuntimeError) as error:  # of torch, told as such
-        yield Told("not looked at", f"how protocols of others show their rows ({error})")
+    except (ImportError, OSError, RuntimeError) as error:  # of torch, which is told as such
+        yield Told("not looked at", f"rows of speed, and how protocols show their rows ({error})")
         return
+    yield from wrong(home.speed, "delete the damaged line and measure the speed again", partial(speed_rows, home))
     yield from wrong(home.rows, "measure by that protocol again", partial(displays, home))
     yield Told("looked at", "rows of speed, and how protocols show their rows")
 
@@ -244,7 +244,7 @@ def _views(home: Home) -> Iterator[Told]:
 def _strays(home: Home) -> Iterator[Told]:
     yield Told("looking at", "what kills have left")
     for stray in strays(home):
-        yield Told("finding", f"{stray.text}; `mdebench prune` frees it", stray.free)
+        yield Told("finding", stray.text, "`mdebench prune` frees it", stray.free)
     yield Told("looked at", "what kills may have left here and among temporary files")
 
 

@@ -20,7 +20,7 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "p
 EXTRAS = {"ray": "ray", "onnx": "onnx", "onnxruntime": "onnx"}  # package → what to install it with
 # Of a run at scale small on one thread: its resident peak, and its checkpoint twice, as the old one stays until the new
 # one is whole, with samples and rows. Features of a pack take 4 kB an image more.
-MEMORY, DISK = 1.0e9, 0.2e9
+MEMORY, DISK = 1.1e9, 0.2e9
 DESCRIPTORS = 64  # with which every command was tried, also in processes and on Ray
 SIGNS = "†≈×–√²"  # in tables and on the terminal
 
@@ -45,7 +45,7 @@ def _packages() -> Iterator[Told]:
     versions = {name: _version(name) for name in (*PACKAGES, *EXTRAS)}
     yield Told("fact", "packages: " + ", ".join(f"{name} {versions[name] or 'missing'}" for name in PACKAGES))
     if missing := [name for name in PACKAGES if not versions[name]]:
-        yield Told("finding", f"{', '.join(missing)} not installed; pip install mdebench takes what it needs along")
+        yield Told("finding", f"{', '.join(missing)} not installed", "pip install mdebench")
     told = [f"{name} {versions[name] or f'missing (pip install mdebench[{of}])'}" for name, of in EXTRAS.items()]
     yield Told("fact", f"for more: {', '.join(told)}")
 
@@ -65,13 +65,13 @@ def _torch() -> Iterator[Told]:
         from mdebench.compute.machine import default_device, default_precision
     except (ImportError, OSError, RuntimeError) as error:
         yield Told("fact", f"cores: {cores}")
-        yield Told("finding", f"torch cannot be imported ({error}); install it anew, as https://pytorch.org says")
+        yield Told("finding", f"torch cannot be imported ({error})", "install it anew, as https://pytorch.org says")
         return
     threads, device = torch.get_num_threads(), default_device()
     capability = torch.backends.cpu.get_cpu_capability()
     yield Told("fact", f"threads: {threads}, for {cores} cores; CPU capability {capability}")
     if threads > cores:
-        yield Told("finding", f"torch takes {threads} threads for {cores} cores; export OMP_NUM_THREADS={cores}")
+        yield Told("finding", f"torch takes {threads} threads for {cores} cores", f"export OMP_NUM_THREADS={cores}")
     yield Told("fact", f"precision by default: {default_precision(device)}, on {device.type}")
     count = torch.cuda.device_count()
     gpus = [(torch.cuda.get_device_name(i), torch.cuda.mem_get_info(i)) for i in range(count)]
@@ -86,7 +86,7 @@ def _memory() -> Iterator[Told]:
         return
     yield Told("fact", f"memory: {size(free)} free; a run at scale small takes about {size(MEMORY)}")
     if free < MEMORY:
-        yield Told("finding", f"{size(free)} of memory are free, less than a run at scale small takes; end something")
+        yield Told("finding", f"{size(free)} of memory free are less than a run at scale small takes", "end something")
 
 
 def free_memory() -> float | None:
@@ -123,7 +123,7 @@ def _disk(home: Home) -> Iterator[Told]:
             "finding", f"{size(free)} are free at {place}; make room (`mdebench prune`) or choose another --home"
         )
     if not os.access(place, os.W_OK):
-        yield Told("note", f"{place} may not be written by you: what is there can be looked at")
+        yield Told("note", f"{place} may not be written by you", "what is there can be looked at")
 
 
 def _descriptors() -> Iterator[Told]:
@@ -131,7 +131,7 @@ def _descriptors() -> Iterator[Told]:
     told = "without limit" if soft == resource.RLIM_INFINITY else f"{soft:,} at most"
     yield Told("fact", f"open files: {told}")
     if soft != resource.RLIM_INFINITY and soft < DESCRIPTORS:
-        yield Told("finding", f"{soft} files can be open at a time, fewer than {DESCRIPTORS}; ulimit -n {DESCRIPTORS}")
+        yield Told("finding", f"only {soft} files can be open at a time", f"ulimit -n {DESCRIPTORS}, or more")
 
 
 def _temporary() -> Iterator[Told]:
@@ -139,11 +139,11 @@ def _temporary() -> Iterator[Told]:
         with tempfile.TemporaryFile() as file:
             file.write(b"0")
     except OSError as error:
-        yield Told("finding", f"no temporary file can be written ({said(error)}); export TMPDIR=a folder with room")
+        yield Told("finding", f"no temporary file can be written ({said(error)})", "export TMPDIR=FOLDER")
         return
     yield Told("fact", f"temporary files: {tempfile.gettempdir()}, writable")
     if not os.access(SHORT, os.W_OK):
-        yield Told("finding", f"{SHORT} is not writable, where --on ray keeps its sockets; permit it, or do without")
+        yield Told("finding", f"{SHORT} is not writable, where --on ray has its sockets", "permit it, or use --jobs")
 
 
 def _terminal() -> Iterator[Told]:
