@@ -29,8 +29,13 @@ def _left(path: Path, what: str, free: Callable[[], object]) -> Freeable:
 
 def _unfinished(home: Home) -> list[Path]:
     """Where commands write below the home, and in the home itself; the folder may be anybody's besides."""
-    places = (home.packs, home.runs, home.judges, home.results)
-    return [path for place in places for path in files.strays(place)] + files.strays(home.folder, below=False)
+    runs = [path for path in _runs(home) if not is_held(path / ".lock")]  # older builds lock nothing but the run
+    found = [path for place in (home.packs, *runs, home.results) for path in files.strays(place)]
+    return found + files.strays(home.folder, below=False)
+
+
+def _runs(home: Home) -> list[Path]:
+    return sorted(path for place in (home.runs, home.judges) for path in place.glob("*") if path.is_dir())
 
 
 def _folders(home: Home) -> Iterator[Path]:
@@ -50,7 +55,7 @@ def replaced_by(old: Path) -> Path:
 
 
 def _empty(home: Home) -> Iterator[Path]:
-    for path in sorted(path for place in (home.runs, home.judges) for path in place.glob("*") if path.is_dir()):
+    for path in _runs(home):
         if {each.name for each in path.iterdir()} <= {".lock"} and not is_held(path / ".lock"):
             yield path
 
