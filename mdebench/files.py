@@ -17,16 +17,17 @@ import re
 import secrets
 import stat
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from mdebench.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+T = TypeVar("T")
 CHECKSUM = "checksum"  # the key of a digest in JSON of ours
 _UNFINISHED = re.compile(r"\..+\.[0-9a-f]+\.partial")
 # Of the machine, not of a file: nothing that lies on a disk is to blame.
@@ -119,7 +120,7 @@ def said(error: OSError) -> str:
 
 
 @contextmanager
-def reading(path: Path, way_on: str) -> Iterator[None]:
+def reading(path: Path | str, way_on: str) -> Iterator[None]:
     """Whatever the block raises on what is in ``path`` becomes Damaged: what was found, and ``way_on``, what to do.
 
     FileNotFoundError stays what it is, as do a UserError and want of memory or of the machine (those as UserError).
@@ -206,6 +207,25 @@ def read_json(path: Path, way_on: str) -> dict[str, Any]:
     """What `write_json` wrote, or anybody before there were digests; Damaged, or FileNotFoundError."""
     with reading(path, way_on):
         return unsealed(json.loads(read_bytes(path).decode("utf-8")))
+
+
+def json_line(values: Mapping[str, Any]) -> bytes:
+    """A JSON object with its digest as one line, for `read_lines`; ValueError for a number that JSON lacks."""
+    return json.dumps(sealed(values), allow_nan=False).encode() + b"\n"
+
+
+def read_lines(path: Path, way_on: str, parse: Callable[[dict[str, Any]], T]) -> list[tuple[bytes, T]]:
+    """Each line of a file of JSON lines as it stands, and what ``parse`` makes of it, held to its digest if it has one.
+
+    Damaged names the first line that is not whole, or that ``parse`` raises anything on; FileNotFoundError.
+    """
+    found = []
+    with reading(path, way_on):
+        lines = read_bytes(path).splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        with reading(f"Line {number} of {path}", way_on):
+            found.append((line, parse(unsealed(json.loads(line.decode("utf-8"))))))
+    return found
 
 
 def read_archive(path: Path, way_on: str) -> dict[str, bytes]:
