@@ -18,7 +18,7 @@ import secrets
 import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -117,6 +117,30 @@ def said(error: OSError) -> str:
 
 
 # --- reading
+
+
+Without = Callable[[], AbstractContextManager[None]]  # `Rest.without`, or `nullcontext` to end at the first damage
+
+
+class Rest:
+    """Goes on with the rest where something is damaged, and in the end tells all that was, in one sentence."""
+
+    def __init__(self) -> None:
+        self.damaged: list[str] = []
+
+    @contextmanager
+    def without(self) -> Iterator[None]:
+        """What is damaged ends the block, and not what comes after it."""
+        try:
+            yield
+        except Damaged as problem:
+            if str(problem) not in self.damaged:
+                self.damaged.append(str(problem))
+
+    def end(self, done: str) -> None:
+        """Damaged, if anything was; ``done`` says what was done without it."""
+        if self.damaged:
+            raise Damaged(f"{'; '.join(self.damaged)}; {done}")
 
 
 @contextmanager

@@ -19,7 +19,9 @@ from mdebench.cli.suite import costs, demo, list_, reproduce
 from mdebench.cli.train import judge, pretrain
 from mdebench.cli.views import audit, figures, report, tables
 from mdebench.errors import Interrupted, UserError
+from mdebench.files import said
 from mdebench.version import __version__
+from mdebench.words import shown
 
 _DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -49,13 +51,14 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (Interrupted, KeyboardInterrupt, click.Abort) as stop:
-        click.echo(f"stopped ({str(stop) or 'Ctrl-C'}); the same command goes on from there", err=True)
+        click.echo(f"stopped ({shown(str(stop)) or 'Ctrl-C'}); the same command goes on from there", err=True)
         sys.exit(130)
     except UserError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {shown(str(error))}", err=True)
         sys.exit(1)
     except OSError as error:
         if error.errno not in _DISK_REFUSES:
             raise
-        click.echo(f"Error: {error.filename}: {error.strerror}; choose another --home or make room", err=True)
+        where = f"{shown(str(error.filename))}: " if error.filename else ""
+        click.echo(f"Error: {where}{said(error)}; choose another --home or make room", err=True)
         sys.exit(1)

@@ -311,7 +311,9 @@ def _line(row: Mapping[str, Any]) -> bytes:
 
 def _lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
     """The lines of a file as they stand and their rows (none where there is no file), every one checked; Damaged."""
-    way_on = "restore the file from git, or delete that line and give the command again to compute its unit anew"
+    way_on = (
+        "restore the file from git, or delete all lines of its key and give the command again to compute that unit anew"
+    )
     try:
         return read_lines(path, way_on, _checked)
     except FileNotFoundError:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from mdebench import files
 from mdebench.errors import UserError
 from mdebench.home import Home
 from mdebench.runs import Run
@@ -70,7 +71,7 @@ def remove_runs(runs: Iterable[Run]) -> str:
         try:
             shutil.rmtree(run.folder)
         except OSError as error:
-            raise UserError(f"could not delete {run.folder}: {error.strerror}") from error
+            raise UserError(f"could not delete {run.folder}: {files.said(error)}") from error
     return size(freed)
 
 
@@ -83,10 +84,25 @@ class Freeable:
     free: Callable[[], object]
 
 
+def left_behind(home: Home) -> list[Path]:
+    """What kills left half written under a home, by nobody written any more: it may be deleted.
+
+    A run or judge that is being trained is left alone: an older mdebench wrote without locks.
+    """
+    found = [path for place in (home.packs, home.results) for path in files.strays(place)]
+    for run in (run for place in (home.runs, home.judges) for run in sorted(place.glob("*"))):
+        strays = files.strays(run)
+        found += strays if strays and not _held(Run(run)) else []
+    return found
+
+
 def freeable(home: Home) -> list[Freeable]:
     """Cached features, what a kill left half written, and of finished runs the part of the checkpoint that only more
     training needs. A run that is being trained is left alone."""
     found = []
+    for path in left_behind(home):
+        count = path.stat().st_size
+        found.append(Freeable(f"{path}, left half written ({size(count)})", count, path.unlink))
     for features in sorted(home.runs.glob("*/features")):
         if count := _bytes(features):
             found.append(
@@ -95,10 +111,6 @@ def freeable(home: Home) -> list[Freeable]:
     for folder in sorted(path for place in (home.runs, home.judges) for path in place.glob("*") if path.is_dir()):
         if _held(Run(folder)):
             continue
-        for path in sorted(folder.glob(".*.partial")):
-            found.append(
-                Freeable(f"{path}, left half written ({size(path.stat().st_size)})", path.stat().st_size, path.unlink)
-            )
         run = Run(folder)
         if run.finished and (spare := _optimizers(run)):
             text = f"optimizer state of {folder.name}, which is finished ({size(spare)})"
@@ -145,6 +157,6 @@ def free(found: Iterable[Freeable]) -> str:
         try:
             each.free()
         except OSError as error:
-            raise UserError(f"could not free {each.text}: {error.strerror}; {size(total)} are freed") from error
+            raise UserError(f"could not free {each.text}: {files.said(error)}; {size(total)} are freed") from error
         total += each.bytes
     return size(total)
