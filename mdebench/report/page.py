@@ -138,10 +138,14 @@ def _walls(
     grids = [figure for figure in figures if figure.kind == "images"]
     charts = [figure for figure in figures if figure not in curves and figure not in grids]
 
+    paths = (path for folder in (home.figures, home.sheets) for path in sorted(folder.glob("*.png")))
+    lost = [path.name for path in paths if path not in {figure.path for figure in figures}]
+
     def hung(title: str, what: str, originals: Sequence[Original], folded: bool = False) -> Wall:
         return Wall(title, *fit(originals, BUDGETS[what], title.lower(), without), folded)
 
     return [
+        *([Wall("Figures left out", (), f"Their files are damaged: {'; '.join(lost)}.")] if lost else []),
         hung("Charts", "charts", [_figure(figure) for figure in charts]),
         hung("Completions side by side", "grids", [_figure(figure) for figure in grids]),
         hung("Learning curves", "curves", [_figure(figure) for figure in curves], folded=True),

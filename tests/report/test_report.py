@@ -253,14 +253,15 @@ def test_the_page_is_written_without_what_is_damaged_and_says_so(home):
     with pytest.raises(UserError, match=r"(?s)rank-pack-tiny\.png is damaged.*npz is damaged.*000600\.png is damaged"):
         write_report(home, home.folder / "index.html", NOW)
     text = (home.folder / "index.html").read_text("utf-8")
-    assert "occlusion" in text and text.count("Left out, as the file is damaged: ") == 1
+    assert "occlusion" in text and text.count("Left out, as the file is damaged: ") == 2
+    assert "Their files are damaged: rank-pack-tiny.png." in text
     assert str(home.folder) not in text
 
 
 def test_no_control_character_reaches_the_page(home):
     add_run(home, label="<rec>\x1b[31m\u202e\x00", method="rec")
     store(home, "pixels", [measured(0.9)])
-    store(home, "\ud800", [measured(1.0, note="\x07<i>")], pack_note="a\x9b31m pack")
+    store(home, "\ud800", [measured(1.0, note="\x07<i>")], pack_note="a\x9b31m pack", run="run", key="k")
     text = page(home)
     assert not {sign for sign in text if (ord(sign) < 32 and sign not in "\n\t\r") or 0x7F <= ord(sign) < 0xA0}
     assert (
