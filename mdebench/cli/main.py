@@ -23,6 +23,7 @@ from mdebench.cli.train import judge, pretrain
 from mdebench.cli.views import audit, figures, report, tables
 from mdebench.errors import Interrupted, UserError
 from mdebench.version import __version__
+from mdebench.words import shown
 
 # What the system may refuse, and what to do about it.
 _REFUSED = {
@@ -69,15 +70,15 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (Interrupted, KeyboardInterrupt, click.Abort) as stop:
-        click.echo(f"stopped ({str(stop) or 'Ctrl-C'}); the same command goes on from there", err=True)
+        click.echo(f"stopped ({shown(str(stop)) or 'Ctrl-C'}); the same command goes on from there", err=True)
         sys.exit(130)
     except UserError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {shown(str(error))}", err=True)
         sys.exit(1)
     except Exception as error:
         if not (said := refused(error)):
             raise
-        click.echo(f"Error: {said}", err=True)
+        click.echo(f"Error: {shown(said)}", err=True)
         sys.exit(1)
 
 

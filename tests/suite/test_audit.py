@@ -16,6 +16,7 @@ from mdebench.data.pack import open_pack
 from mdebench.data.writer import PackWriter
 from mdebench.errors import UserError
 from mdebench.figures.write import write_figures
+from mdebench.files import unsealed
 from mdebench.home import Home
 from mdebench.results.intervals import interval
 from mdebench.results.rows import Row, append_rows, keep_values, read_rows, unit_key
@@ -76,9 +77,11 @@ def test_what_was_made_of_its_rows_holds(home):
 
 
 ROWS, TABLE = "results/rows/landmarks/pack-rec.jsonl", "results/tables/table1-pack-small.md"
+SEAL = r'(.*), "checksum": "\w+"'
 CHANGES = {
-    "a digit of a row": (ROWS, r'"value": 0\.(\d)', r'"value": 1.\1', "stored values"),
-    "a hash of a row": (ROWS, '"weights_hash": "cd', '"weights_hash": "ef', "the key"),
+    "a digit of a row": (ROWS, r'"value": 0\.(\d)', r'"value": 1.\1', "not what its checksum says"),
+    "a digit of an older row": (ROWS, r'"value": 0\.(\d)' + SEAL, r'"value": 1.\1\2', "stored values"),
+    "a hash of an older row": (ROWS, '"weights_hash": "cd' + SEAL, r'"weights_hash": "ef\1', "the key"),
     "a mark of a table": (TABLE, r" \(†\)", " ≈", "table1-pack-small.md, line"),
     "a sentence of a table": (TABLE, "beats", "crushes", "table1-pack-small.md, line"),
     "a sentence of the README": ("README.md", "beaten", "hardly beaten", "README.md, line"),
@@ -136,7 +139,7 @@ def test_a_pack_that_is_not_what_it_was_is_found(home):
 def test_a_hash_is_found_in_whichever_row_of_a_unit_it_was_changed(home):
     """A second row of a unit, of another metric, without values of its own: that is said not to be looked at."""
     path = home.folder / ROWS
-    row = json.loads(path.read_text())
+    row = unsealed(json.loads(path.read_text()))
     path.write_text(path.read_text() + json.dumps(row | {"metric": "other", "weights_hash": "ef" * 32}) + "\n")
     found = audit(home)
     assert sum("pack-rec.jsonl: the key" in find for find in found.finds) == 1
