@@ -187,7 +187,9 @@ class PatchMethod(BaseMethod):
         super().__init__(settings, size)
         side = settings.patches
         if side < 1 or size % side:
-            raise UserError(f"patches={side}: {size}×{size} pixels cannot be cut into {side}×{side} equal patches")
+            fitting = ", ".join(str(n) for n in range(2, 17) if size % n == 0) or "none up to 16 does"
+            why = f"{size}×{size} pixels cannot be cut into {side}×{side} equal patches"
+            raise UserError(f"patches={side}: {why}; --set patches=N where N divides {size} ({fitting}) can")
         self.patch, self.total = size // side, side**2
         self.masked = math.ceil(settings.mask_ratio * self.total - 1e-6)  # rounded up, but not for a float's last bit
         if not 0 < self.masked < self.total:

@@ -117,7 +117,9 @@ class Method(BaseMethod):
             if rate != settings.rate:
                 self.notes.append(f"contextual attention at rate 1, not {settings.rate}: {size} pixels are too few")
             if size % 4 or rate < 1 or size // 4 % rate:
-                raise UserError(f"rate={rate} at {size} pixels: a quarter of the size has to be a multiple of rate")
+                way = "make a pack of a --size that 4 divides" if size % 4 else "give another --set rate=N, such as 1"
+                why = "a quarter of the size has to be a multiple of rate"
+                raise UserError(f"rate={rate} at {size} pixels: {why}; {way}")
             n = max(4, 24 * settings.width // 64)
             self.generator = TwoStage(n, rate)
             self.feature_dim = (4 + 8) * n * CELLS**2

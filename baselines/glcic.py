@@ -163,6 +163,8 @@ class Method(BaseMethod):
         super().__init__(settings, size)
         native = choose(settings.backbone, {"native": True, "mde": False}, "backbone")
         width, code = settings.width, settings.code
+        if native and size % 4:
+            raise UserError(f"glcic takes a side that 4 divides, not {size} pixels; make a pack of another --size")
         self.losses = "mse+adv" if settings.phases[2] else "mse"
         self.feature_dim = 4 * width * GRID**2 if native else code
         self.generator: CompletionNetwork | Generator = (

@@ -223,8 +223,12 @@ def is_path(word: str) -> bool:
 def _place(word: str, kind: str, known: Mapping[str, Code]) -> str:
     """The absolute path of somebody's file; UserError when there is none, or its name cannot be told from our own."""
     path = Path(word).expanduser().absolute()
+    if not path.exists():
+        near = f" Did you mean {word}.py?" if path.with_name(f"{path.name}.py").is_file() else ""
+        raise UserError(f"there is no file {word} with a {kind}; name one that ends in .py.{near}")
     if not path.is_file() or path.suffix != ".py":
-        raise UserError(f"there is no file {word} with a {kind}; name one that ends in .py")
+        what = "is a folder" if path.is_dir() else "does not end in .py"
+        raise UserError(f"{word} {what}: a {kind} is one file of Python, whose name ends in .py")
     if not path.stem.isidentifier() or keyword.iskeyword(path.stem):
         raise UserError(
             f"{word}: a {kind}'s file name is its name in rows and folders; use letters, digits and _ alone"

@@ -118,11 +118,22 @@ class Home:
         return [Run(path.parent) for path in sorted(self.runs.glob("*/run.json"))]
 
     def find_run(self, name: str) -> "Run":
-        """The run called ``name`` (its folder's path will do); UserError with a suggestion when there is none."""
-        run = self.run(Path(name).name)
+        """The run called ``name`` (its folder's path will do); UserError that says what is there instead of one."""
+        path, run = Path(name), self.run(Path(name).name)
+        if "/" in name or (path.suffix in (".safetensors", ".onnx", ".pt", ".pth") and not run.info):
+            runs = "`mdebench runs` lists the runs of a home"
+            if not path.exists():
+                raise UserError(f"there is no file or folder {name}; {runs}")
+            if path.is_file():
+                raise UserError(f"{name} is a file, where a run is asked for; {runs}")
+            if not (path / "run.json").is_file():
+                raise UserError(f"{name} is no run: it has no run.json; {runs}")
+            if path.resolve() != run.folder.resolve():
+                raise UserError(f"{name} is not under {self.runs}: give --home {path.resolve().parent.parent} with it")
         if not run.info:
             names = [path.parent.name for path in sorted(self.runs.glob("*/run.json"))]
-            raise UserError(f"there is no run {name!r} under {self.runs}.{suggest(name, names)}")
+            where = f"under {self.runs}" if self.folder.is_dir() else f"as there is no folder {self.folder}"
+            raise UserError(f"there is no run {name!r} {where}.{suggest(name, names)}")
         return run
 
     def judge(self, pack: str) -> "Run":

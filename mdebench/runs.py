@@ -140,8 +140,9 @@ class Run:
         """Hold the run for this process; Busy when another one does, UserError where files cannot be locked.
 
         The kernel releases it however we end; on a shared file system its server does, after a machine's death not at
-        once.
+        once. Where nothing is written meanwhile, the folder of a new run is gone again.
         """
+        made = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("a+") as file:
             try:
@@ -155,7 +156,12 @@ class Run:
             file.truncate(0)
             file.write(f"pid {os.getpid()} on {socket.gethostname()}")
             file.flush()
-            yield
+            try:
+                yield
+            finally:
+                if made and [path.name for path in self.folder.iterdir()] == [".lock"]:
+                    (self.folder / ".lock").unlink()
+                    self.folder.rmdir()
 
     def strays(self) -> list[Path]:
         """What kills left in the folder, and nobody is writing: unfinished files, and folders of older builds."""
@@ -331,6 +337,16 @@ def _checksums() -> Iterator[None]:
         yield
     finally:
         set_crc32_options(before)
+
+
+def other_pack(info: Mapping[str, Any], pack_hash: str) -> str:
+    """Which pack a run was made on, where another stands under that name now; "" where it is the same.
+
+    ``info`` is the run's record, ``pack_hash`` that of the pack that has its pack's name.
+    """
+    if info["pack_hash"] == pack_hash:
+        return ""
+    return f"another pack called {info['pack']} (pack {info['pack_hash'][:8]}, replaced by {pack_hash[:8]})"
 
 
 def _owner(file: IO[str]) -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
 STYLES = {
     **dict.fromkeys(("note", "left out", "no judge:"), "yellow"),
@@ -26,6 +27,16 @@ def tell(console: "Console", word: str, text: str) -> None:
     from rich.text import Text
 
     console.print(Text.assemble((word, STYLES.get(word, "bold")), " ", text), soft_wrap=True)
+
+
+def new_progress(console: "Console") -> "Progress":
+    """How far something is, on a terminal, and gone when it is done; what it is called stands as it is."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    # Not into the column's own text, which is a template with a syntax of its own.
+    called = TextColumn("{task.description}", markup=False)
+    columns = (called, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def duration(seconds: float) -> str:

@@ -18,6 +18,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from mdebench.data.finding import no_images
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Cost, Subject
@@ -27,6 +28,7 @@ from mdebench.evaluation.judging.scores import fid, inception_score, kid
 from mdebench.evaluation.metrics import composite, measure_mean, psnr, ssim
 from mdebench.evaluation.passes import CHUNK, Indices, chunks, load
 from mdebench.evaluation.scenarios import test_images, test_masks
+from mdebench.evaluation.tasks import join
 from mdebench.methods.classifiers import Look
 from mdebench.results import galleries
 from mdebench.results.displays import Display, Metric
@@ -86,7 +88,8 @@ class Settings:
 
 def requires(pack: Pack) -> str | None:
     """Why this pack cannot be used, or None: two test images make a distribution."""
-    return None if len(pack.indices("test")) > 1 else f"{pack.name} has fewer than two test images"
+    few = f"{pack.name} has fewer than two test images"
+    return None if len(pack.indices("test")) > 1 else join(few, no_images(pack, "test") or "")
 
 
 def cases(settings: Settings) -> list[Settings]:

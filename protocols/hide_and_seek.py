@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
+from mdebench.data.finding import no_images
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Cost, Subject
@@ -157,8 +158,7 @@ def requires(pack: Pack) -> str | None:
     """Why this pack cannot be used, or None."""
     if pack.size % 2:
         return f"its images have {pack.size} pixels, which the seeker cannot halve"
-    missing = [split for split in ("train", "test") if not len(pack.indices(split))]
-    return f"{pack.name} has no {' and no '.join(missing)} partition" if missing else None
+    return no_images(pack, "train", "test")
 
 
 def cases(settings: Settings) -> list[Settings]:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mdebench.data.finding import no_images
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Cost, Subject
@@ -71,7 +72,7 @@ class Settings:
 
 def requires(pack: Pack) -> str | None:
     """Why this pack cannot be used, or None: any pack with test images can."""
-    return None if len(pack.indices("test")) else f"{pack.name} has no test partition"
+    return no_images(pack, "test")
 
 
 def cases(settings: Settings) -> list[Settings]:

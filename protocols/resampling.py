@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mdebench.data.finding import no_images
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Cost, Subject
@@ -25,7 +26,7 @@ from mdebench.evaluation.metrics import measure_mean, psnr
 from mdebench.evaluation.passes import CHUNK, Indices, chunks, load
 from mdebench.evaluation.readouts import LinearProbe, converged
 from mdebench.evaluation.scenarios import test_images, test_masks
-from mdebench.evaluation.tasks import Attributes
+from mdebench.evaluation.tasks import Attributes, join
 from mdebench.results import galleries
 from mdebench.results.displays import BIHARMONIC, FILLS, ChartOf, Display, Metric, TableOf
 from mdebench.results.rows import Measurement
@@ -98,7 +99,8 @@ class Settings:
 
 def requires(pack: Pack) -> str | None:
     """Why this pack cannot be used, or None: agreement by chance takes two test images."""
-    return None if len(pack.indices("test")) > 1 else f"{pack.name} has fewer than two test images"
+    few = f"{pack.name} has fewer than two test images"
+    return None if len(pack.indices("test")) > 1 else join(few, no_images(pack, "test") or "")
 
 
 def cases(settings: Settings) -> list[Settings]:

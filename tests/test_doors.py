@@ -330,9 +330,10 @@ def test_a_method_without_players_is_told(home, method):
 
 
 def test_a_wrong_feature_dim_is_never_stored(home, method):
-    method.write_text(METHOD.replace("self.feature_dim = settings.code", "self.feature_dim = 3"))
     invoke(home, "pretrain", method, *TINY)
     (run,) = home.list_runs()
+    # Where a run begins it is refused; the code may change afterwards.
+    method.write_text(METHOD.replace("self.feature_dim = settings.code", "self.feature_dim = 3"))
     with pytest.raises(UserError, match=r"promises \(N, feature_dim\) = \(\d+, 3\) and gives"):
         CliRunner().invoke(cli, ["transfer", "landmarks", run.folder.name, "--home", str(home)], catch_exceptions=False)
     assert set(read_rows(home)["method"]) <= {"pixels", "constant", "random"}

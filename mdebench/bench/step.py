@@ -26,6 +26,7 @@ from mdebench.settings import SCALES, choose
 from mdebench.training import recipes
 from mdebench.training.operations import Operations
 from mdebench.training.trainer import Trainer, batch_at, build_method
+from mdebench.training.trial import try_out
 
 WARM_UP = 3
 MODES = {"eager": None, "compiled": "default", "captured": "reduce-overhead"}  # captured: in CUDA graphs, on a GPU
@@ -84,6 +85,9 @@ def measure_step(case: Case, rounds: int) -> list[Measured]:
     UserError when the method has nothing to train.
     """
     recipe, device = case.recipe, default_device()
+    tried = build_method(recipe.method, recipe.settings, recipe.size, 0)
+    quiet = Console(quiet=True)
+    try_out(tried, recipe, device, np.arange(recipe.batch), quiet, catalog.method(recipe.method))
     with generated_pack(case.images, recipe.size) as pack, plain_elsewhere(recipe, pack.path) as plain:
         draw = partial(batch_at, pack, pack.indices("train"), recipe, device=device)
         ours = Trainer(build_method(recipe.method, recipe.settings, recipe.size, 0), recipe, device)

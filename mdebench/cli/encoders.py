@@ -5,7 +5,7 @@ from typing import Literal
 
 import click
 
-from mdebench.cli.options import RUNS, home_option
+from mdebench.cli.options import RUNS, existing_home_option, home_option
 from mdebench.errors import UserError
 from mdebench.home import Home
 from mdebench.words import new_console
@@ -22,7 +22,7 @@ def _known(home: Home, run: str) -> None:
 @click.command()
 @click.argument("run", shell_complete=RUNS)
 @click.option("--to", type=click.Path(path_type=Path, dir_okay=False), required=True, help=".safetensors, .onnx or .pt")
-@home_option
+@existing_home_option
 def export(run: str, to: Path, home: Home) -> None:
     """Write the encoder of RUN to a file (weights, an ONNX graph, or a torch.export program) and a JSON beside it."""
     _known(home, run)
@@ -42,7 +42,7 @@ def export(run: str, to: Path, home: Home) -> None:
 @click.argument("run", shell_complete=RUNS)
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default="codes.npy", show_default=True)
-@home_option
+@existing_home_option
 def embed(run: str, folder: Path, out: Path, home: Home) -> None:
     """Encode every picture under FOLDER by RUN: the codes as .npy, and a .csv that names the file of each row.
 
@@ -50,7 +50,8 @@ def embed(run: str, folder: Path, out: Path, home: Home) -> None:
     """
     _known(home, run)
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}")
+        is_file = f"{folder} is a file: name the folder that it is in"
+        raise UserError(is_file if folder.exists() else f"there is no folder {folder}")
     if out.suffix != ".npy":
         raise UserError(f"--out {out}: codes are written as .npy")
     from mdebench.evaluation.encoders.embedding import embed as encode

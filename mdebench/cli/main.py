@@ -21,7 +21,12 @@ from mdebench.cli.views import audit, figures, report, tables
 from mdebench.errors import Interrupted, UserError
 from mdebench.version import __version__
 
-_DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+# What a disk may refuse, and what to do about it.
+_DISK_REFUSES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "choose another --home or make room"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "permit it, or choose another --home"),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG), "choose another path"),
+}
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,5 +62,6 @@ def main() -> None:
     except OSError as error:
         if error.errno not in _DISK_REFUSES:
             raise
-        click.echo(f"Error: {error.filename}: {error.strerror}; choose another --home or make room", err=True)
+        said = "a file is where a folder is wanted" if error.errno == errno.EEXIST else error.strerror
+        click.echo(f"Error: {error.filename}: {said}; {_DISK_REFUSES[error.errno]}", err=True)
         sys.exit(1)

@@ -8,6 +8,7 @@ from mdebench.cli.options import (
     RUNS,
     check_pack,
     completing,
+    existing_home_option,
     find_runs,
     home_option,
     jobs_option,
@@ -31,7 +32,7 @@ TARGETS = completing(lambda home: ("attributes", "landmarks"))
 @set_option
 @jobs_option
 @on_option
-@home_option
+@existing_home_option
 def transfer(
     target: str,
     runs: tuple[str, ...],
@@ -52,7 +53,7 @@ def transfer(
 @pack_option(MEASURED_ON)
 @jobs_option
 @on_option
-@home_option
+@existing_home_option
 def occlusion(
     runs: tuple[str, ...], preset: str, pack_name: str | None, jobs: int | None, where: str | None, home: Home
 ) -> None:
@@ -67,7 +68,7 @@ def occlusion(
 @set_option
 @jobs_option
 @on_option
-@home_option
+@existing_home_option
 def measure(
     protocol: str,
     runs: tuple[str, ...],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mdebench import catalog
+from mdebench.errors import UserError
 from mdebench.home import Home
 from mdebench.settings import SCALES, suggest
 from mdebench.variants import ALIASES
@@ -19,14 +20,26 @@ if TYPE_CHECKING:
 
 Completer = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
 
-# The folder that holds packs/, runs/ and results/.
-home_option = click.option(
-    "--home",
-    type=click.Path(path_type=Home, file_okay=False),
-    default=".",
-    envvar="MDEBENCH_HOME",
-    show_default=True,
-    help="Folder that holds packs/, runs/ and results/.",
+
+def _existing(ctx: click.Context, param: click.Parameter, home: Home) -> Home:
+    if not home.folder.is_dir():
+        ways = "name the one that holds runs/ and results/, or begin it with `mdebench pretrain`"
+        raise UserError(f"there is no folder {home} (--home); {ways}")
+    return home
+
+
+# The folder that holds packs/, runs/ and results/; the second for commands that only look at what is there.
+home_option, existing_home_option = (
+    click.option(
+        "--home",
+        type=click.Path(path_type=Home, file_okay=False),
+        default=".",
+        envvar="MDEBENCH_HOME",
+        show_default=True,
+        callback=check,
+        help="Folder that holds packs/, runs/ and results/.",
+    )
+    for check in (None, _existing)
 )
 set_option = click.option("--set", "sets", multiple=True, metavar="NAME=VALUE", help="Override a setting; repeatable.")
 jobs_option = click.option(

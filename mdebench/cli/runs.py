@@ -2,7 +2,7 @@
 
 import click
 
-from mdebench.cli.options import ANYTHING, RUNS, find_runs, home_option
+from mdebench.cli.options import ANYTHING, RUNS, existing_home_option, find_runs, home_option
 from mdebench.errors import UserError
 from mdebench.home import Home
 from mdebench.words import new_console
@@ -11,7 +11,7 @@ from mdebench.words import new_console
 @click.command()
 @click.argument("names", nargs=-1, shell_complete=RUNS, metavar="[RUNS]…")
 @click.option("--remove", is_flag=True, help="Delete the runs named, with all that is in their folders; rows are kept.")
-@home_option
+@existing_home_option
 def runs(names: tuple[str, ...], remove: bool, home: Home) -> None:
     """List the runs (or those named): how far they are, when they were last at work, their size on disk, last loss."""
     from mdebench.suite.inventory.upkeep import list_text, remove_runs, size_of
@@ -30,7 +30,7 @@ def runs(names: tuple[str, ...], remove: bool, home: Home) -> None:
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Say what would be freed, and free nothing.")
-@home_option
+@existing_home_option
 def prune(dry_run: bool, home: Home) -> None:
     """Free what can be made again: cached features, checkpoints of finished runs that only training goes on from."""
     from mdebench.suite.inventory.upkeep import free, freeable
@@ -58,7 +58,7 @@ def show(name: str, home: Home) -> None:
 @click.command()
 @click.argument("first", metavar="RUN", shell_complete=RUNS)
 @click.argument("second", metavar="RUN", shell_complete=RUNS)
-@home_option
+@existing_home_option
 def compare(first: str, second: str, home: Home) -> None:
     """Compare two runs: the settings in which they differ, and their rows, image by image where values were kept."""
     one, other = find_runs(home, (first, second))

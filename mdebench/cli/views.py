@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mdebench.cli.options import home_option
+from mdebench.cli.options import existing_home_option
 from mdebench.errors import UserError
 from mdebench.home import Home
 from mdebench.words import new_console
@@ -16,7 +16,7 @@ from mdebench.words import new_console
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the tables; default home/results/tables.",
 )
-@home_option
+@existing_home_option
 def tables(out: Path | None, home: Home) -> None:
     """Write Tables 1, 2 and 3 and those of every protocol (Markdown, CSV, LaTeX), and contact sheets."""
     from mdebench.evaluation.displays import displays
@@ -33,13 +33,15 @@ def tables(out: Path | None, home: Home) -> None:
 @click.command()
 @click.argument("folder", metavar="[HOME]", required=False, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--mend", "mends", is_flag=True, help="First make the intervals of older rows anew from stored values.")
-@home_option
+@existing_home_option
 def audit(folder: Path | None, mends: bool, home: Home) -> None:
     """Follow every number to its rows, make tables and figures' data again, check hashes; list what does not hold."""
     from mdebench.suite.inventory.auditing import audit as look
     from mdebench.suite.inventory.auditing import told
     from mdebench.suite.inventory.mending import mend
 
+    if folder and not folder.is_dir():
+        raise UserError(f"there is no folder {folder} to audit")
     home, console = Home(folder) if folder else home, new_console()
     if mends:
         for done in mend(home):
@@ -51,20 +53,23 @@ def audit(folder: Path | None, mends: bool, home: Home) -> None:
 
 
 @click.command()
-@home_option
+@existing_home_option
 def figures(home: Home) -> None:
     """Draw every figure that there is data for, as pictures and as CSV."""
     from mdebench.evaluation.displays import displays
     from mdebench.figures.write import write_figures
 
     console = new_console()
-    for path in write_figures(home, displays(home), console):
+    written = write_figures(home, displays(home), console)
+    for path in written:
         console.print(str(path))
+    if not written:
+        console.print(f"nothing to draw: there are neither rows nor logs of runs under {home}")
 
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="HTML file; default home/report.html.")
-@home_option
+@existing_home_option
 def report(out: Path | None, home: Home) -> None:
     """Write one page with all runs, tables, figures and completions, which opens from disk."""
     from mdebench.evaluation.displays import displays

@@ -1,13 +1,19 @@
-"""Which pack a name means; the embedded ones are drawn when they are not there yet."""
+"""Which pack a name means (the embedded ones are drawn when they are not there yet), and which partitions it lacks."""
 
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
 
 from mdebench.data import prepare
-from mdebench.data.pack import Pack, open_pack
+from mdebench.data.pack import SPLITS, Pack, open_pack
 from mdebench.home import Home
+from mdebench.words import new_progress, words
+
+# Source → how its pack gets the images of a partition.
+PARTED = {
+    "folder": "say in a column `split` of its CSV which rows are train, val and test",
+    "toyfaces": "draw more faces (--count)",
+}
 
 
 def embedded_size(name: str) -> int | None:
@@ -25,9 +31,21 @@ def find_pack(home: Home, name: str, console: Console) -> Pack:
     return open_pack(path)
 
 
+def no_images(pack: Pack, *splits: str) -> str | None:
+    """That a pack has no image in some of these partitions, and what to do; None where each has one."""
+    missing = [split for split in splits if not len(pack.indices(split))]
+    if not missing:
+        return None
+    there = ", ".join(f"{len(pack.indices(split)):,} {split}" for split in SPLITS)
+    source = str(pack.info.get("source", ""))
+    way = PARTED.get(source, "take all files of its source")
+    again = f"and make it again, `mdebench data prepare {source or 'SOURCE'} … --replace`"
+    return f"{pack.name} has no {words(missing)} images ({there}): {way}, {again}"
+
+
 def draw_faces(home: Home, size: int, console: Console, **options: Any) -> None:
     """Make the embedded pack of a size, with a progress bar; ``options`` as in ``mdebench data prepare toyfaces``."""
-    with Progress(console=console, transient=True) as bar:
+    with new_progress(console) as bar:
         task = bar.add_task("drawing toyfaces", total=None)
         prepare(
             "toyfaces",

@@ -34,7 +34,7 @@ from mdebench.home import Home
 from mdebench.results.intervals import interval, known_people
 from mdebench.results.provenance import provenance
 from mdebench.results.rows import Measurement, Row, append_rows, keep_values, stored_rows, unit_key, width_is_unknown
-from mdebench.runs import Run
+from mdebench.runs import Run, other_pack
 from mdebench.settings import build
 from mdebench.training.recipes import changed_code, entry_of
 from mdebench.words import duration, tell
@@ -138,8 +138,6 @@ def measure_run(
     name, info = run.folder.name, run.info
     if info["size"] != pack.size:
         raise UserError(f"run {name} takes {info['size']} pixels, pack {pack.name} has {pack.size}")
-    if info["pack"] == pack.name and info["pack_hash"] != pack.hash:
-        tell(console, "note", f"{name} was trained on another version of {pack.name}")
     if changed := changed_code(info):
         tell(console, "note", f"{name} was {changed}")
     info = {**info, "source": entry_of(info).source}
@@ -170,6 +168,8 @@ def measure_subject(
     ``info`` is its record as in run.json, ``folder`` its run's, where it has one; it is loaded only when something is
     missing. UserError where it was trained on test images of the pack.
     """
+    if info["updates"] and info["pack"] == pack.name and (other := other_pack(info, pack.hash)):
+        tell(console, "note", f"{name} was trained on {other}")
     trained = trained_images(home, folder, info, pack)
     if trained is None:
         tell(console, "note", f"{name}: {unknown(info)}")

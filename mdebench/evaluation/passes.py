@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mdebench.compute.machine import default_device
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
-from mdebench.methods.contract import Encodes, Method
+from mdebench.methods.contract import Encodes, Method, codes_of
+from mdebench.words import new_progress
 
 T = TypeVar("T")
 Indices = npt.NDArray[np.int64]
@@ -55,9 +55,8 @@ _watching: list[Callable[[int, int], None]] = []
 @contextmanager
 def watched(console: Console, what: str) -> Iterator[None]:
     """On a terminal, show how far the pass under way is, and how long it takes yet."""
-    columns = (TextColumn(what, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
+    with new_progress(console) as bar:
+        task = bar.add_task(what, total=None)
 
         def tell(done: int, total: int) -> None:
             if done < bar.tasks[task].completed:  # another pass: its time is another
@@ -94,9 +93,4 @@ def encode(method: Method, images: torch.Tensor) -> torch.Tensor:
     """The representation of images (N, 3, H, W) in [0, 1]: (N, feature_dim) float32; UserError without an encoder."""
     if not isinstance(method, Encodes):
         raise UserError(f"The method {type(method).__module__} has no encoder, choose another run.")
-    codes = method.encode(images).float()
-    if method.feature_dim < 1 or codes.shape != (len(images), method.feature_dim):
-        raise UserError(
-            f"encode promises (N, feature_dim) = ({len(images)}, {method.feature_dim}) and gives {tuple(codes.shape)}"
-        )
-    return codes
+    return codes_of(method, images).float()

@@ -17,11 +17,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from mdebench.catalog import told
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Cost, Subject, Unfit
 from mdebench.evaluation.passes import Indices, chunks, encode, frozen, load, steps
+from mdebench.methods.contract import Method
 from mdebench.results.displays import CODES, PIXELS, PROBE, ChartOf, TableOf
+from mdebench.training.trial import one_value
 
 Predictions = npt.NDArray[np.float32]
 Features = Callable[[Indices], npt.NDArray[np.float32]]  # rows of the pack (n,) → (n, d)
@@ -300,6 +303,7 @@ def _finetune(subject: Subject, pack: Pack, task: Task, settings: Settings) -> R
         raise Unfit(f"{subject.name} has nothing to finetune: its code depends on no parameter; measure it frozen.")
     note = f"{held:,} tensors of parameters that came frozen are trained along" if held else ""
     method.train()
+    _try_batch(method, subject, settings.batch_size)
     targets = torch.from_numpy(task.targets[rows]).to(subject.device)
 
     def code_of(batch: Tensor) -> Tensor:
@@ -310,6 +314,21 @@ def _finetune(subject: Subject, pack: Pack, task: Task, settings: Settings) -> R
         pieces = (load(pack, piece, subject.device) for piece in chunks(task.evaluate))
         predictions = torch.cat([head(encode(method, images)) for images in pieces])
     return Readout(f"finetune-head-{settings.updates}", predictions.cpu().numpy(), note)
+
+
+def _try_batch(method: Method, subject: Subject, size: int) -> None:
+    """UserError where the encoder, as it is trained, cannot take a batch of so many images; nothing of it moves."""
+    black = torch.zeros(size, 3, method.size, method.size, device=subject.device)
+    with torch.random.fork_rng(devices=[subject.device] if black.is_cuda else []):
+        try:
+            encode(copy.deepcopy(method), black).sum().backward()  # type: ignore[no-untyped-call]
+        except UserError:
+            raise
+        except Exception as error:
+            why = f"{told(error)}; give another --set batch_size=N"
+            if one_value(error):
+                why = "batch-norm would normalise over a single value of a channel; give --set batch_size=2 or more"
+            raise UserError(f"{subject.name} cannot be finetuned in batches of {size}: {why}") from error
 
 
 def train_head(

@@ -58,6 +58,8 @@ class Page:
         x = EDGE / WIDTH
         self.figure.text(x, 1 - EDGE / self.height, title, va="top", fontsize=TITLE, weight="bold", color=INK)
         self.figure.text(x, EDGE / self.height, note, va="bottom", fontsize=SMALL, color=FAINT, linespacing=1.25)
+        for text in self.figure.texts:
+            text.set_parse_math(False)  # names of packs stand in them: a dollar is a dollar
 
     def axes(self, left: float, top: float, width: float, height: float, title: str = "") -> Axes:
         """Axes at so many inches from the left and below the title, with a title of their own above them."""

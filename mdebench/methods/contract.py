@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mdebench.compute import devices
+from mdebench.errors import UserError
 from mdebench.methods.masks import draw
 
 
@@ -91,6 +92,23 @@ class Encodes(Protocol):
 
     def encode(self, images: Tensor) -> Tensor:
         """The representation of whole images: (N, 3, H, W) in [0, 1] → (N, feature_dim)."""
+
+
+def codes_of(method: Encodes, images: Tensor) -> Tensor:
+    """``method.encode(images)``, held to its promise; UserError where it gives another shape."""
+    codes = method.encode(images)
+    promised = (len(images), method.feature_dim)
+    if method.feature_dim < 1 or shape_of(codes) != promised:
+        raise UserError(
+            f"encode promises (N, feature_dim) = {promised} and gives {shape_of(codes)}: set feature_dim in __init__ to"
+            " the numbers of a code"
+        )
+    return codes
+
+
+def shape_of(value: object) -> tuple[int, ...] | str:
+    """A tensor's shape; of anything else what it is, in words."""
+    return tuple(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 @runtime_checkable

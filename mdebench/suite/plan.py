@@ -24,7 +24,7 @@ from mdebench.evaluation.judging.judges import judge_id
 from mdebench.evaluation.judging.own_judge import OwnJudge
 from mdebench.home import Home
 from mdebench.results.rows import stored_rows, width_is_unknown
-from mdebench.runs import Recipe, Run
+from mdebench.runs import Recipe, Run, other_pack
 from mdebench.settings import SCALES, build, choose
 from mdebench.suite import tasks
 from mdebench.suite.experiments import Measure, Wanted, parts
@@ -183,6 +183,8 @@ class _Planner:
         task = Task("run", recipe.name, "kept", "", 0, partial(tasks.train, recipe, self.order.pack))
         task = replace(task, needs=(f"pack {self.pack.name}",), run=recipe.name)
         if run.finished:
+            if self.drawn and run.info["updates"] and (other := other_pack(run.info, self.pack.hash)):
+                self._note(f"{recipe.name} was trained on {other}")
             return task
         if recipes.method_of(recipe).load().Method.REFERENCE:
             return replace(task, state="missing", left="nothing to train", seconds=LOADING)

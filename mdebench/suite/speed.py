@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 import torch
+from rich.console import Console
 
 from mdebench.compute.machine import default_device
 from mdebench.evaluation.passes import frozen
@@ -17,6 +19,7 @@ from mdebench.methods.contract import Batch, Completes, Encodes
 from mdebench.runs import Recipe
 from mdebench.training.recipes import method_of
 from mdebench.training.trainer import Trainer, build_method
+from mdebench.training.trial import try_out
 
 ENOUGH = 1.0  # seconds: what takes longer is not repeated
 FIXED_JOB = 0.055  # seconds that `_fixed_job` takes on two quiet cores, where the constants of `cost` were measured
@@ -32,9 +35,11 @@ class Speed:
 
 
 def measure_speed(recipe: Recipe) -> Speed:
-    """Time an untrained method of the recipe on random images."""
+    """Time an untrained method of the recipe on random images; UserError where it cannot be trained so."""
     method = build_method(method_of(recipe), recipe.settings, recipe.size, recipe.seed, {})  # of any weights, as fast
     device = default_device()
+    quiet = Console(quiet=True)  # what is said of it is said when it is trained
+    try_out(method, recipe, device, np.arange(recipe.batch), quiet, method_of(recipe))
     trainer = Trainer(method, recipe, device)
     images = torch.rand(max(recipe.batch, 8), 3, recipe.size, recipe.size, device=device)
     images = images.contiguous(memory_format=torch.channels_last)

@@ -9,19 +9,22 @@ same bits.
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import asdict, replace
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
 from mdebench import catalog
 from mdebench.compute import devices
 from mdebench.compute.machine import default_device
+from mdebench.data.finding import no_images
 from mdebench.data.pack import Pack
 from mdebench.errors import Interrupted, UserError
 from mdebench.files import write_atomically
@@ -29,14 +32,16 @@ from mdebench.methods.checkpoints import file_hash, path_of
 from mdebench.methods.contract import Completes, Method
 from mdebench.pictures import grid
 from mdebench.results.provenance import provenance
-from mdebench.runs import Recipe, Run
+from mdebench.runs import Recipe, Run, other_pack
 from mdebench.training.operations import Operations
 from mdebench.training.progress import polite_stop, progress_line
 from mdebench.training.trainer import Trainer, batch_at, batch_of, build_method, weights_hash
+from mdebench.training.trial import try_out
 from mdebench.words import tell
 
 LOG_EVERY = 10  # updates per line of the log
 SAMPLES = 5  # sheets of sample pictures over a run
+ONE_LENGTH = "schedules follow the length of a run, so a finished one cannot be made longer"
 SAVE_SECONDS = 10.0  # between checkpoints, stretched so that saving takes at most 2 % of the time
 
 
@@ -61,6 +66,7 @@ def pretrain(
     with ExitStack() as held:
         devices.on_first(held.enter_context, run.lock())
         run = devices.on_first(Run, run.folder)  # what another process may have written while we waited
+        recipe = _as_begun(run, recipe, console)
         entry = None if method else catalog.method_at(recipe.method, recipe.place)
         files = devices.on_first(_file_hashes, recipe, entry)
         _check_same(run, _with_files_of(run, recipe, files))
@@ -71,27 +77,29 @@ def pretrain(
         method = method or build_method(entry or recipe.method, recipe.settings, recipe.size, recipe.seed)
         for note in method.notes:
             tell(console, "note", f"{note}")
-        trainer = Trainer(method, recipe, device)
-        if entry and entry.place and not trainer.players:
-            tell(
-                console, "note", f"{entry.name} has no players, so there is nothing to train: its weights stay as drawn"
-            )
-        state = devices.on_first(lambda: run.load_state() if run.state_path.is_file() else None)
-        if state is not None:
-            trainer.restore(state, str(run.state_path))
-            console.print(f"resuming {recipe.name} at update {trainer.step} of {recipe.updates}")
-        record = _record(recipe, method, pack, device) | {
-            "source": entry.source if entry else "",
-            "files": files,
-            "stretches": _stretches(run, recipe, trainer.step, console),
-        }
-        if devices.count() > 1:
-            _meet(trainer, console)
-        devices.on_first(run.update, **record, status="running", step=trainer.step)
-        devices.on_first(run.cut_log, trainer.step)
-        if trainer.players:
-            devices.on_first(_keep_trained_on, run, trainer.step, pack)
+        with entry.guarded() if entry else nullcontext():
+            source = entry.source if entry else ""
+            record = _record(recipe, method, pack, device) | {"source": source, "files": files}
+            rows = _first_rows(pack, recipe, method)
         with polite_stop() as signals:  # a second signal must not end us between the state and the word about it
+            try_out(method, recipe, device, rows, console, entry)
+            trainer = Trainer(method, recipe, device)
+            if entry and entry.place and not trainer.players:
+                word = f"{entry.name} has no players, so there is nothing to train: its weights stay as drawn"
+                tell(console, "note", word)
+            state = devices.on_first(lambda: run.load_state() if run.state_path.is_file() else None)
+            if state is not None:
+                trainer.restore(state, str(run.state_path))
+                console.print(f"resuming {recipe.name} at update {trainer.step} of {recipe.updates}")
+            elif trainer.players:
+                devices.on_first(_tell_other_length, run, recipe, console)
+            record["stretches"] = _stretches(run, recipe, trainer.step, console)
+            if devices.count() > 1:
+                _meet(trainer, console)
+            devices.on_first(run.update, **record, status="running", step=trainer.step)
+            devices.on_first(run.cut_log, trainer.step)
+            if trainer.players:
+                devices.on_first(_keep_trained_on, run, trainer.step, pack)
             try:
                 with entry.guarded() if entry else nullcontext():
                     _loop(trainer, run, pack, console, save_seconds, signals)
@@ -110,6 +118,19 @@ def pretrain(
         tell(console, "done", f"{recipe.name} in {run.folder}")
 
 
+def _first_rows(pack: Pack, recipe: Recipe, method: Method) -> NDArray[np.int64]:
+    """The first training images, as many as this process takes of a batch; UserError where there are too few."""
+    train = pack.indices("train")
+    if method.players() and (none := no_images(pack, "train")):
+        raise UserError(none)
+    if method.players() and len(train) < recipe.batch:
+        raise UserError(
+            f"pack {pack.name} has {len(train)} training images, fewer than one batch of {recipe.batch}: give --set"
+            f" batch={len(train)} or less"
+        )
+    return train[: devices.part_of(recipe.batch, devices.count())]
+
+
 def _meet(trainer: Trainer, console: Console) -> None:
     """Say what the processes of a run have; UserError when they did not come with the same recipe and weights."""
     devices.check_same("recipe and weights", (asdict(trainer.recipe), weights_hash(trainer.method)))
@@ -118,16 +139,60 @@ def _meet(trainer: Trainer, console: Console) -> None:
     console.print(f"{devices.count()} processes, each with {each} and a part of every batch")
 
 
+def _as_begun(run: Run, recipe: Recipe, console: Console) -> Recipe:
+    """The recipe in the precision that the run was begun in, where a machine chose it and not the user: that the run
+    goes on on another machine makes no other run of it."""
+    begun = run.info.get("recipe", {}).get("precision", recipe.precision)
+    if begun == recipe.precision or "precision" in recipe.overrides:
+        return recipe
+    if not run.finished:
+        here = f"this machine's own choice would be {recipe.precision}"
+        tell(console, "note", f"{recipe.name} goes on in {begun}, in which it was begun; {here}")
+    return replace(recipe, precision=begun)
+
+
 def _check_same(run: Run, recipe: Recipe) -> None:
     old, new = run.info.get("recipe"), json.loads(json.dumps(asdict(recipe)))
     if old is not None:
         new["place"] = old["place"] = ""  # the same code may lie elsewhere now; its hash is told when it is measured
-    if old is not None and old != new:
-        changed = sorted(k for k in new.keys() | old.keys() if old.get(k) != new.get(k))
-        raise UserError(
-            f"{run.folder} holds a run with another recipe (different: {', '.join(changed)});"
-            " use another --seed or home, or delete the folder"
+    if old is None or old == new:
+        return
+    changed = sorted(k for k in new.keys() | old.keys() if old.get(k) != new.get(k))
+    told = f"{run.folder} holds a run with another recipe (different: {', '.join(changed)})"
+    ways = "use another --seed or home, or delete the folder"
+    if other := other_pack(run.info, recipe.pack_hash):
+        ways = (
+            f"to go on with it make that pack again, `mdebench data prepare … --replace`; to train on this one {ways}"
         )
+        raise UserError(f"{told}: it was begun on {other}; {ways}")
+    if "updates" in changed:
+        told += f": {old.get('updates')} updates there, {recipe.updates} asked for, and {ONE_LENGTH}"
+    raise UserError(f"{told}; {ways}")
+
+
+def _tell_other_length(run: Run, recipe: Recipe, console: Console) -> None:
+    """Say that a run that now begins is no continuation of a finished one of another length, where there is such."""
+    same = [other for other in _others(run) if _but_length(other.info.get("recipe", {})) == _but_length(asdict(recipe))]
+    done = {int(other.info["updates"]): other.folder.name for other in same if other.finished}
+    if done:
+        finished = f"{done[max(done)]}, which is finished ({max(done):,} updates)"
+        told = f"{recipe.name} is another run than {finished}, and begins at update 0: {ONE_LENGTH}"
+        ways = "stop here (Ctrl-C) to keep to that one, or let this one train: both can be measured"
+        tell(console, "note", f"{told}; {ways}")
+
+
+def _others(run: Run) -> Iterator[Run]:
+    for path in sorted(run.folder.parent.glob("*/run.json")):
+        with suppress(UserError):  # a damaged one is told where it is used
+            yield Run(path.parent)
+
+
+def _but_length(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What two runs share that differ in their length alone; also in what a machine chose, or where code lies."""
+    overrides = {key: value for key, value in recipe.get("overrides", {}).items() if key != "updates"}
+    same = {"overrides": overrides, "updates": 0, "place": "", "precision": overrides.get("precision", "")}
+    found: dict[str, Any] = json.loads(json.dumps({**recipe, **same}))
+    return found
 
 
 def _file_hashes(recipe: Recipe, entry: catalog.Code | None) -> dict[str, str]:
@@ -218,8 +283,6 @@ def _loop(
 ) -> None:
     recipe, device = trainer.recipe, trainer.device
     train = pack.indices("train")
-    if trainer.players and len(train) < recipe.batch:
-        raise UserError(f"pack {pack.name} has {len(train)} training images, fewer than one batch of {recipe.batch}")
     seconds, first, started = run.info.get("seconds", 0.0), trainer.step, time.monotonic()
     gflop, counts = run.info.get("gflop", 0.0), Operations()
     saved, cost, sums = started, 0.0, _Means()

@@ -94,16 +94,14 @@ class Trainer:
         torch.manual_seed(step_seed(self.recipe.seed, batch.step, batch.part))  # for layers that draw by themselves
         for name in self.method.turns(batch.step, batch.updates):
             player, optimizer = self.players[name], self.optimizers[name]
-            bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
-            with bf16, batch_norms(self.recipe.batch_norm):
-                loss = self.method.loss(name, batch)
+            loss = self.loss(name, batch)
             told = _of_whole_batch(loss)
             self.unread.append((name, batch.step, told))
             if len(self.unread) >= self.at_most_unread:
                 self.read()
             optimizer.zero_grad(set_to_none=True)
             # Only this player's gradients: nothing is computed for, or left behind in, the others' parameters.
-            loss.total.backward(inputs=player.parameters)
+            loss.total.backward(inputs=player.parameters)  # type: ignore[no-untyped-call]
             devices.average_gradients(player.parameters)
             for group in optimizer.param_groups:
                 group["lr"] = player.lr * player.schedule(batch.progress)
@@ -113,6 +111,13 @@ class Trainer:
             average_statistics(self.method)
         self.step = batch.step + 1
         return parts
+
+    def loss(self, name: str, batch: Batch) -> Loss:
+        """What a player minimises on a batch, in the recipe's precision."""
+        bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
+        with bf16, batch_norms(self.recipe.batch_norm):
+            found: Loss = self.method.loss(name, batch)
+        return found
 
     def read(self) -> None:
         """Look at the losses of the updates so far; UserError for the first that is not finite."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from mdebench.data.finding import no_images
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.evaluation.judging.judge import Judge, describe, ready
@@ -82,6 +83,9 @@ def run_judge(home: Home, pack: Pack, spec: str, console: Console) -> None:
         return
     for line in describe(judge):
         console.print(line)
+    if none := no_images(pack, "train", "test"):
+        tell(console, "note", f"no scores of originals: {none}")
+        return
     train, test = _some(pack, "train"), _some(pack, "test")
     lesson = OwnJudge(home, pack).lesson if spec == "own" else None
     known = _some(lesson.view, "train") if lesson else train

@@ -179,7 +179,9 @@ class OwnJudge:
             raise UserError(f"{name} has neither classes nor identities with three training images each to learn from")
         settings = settings or self._settings(lesson)
         if run.info and run.info["pack_hash"] != self.pack.hash:
-            raise UserError(f"{run.folder} holds the judge of another version of {name}; delete it to train a new one")
+            versions = f"pack {run.info['pack_hash'][:8]}, not {self.pack.hash[:8]}"
+            told = f"{run.folder} holds the judge of another version of {name}"
+            raise UserError(f"{told}; delete it to train a new one ({versions})")
         if not run.finished:
             console.print(
                 f"training the judge of {name}: {len(lesson.classes)} {lesson.kind}, {settings.updates} updates"

@@ -7,12 +7,13 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from mdebench.data.finding import no_images
 from mdebench.data.pack import Pack
 from mdebench.evaluation.metrics import Floats, measure_mean
 from mdebench.evaluation.passes import Indices
 from mdebench.evaluation.readouts import Predictions, Readout, Task, partition
 from mdebench.evaluation.tasks.binary import OF_BOTH, STATISTICS, per_image
-from mdebench.evaluation.tasks.scored import draws
+from mdebench.evaluation.tasks.scored import draws, join, left_out
 from mdebench.results.displays import Metric
 from mdebench.results.rows import Measurement
 
@@ -36,9 +37,13 @@ class Attributes:
     @classmethod
     def lacking(cls, pack: Pack) -> str | None:
         """It takes an attribute known in both the train and the test partition."""
-        if not _columns(pack, pack.indices("train")).any():
-            return f"{pack.name} has no attribute that is known in both its train and its test partition"
-        return None
+        if (none := no_images(pack, "train", "test")) or _columns(pack, pack.indices("train")).any():
+            return none
+        for split in ("train", "test"):
+            rows = pack.indices(split)
+            if pack.attribute_names and not (pack.attributes[rows] >= 0).any():
+                return f"all {len(rows):,} {split} images of {pack.name} are unlabelled: none has a known attribute"
+        return f"{pack.name} has no attribute that is known in both its train and its test partition"
 
     @classmethod
     def of(cls, pack: Pack) -> Self:
@@ -49,7 +54,11 @@ class Attributes:
         truth[truth < 0] = np.nan
         names, test = np.array(pack.attribute_names), pack.indices("test")
         missing = ", ".join(names[~columns])
-        note = f"unknown in train or test, left out: {missing}" if missing else ""
+        unlabelled = int((~_any(pack.attributes[test] >= 0, 1)).sum())
+        note = join(
+            f"unknown in train or test, left out: {missing}" if missing else "",
+            left_out(unlabelled, "unlabelled test images"),
+        )
         return cls(Task(truth, rows, test, mean_error), test, names[columns], note)
 
     def headline(self, readout: Readout) -> Measurement:

@@ -6,11 +6,12 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from mdebench.data.finding import no_images
 from mdebench.data.pack import Pack
 from mdebench.evaluation.metrics import measure_mean
 from mdebench.evaluation.passes import Indices
 from mdebench.evaluation.readouts import Predictions, Readout, Task, partition
-from mdebench.evaluation.tasks.scored import draws
+from mdebench.evaluation.tasks.scored import draws, join, left_out
 from mdebench.results.rows import Measurement
 
 IDENTITIES = 200  # those with the most training images are the classes
@@ -32,29 +33,39 @@ class Classes:
 
     @classmethod
     def lacking(cls, pack: Pack) -> str | None:
-        """It takes two classes, or two identities with some training images each."""
+        """It takes two classes, or two identities with some training images each, and test images."""
+        if none := no_images(pack, "train", "test"):
+            return none
         if len(_chosen(pack)[1]) < 2:
             return f"{pack.name} has neither classes nor identities with {FEWEST_IMAGES} training images each"
+        place = _places(pack)
+        train, test = pack.indices("train"), pack.indices("test")
+        if not (place[test] >= 0).any() and not len(_every_fifth(train, place)):
+            values, _ = _chosen(pack)
+            unlabelled = "unlabelled" if (values[test] < 0).all() else "unlabelled or of other classes"
+            return f"all {len(test):,} test images of {pack.name} are {unlabelled}"
         return None
 
     @classmethod
     def of(cls, pack: Pack) -> Self:
         """Targets (N, classes)."""
         values, chosen = _chosen(pack)
-        place = np.searchsorted(chosen, values).clip(max=len(chosen) - 1)
-        place = np.where(chosen[place] == values, place, -1)
+        place, kind = _places(pack), "classes" if values is pack.label else "identities"
         train, test = (rows[place[rows] >= 0] for rows in (pack.indices("train"), pack.indices("test")))
-        usable, rows, split, note = place >= 0, test, "test", f"{len(chosen)} classes"
-        if left := len(pack.indices("test")) - len(test):
-            note += f"; {left:,} test images of other classes left out"
+        unlabelled = int((values[pack.indices("test")] < 0).sum())
+        others = len(pack.indices("test")) - len(test) - unlabelled
+        usable, rows, split = place >= 0, test, "test"
+        without = "unlabelled test images" if kind == "classes" else "test images of unknown identity"
+        note = join(
+            f"{len(chosen)} classes", left_out(unlabelled, without), left_out(others, "test images of other classes")
+        )
         if not len(test):
             rows, split = _every_fifth(train, place), "held-out"
             usable[rows] = False
             counts = np.bincount(place[train])
-            note = (
-                f"{len(chosen)} identities with {counts.min()} to {counts.max()} training images, of which a fifth is"
-                " held out: test has other identities"
-            )
+            why = f"test has other {kind}" if others else f"the {kind} of test images are unknown"
+            told = f"{len(chosen)} {kind} with {counts.min()} to {counts.max()} training images"
+            note = f"{told}, of which a fifth is held out: {why}"
         targets = np.full((len(place), len(chosen)), np.nan, np.float32)
         targets[place >= 0] = np.eye(len(chosen), dtype=np.float32)[place[place >= 0]]
         return cls(Task(targets, partition(pack, usable), rows, misclassified, strata=place), rows, split, note)
@@ -91,6 +102,13 @@ def _chosen(pack: Pack) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     names, counts = np.unique(pack.identity[train][pack.identity[train] >= 0], return_counts=True)
     most = np.argsort(-counts, kind="stable")[:IDENTITIES]
     return pack.identity, np.sort(names[most[counts[most] >= FEWEST_IMAGES]])
+
+
+def _places(pack: Pack) -> npt.NDArray[np.int64]:
+    """(N,): which of the chosen classes each image is of, −1 for none of them."""
+    values, chosen = _chosen(pack)
+    place = np.searchsorted(chosen, values).clip(max=len(chosen) - 1)
+    return np.where(chosen[place] == values, place, -1)
 
 
 def _every_fifth(train: Indices, place: npt.NDArray[np.int64]) -> Indices:

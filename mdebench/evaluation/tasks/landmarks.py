@@ -7,14 +7,16 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from mdebench.data.pack import ANNOTATED, LANDMARKS, PSEUDO, Pack
+from mdebench.data.finding import no_images
+from mdebench.data.pack import ANNOTATED, LANDMARKS, PSEUDO, SPLITS, Pack
 from mdebench.evaluation.metrics import Floats, measure_mean
 from mdebench.evaluation.passes import Indices
 from mdebench.evaluation.readouts import Predictions, Readout, Task, partition
-from mdebench.evaluation.tasks.scored import draws
+from mdebench.evaluation.tasks.scored import draws, left_out
 from mdebench.methods.masks import preset_box
 from mdebench.results.displays import Metric
 from mdebench.results.rows import Measurement
+from mdebench.words import words
 
 # How the headline is shown by every protocol that reads landmarks.
 LANDMARK_DISTANCE = Metric("landmark_distance", "Landmarks", "px of 96", "lower", told=True, axis="Landmark distance")
@@ -47,7 +49,11 @@ class Landmarks:
         """It takes images with all five landmarks in train and in test."""
         located = _located(pack)
         missing = [split for split in ("train", "test") if not located[pack.indices(split)].any()]
-        return f"{pack.name} has no image with landmarks in its {' and '.join(missing)} partition" if missing else None
+        if (none := no_images(pack, "train", "test")) or not missing:
+            return none
+        what = "image with landmarks" if not np.isfinite(pack.landmarks).any() else "image with all five landmarks"
+        told = f"{pack.name} has no {what} in its {' and '.join(missing)} partition"
+        return ": ".join(filter(None, [told, _points_there(pack)]))
 
     @classmethod
     def of(cls, pack: Pack) -> Self:
@@ -101,7 +107,9 @@ class Landmarks:
         self, metric: str, unit: str, numbers: Floats, readout: Readout, split: str, rows: Indices, note: str = ""
     ) -> Measurement:
         """The mean of one number for each of these images."""
-        notes = [readout.note, _sources(self.pack, self.parts[split], split), note]
+        lost = len(self.pack.indices("test")) - len(self.rows) if split == "test" else 0
+        without = left_out(lost, "test images without all five landmarks")
+        notes = [readout.note, _sources(self.pack, self.parts[split], split), note, without]
         images = None if np.array_equal(rows, self.pack.indices("test")) else rows
         return replace(measure_mean(metric, unit, numbers, readout.setting, notes, images=images), split=split)
 
@@ -139,6 +147,24 @@ def misplaced(pack: Pack, preset: str) -> str:
     return (
         f"the rectangle hides {', '.join(COVERED[preset])} in only {hidden:.0%} of the images" if hidden < 0.95 else ""
     )
+
+
+def _points_there(pack: Pack) -> str:
+    """How many images know how many of the five points, in words; "" where none knows any."""
+    known: Flags = np.isfinite(pack.landmarks).all(axis=2)  # type: ignore[assignment]  # (N, 5)
+    parts = []
+    for count in range(len(LANDMARKS) - 1, 0, -1):
+        rows = known[known.sum(axis=1) == count]
+        if len(rows):
+            have = "image has" if len(rows) == 1 else "images have"
+            names = words(name for name, there in zip(LANDMARKS, rows[0]) if there)
+            same = f" ({names})" if (rows == rows[0]).all() else ""
+            parts.append(f"{len(rows):,} {have} {count} of the five points{same}")
+    located = _located(pack)
+    if located.any():
+        each = ", ".join(f"{located[pack.indices(split)].sum():,} {split}" for split in SPLITS)
+        return "; ".join([*parts, f"{located.sum():,} have all five ({each})"])
+    return "; ".join([*parts, "none has all five"]) if parts else ""
 
 
 def _located(pack: Pack) -> Flags:

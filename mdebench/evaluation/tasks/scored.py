@@ -40,7 +40,12 @@ def known(pack: Pack, kinds: Sequence[type[Scored]]) -> list[Scored]:
 def lacking(pack: Pack, kinds: Sequence[type[Scored]]) -> str | None:
     """Why this pack has none of these kinds of labels, or None where it has one."""
     reasons = [kind.lacking(pack) for kind in kinds]
-    return None if None in reasons else "; ".join(filter(None, reasons))
+    return None if None in reasons else "; ".join(dict.fromkeys(filter(None, reasons)))
+
+
+def left_out(count: int, what: str) -> str:
+    """That so many test images are left out, and what they lack; "" for none."""
+    return f"{count:,} {what} left out" if count else ""
 
 
 def join(*notes: str) -> str:

@@ -1,6 +1,7 @@
 """What a method, a protocol or a run is, in lines for a person: settings, their defaults, and where these come from."""
 
 import ast
+import glob
 import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -98,7 +99,7 @@ def _run(home: Home, run: Run) -> str:
     settings = tabulate(table, headers=("setting", "value", ""), disable_numparse=True)
     rows = [
         (path.parent.name, f"{len(path.read_bytes().splitlines()):,}")
-        for path in sorted(home.rows.glob(f"*/{run.folder.name}.jsonl"))
+        for path in sorted(home.rows.glob(f"*/{glob.escape(run.folder.name)}.jsonl"))
     ]
     measured = tabulate(rows, headers=("measured by", "rows"), disable_numparse=True) if rows else "not measured yet"
     return "\n\n".join([tabulate(facts, tablefmt="plain", disable_numparse=True), settings, measured])
