@@ -140,41 +140,55 @@ class Run:
         """Hold the run for this process; Busy when another one does, UserError where files cannot be locked.
 
         The kernel releases it however we end; on a shared file system its server does, after a machine's death not at
-        once. Where nothing is written meanwhile, the folder of a new run is gone again.
+        once. A folder in which there is nothing afterwards is removed.
         """
-        made = not self.folder.exists()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise Busy(f"run {self.folder.name} is being trained by another process ({_owner(file)})") from error
-            except OSError as error:
-                raise UserError(
-                    f"{self.folder} cannot be locked against other processes ({error.strerror}); choose another --home"
-                ) from error
+        with self._locked() as file:
             file.truncate(0)
             file.write(f"pid {os.getpid()} on {socket.gethostname()}")
             file.flush()
             try:
                 yield
             finally:
-                if made and [path.name for path in self.folder.iterdir()] == [".lock"]:
-                    (self.folder / ".lock").unlink()
-                    self.folder.rmdir()
+                with suppress(FileNotFoundError):
+                    if [path.name for path in self.folder.iterdir()] == [".lock"]:
+                        (self.folder / ".lock").unlink()
+                        self.folder.rmdir()
+
+    @contextmanager
+    def _locked(self) -> Iterator[IO[str]]:
+        """The lock's file, held; opened again where its folder was removed by the one who held it before."""
+        path = self.folder / ".lock"
+        while True:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                file = path.open("a+")
+            except FileNotFoundError:
+                continue
+            with file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise Busy(
+                        f"run {self.folder.name} is being trained by another process ({_owner(file)})"
+                    ) from error
+                except OSError as error:
+                    raise UserError(
+                        f"{self.folder} cannot be locked against other processes ({files.said(error)});"
+                        " choose another --home"
+                    ) from error
+                if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    yield file
+                    return
 
     def strays(self) -> list[Path]:
         """What kills left in the folder, and nobody is writing: unfinished files, and folders of older builds."""
         return [*files.strays(self.folder), *(path for path in self.folder.glob("features/tmp*") if path.is_dir())]
 
     def clear_strays(self) -> list[Path]:
-        """Delete what `strays` finds, and say so; the run's lock is to be held. Returns what was deleted."""
+        """Delete what `strays` finds, with the run's lock held; returns what was deleted, for the caller to tell."""
         found = self.strays()
         for path in found:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-        if found:
-            names = ", ".join(str(path.relative_to(self.folder)) for path in found)
-            tell(new_console(), "cleared", f"{self.folder.name}: left half written by a kill: {names}")
         return found
 
     def keep_trained_on(self, digests: "NDArray[np.uint64]") -> None:

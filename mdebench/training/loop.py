@@ -35,8 +35,8 @@ from mdebench.results.provenance import provenance
 from mdebench.runs import Recipe, Run, other_pack
 from mdebench.training.operations import Operations
 from mdebench.training.progress import polite_stop, progress_line
-from mdebench.training.trainer import Trainer, batch_at, batch_of, build_method, weights_hash
-from mdebench.training.trial import try_out
+from mdebench.training.trainer import Trainer, batch_at, batch_of, weights_hash
+from mdebench.training.trial import built, room, try_out
 from mdebench.words import tell
 
 LOG_EVERY = 10  # updates per line of the log
@@ -65,6 +65,8 @@ def pretrain(
     console = console if devices.rank() == 0 else Console(quiet=True)
     with ExitStack() as held:
         devices.on_first(held.enter_context, run.lock())
+        for stray in devices.on_first(run.clear_strays):
+            tell(console, "cleared", f"{stray}, left half written by a kill")
         run = devices.on_first(Run, run.folder)  # what another process may have written while we waited
         recipe = _as_begun(run, recipe, console)
         entry = None if method else catalog.method_at(recipe.method, recipe.place)
@@ -74,7 +76,7 @@ def pretrain(
         if devices.on_first(lambda: run.finished):
             tell(console, "finished", f"{recipe.name}: {recipe.updates} updates; delete {run.folder} to train it again")
             return
-        method = method or build_method(entry or recipe.method, recipe.settings, recipe.size, recipe.seed)
+        method = method or built(recipe, device, entry)
         for note in method.notes:
             tell(console, "note", f"{note}")
         with entry.guarded() if entry else nullcontext():
@@ -101,7 +103,7 @@ def pretrain(
             if trainer.players:
                 devices.on_first(_keep_trained_on, run, trainer.step, pack)
             try:
-                with entry.guarded() if entry else nullcontext():
+                with entry.guarded() if entry else nullcontext(), room(recipe):
                     _loop(trainer, run, pack, console, save_seconds, signals)
             except (UserError, Interrupted) as stop:
                 status = "interrupted" if isinstance(stop, Interrupted) else "failed"
@@ -109,13 +111,22 @@ def pretrain(
                     with suppress(UserError):  # on a full disk; the sentence below says so
                         run.update(status=status, stopped_by=str(stop))
                 if isinstance(stop, UserError):
-                    saved = run.state_path.is_file()
-                    kept = f"the last good state is in {run.state_path}" if saved else "no state was saved"
-                    raise UserError(f"{recipe.name} stopped: {stop}; {kept}") from stop
+                    raise UserError(f"{recipe.name} stopped: {stop}; {_kept(run)}") from stop
                 raise
         run.info.pop("stopped_by", None)
         devices.on_first(run.update, status="finished", step=trainer.step, weights_hash=weights_hash(method))
         tell(console, "done", f"{recipe.name} in {run.folder}")
+
+
+def _kept(run: Run) -> str:
+    """What there is to go on from, in words."""
+    if not run.state_path.is_file():
+        return "no state was saved"
+    try:
+        step = run.load_state()["step"]
+    except UserError as problem:
+        return str(problem)
+    return f"the last good state is in {run.state_path}, update {step:,}"
 
 
 def _first_rows(pack: Pack, recipe: Recipe, method: Method) -> NDArray[np.int64]:
@@ -311,7 +322,7 @@ def _loop(
             speed = (trainer.step - first) * recipe.batch / (time.monotonic() - started)
             if trainer.step % LOG_EVERY == 0 or trainer.step == updates:
                 means = sums.take()
-                devices.on_first(_log, run, {"step": trainer.step, **means, "images_per_second": round(speed, 1)})
+                devices.on_first(run.add_to_log, {"step": trainer.step, **means, "images_per_second": round(speed, 1)})
                 show(trainer.step, means, speed)
             if trainer.step in sheet_steps and isinstance(trainer.method, Completes):
                 devices.on_first(_sample_sheet, trainer, trainer.method, run, pack)
@@ -340,14 +351,6 @@ class _Means:
         means = {key: round(float(value) / self.counts[key], 6) for key, value in self.sums.items()}
         self.sums, self.counts = {}, {}
         return means
-
-
-def _log(run: Run, line: Mapping[str, Any]) -> None:
-    try:
-        with run.log_path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-    except OSError as error:
-        raise UserError(f"could not write {run.log_path}: {error.strerror}") from error
 
 
 @torch.no_grad()
