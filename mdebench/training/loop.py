@@ -23,7 +23,7 @@ from torch import Tensor
 
 from mdebench import catalog
 from mdebench.compute import devices
-from mdebench.compute.machine import default_device
+from mdebench.compute.machine import computing, default_device, same_bits
 from mdebench.data.finding import no_images
 from mdebench.data.pack import Pack
 from mdebench.errors import Interrupted, UserError
@@ -76,6 +76,7 @@ def pretrain(
         if devices.on_first(lambda: run.finished):
             tell(console, "finished", f"{recipe.name}: {recipe.updates} updates; delete {run.folder} to train it again")
             return
+        loose = held.enter_context(same_bits(device)) if recipe.deterministic else []
         method = method or built(recipe, device, entry)
         for note in method.notes:
             tell(console, "note", f"{note}")
@@ -95,7 +96,7 @@ def pretrain(
                 console.print(f"resuming {recipe.name} at update {trainer.step} of {recipe.updates}")
             elif trainer.players:
                 devices.on_first(_tell_other_length, run, recipe, console)
-            record["stretches"] = _stretches(run, recipe, trainer.step, console)
+            record["stretches"] = _stretches(run, recipe, trainer.step, device, console)
             if devices.count() > 1:
                 _meet(trainer, console)
             devices.on_first(run.update, **record, status="running", step=trainer.step)
@@ -114,6 +115,10 @@ def pretrain(
                     raise UserError(f"{recipe.name} stopped: {stop}; {_kept(run)}") from stop
                 raise
         run.info.pop("stopped_by", None)
+        if loose:
+            names = ", ".join(dict.fromkeys(loose))
+            tell(console, "note", f"torch has no deterministic form of {names}: another training may end in other bits")
+            devices.on_first(run.update, not_deterministic=names)
         devices.on_first(run.update, status="finished", step=trainer.step, weights_hash=weights_hash(method))
         tell(console, "done", f"{recipe.name} in {run.folder}")
 
@@ -148,6 +153,9 @@ def _meet(trainer: Trainer, console: Console) -> None:
     threads = f"{torch.get_num_threads()} CPU thread(s), as there is no GPU,"
     each = "a GPU" if trainer.device.type == "cuda" else threads
     console.print(f"{devices.count()} processes, each with {each} and a part of every batch")
+    if trainer.recipe.deterministic:
+        told = "deterministic: the same bits for any number of threads, not for another number of processes"
+        tell(console, "note", told)
 
 
 def _as_begun(run: Run, recipe: Recipe, console: Console) -> Recipe:
@@ -254,16 +262,23 @@ def _keep_trained_on(run: Run, step: int, pack: Pack) -> None:
         run.keep_trained_on(pack.split_digests("train"))
 
 
-def _stretches(run: Run, recipe: Recipe, step: int, console: Console) -> list[dict[str, int]]:
-    """Which number of processes trained the run from which update on, the one now beginning included."""
+def _stretches(run: Run, recipe: Recipe, step: int, device: torch.device, console: Console) -> list[dict[str, Any]]:
+    """What trained the run from which update on, the stretch now beginning included: processes, threads, kernels.
+
+    It is said when they change; what older runs did not keep is not known to have changed.
+    """
     done = [stretch for stretch in run.info.get("stretches", [{"from": 0, "processes": 1}]) if stretch["from"] < step]
-    now = {"from": step, "processes": devices.count()}
-    before = done[-1]["processes"] if done else now["processes"]
-    if before == now["processes"]:
-        return done or [now]
-    change = "numbers change with it" if recipe.batch_norm == "local" else "the same training, rounded otherwise"
-    tell(console, "note", f"processes from update {step} on: {now['processes']}, before: {before}; {change}")
-    return [*done, now]
+    now = {"processes": devices.count(), **computing(device)}
+    before = {key: value for key, value in (done[-1] if done else {}).items() if key != "from"}
+    if before == now:
+        return done
+    changed = [key for key in now if before.get(key, now[key]) != now[key]]
+    if changed:
+        told = ", ".join(f"{key} from update {step} on: {now[key]}, before: {before[key]}" for key in changed)
+        local = "processes" in changed and recipe.batch_norm == "local"
+        change = "numbers change with it" if local else "the same training, rounded otherwise"
+        tell(console, "note", f"{told}; {change}")
+    return [*done, {"from": step, **now}]
 
 
 def _record(recipe: Recipe, method: Method, pack: Pack, device: torch.device) -> dict[str, Any]:
