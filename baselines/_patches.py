@@ -21,7 +21,7 @@ from mdebench.errors import UserError
 from mdebench.methods.contract import Batch, Loss, Player
 from mdebench.methods.contract import Method as BaseMethod
 from mdebench.methods.networks import Generator
-from mdebench.settings import Count, Rate, Share, Weight, choose
+from mdebench.settings import Count, Depth, Rate, Share, Weight, choose
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class PatchSettings:
 
     width: Count = 64
     code: Count = 4000
-    depth: Count = 12
+    depth: Depth = 12
     patches: Count = 8
     mask_ratio: float = 0.75
     lr: Rate = 5e-4

@@ -24,6 +24,7 @@ class Range:
 
 
 Count = Annotated[int, Range("at least 1", lambda value: value >= 1)]
+Depth = Annotated[int, Range("from 1 to 1,000", lambda value: 1 <= value <= 1000)]  # layers, made one by one
 Rate = Annotated[float, Range("above 0", lambda value: value > 0)]
 Weight = Annotated[float, Range("at least 0", lambda value: value >= 0)]
 Share = Annotated[float, Range("at least 0 and below 1", lambda value: 0 <= value < 1)]
@@ -97,16 +98,16 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
 
     Numbers may have a `Range`; they are finite, and written in ASCII.
     """
+    if get_origin(hint) in (Union, types.UnionType):
+        if value is None or value == "none":
+            return None
+        hint = next(h for h in get_args(hint) if h is not types.NoneType)
     if get_origin(hint) is Annotated:
         plain, allowed = get_args(hint)
         number = _convert(value, plain, key)
         if not allowed.holds(number):
             raise UserError(f"setting {key}={value} is to be {allowed.told}")
         return number
-    if get_origin(hint) in (Union, types.UnionType):
-        if value is None or value == "none":
-            return None
-        hint = next(h for h in get_args(hint) if h is not types.NoneType)
     if get_origin(hint) is tuple:
         parts = value.split(",") if isinstance(value, str) else list(value)
         return tuple(_convert(part, get_args(hint)[0], key) for part in parts if part != "")

@@ -61,12 +61,12 @@ def enough_memory(what: str, way_on: str) -> Iterator[None]:
     except Exception as error:
         if not _wants_memory(error):
             raise
-        asked = re.search(r"(?:tried|unable) to allocate ([\d.]+) ?(bytes|[KMGT]iB)", str(error), re.IGNORECASE)
+        asked = re.search(r"(?:tried|unable) to allocate ([\d.]+) ?(bytes|[KMGTPE]iB)", str(error), re.IGNORECASE)
         told = f" ({size(float(asked[1]) * _UNITS[asked[2].lower()])} more were asked for)" if asked else ""
         raise UserError(f"there is not enough memory for {what}{told}; {way_on}") from error
 
 
-_UNITS = {"bytes": 1.0, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30, "tib": 2.0**40}
+_UNITS = {"bytes": 1.0, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30, "tib": 2.0**40, "pib": 2.0**50, "eib": 2.0**60}
 _WORDS = re.compile(r"can't allocate memory|not enough memory|out of memory|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
 
 
