@@ -65,3 +65,11 @@ def main() -> None:
         said = "a file is where a folder is wanted" if error.errno == errno.EEXIST else error.strerror
         click.echo(f"Error: {error.filename}: {said}; {_DISK_REFUSES[error.errno]}", err=True)
         sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        from mdebench.compute.memory import wants_memory  # torch is loaded where anything takes much
+
+        if not wants_memory(error):
+            raise
+        way_on = "close what else takes memory, or give less at a time (--jobs 1, --set batch=N, a smaller --scale)"
+        click.echo(f"Error: there is not enough memory for this; {way_on}", err=True)
+        sys.exit(1)
