@@ -26,7 +26,7 @@ def test_that_is_known_to_fail(): assert False
     ("missing", "head", "options", "code", "said"),
     [
         (True, "", [], 0, "2 skipped, 1 xfailed"),
-        (True, "", ["--no-skips"], 1, "1 failed, 1 skipped, 1 xfailed"),
+        (True, "", ["--no-skips"], 1, "1 skipped, 1 xfailed, 1 error"),
         (False, "", ["--no-skips"], 0, "1 passed, 1 skipped, 1 xfailed"),
         (False, "import pytest; pytest.importorskip('nosuchmodule')", ["--no-skips"], 2, "1 error"),
     ],

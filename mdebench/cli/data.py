@@ -8,7 +8,7 @@ import click
 from mdebench.cli.options import PACKS, Commands, completing, home_option
 from mdebench.errors import UserError
 from mdebench.home import Home
-from mdebench.words import new_console
+from mdebench.words import new_console, new_progress
 
 if TYPE_CHECKING:
     from mdebench.data.pack import Pack
@@ -74,15 +74,13 @@ def data_prepare(
     home: Home,
 ) -> None:
     """Make a pack from SOURCE (toyfaces, celeba, flowers, mnist, folder)."""
-    from rich.progress import Progress
-
     from mdebench.data import prepare
     from mdebench.data.pack import open_pack
 
     options: dict[str, Any] = {"pseudo_landmarks": True} if pseudo_landmarks else {}
     given = {"attribute_coding": attribute_coding, "count": count, "seed": seed}
     options |= {key: value for key, value in given.items() if value is not None}
-    with Progress(console=new_console(), transient=True) as bar:
+    with new_progress(new_console()) as bar:
         task = bar.add_task(f"preparing {source}", total=None)
         path = prepare(
             source,
