@@ -59,6 +59,7 @@ KINDS: dict[str, tuple[str, str]] = {
     ),
     "shares": (DOUBTFUL, "landmarks within 0 and 1, taken as shares of the picture's width and height"),
     "turned_landmarks": (DOUBTFUL, "landmarks of a picture that EXIF turns, taken as of the upright picture"),
+    "after_end": (DOUBTFUL, "an archive goes on after what marks its end, and that was not read"),
     "upscaled": (NOTED, "the crop has fewer pixels than the pack's size and was enlarged"),
     "exif_orientation": (NOTED, "turned upright, as its EXIF orientation asks for"),
     "kept_twin": (NOTED, "of val or test, with the same pixels as an image of train (or of val); kept, as asked for"),

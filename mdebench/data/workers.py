@@ -77,7 +77,8 @@ def decoding(
             done += len(outcomes)
             progress(done, len(keys))
 
-    with in_order(partial(decode_group, store.read, crop, size), store, keys, size) as groups:
+    held = store.holding(keys)
+    with in_order(partial(decode_group, held.read, crop, size), held, keys, size) as groups:
         yield decoded()
 
 
