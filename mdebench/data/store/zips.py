@@ -1,7 +1,7 @@
 """Members of a zip: listed by Python's zipfile, and unpacked by it in whichever process needs them.
 
 zipfile keeps half a kilobyte of every member, and reads the whole directory before the first. So it lists them once,
-and what is kept of a member, and handed to other processes, are the 32 bytes that unpacking it needs.
+and what is kept of a member, and handed to other processes, are the 34 bytes that unpacking it needs.
 """
 
 import bz2
@@ -33,7 +33,8 @@ _UNICODE_PATH = 0x7075
 # 4.3.16 and 4.3.14: mark and number of entries in all
 _END, _END_MARK, _TAIL = struct.Struct("<10sH10x"), b"PK\5\6", 22 + 2**16
 _WIDE_END, _WIDE_END_MARK = struct.Struct("<32sQ16x"), b"PK\6\6"
-_MEMBER = struct.Struct("<3QL2H")  # where it begins, its bytes packed and unpacked, checksum, method, flags
+# Where it begins, its bytes packed and unpacked, checksum, method, flags, and a checksum of its name
+_MEMBER = struct.Struct("<3QL3H")
 _PIECE = 4096  # packed bytes at a time, where zipfile sets no bound to what they unpack to: some 30 MB of LZMA
 
 
@@ -67,13 +68,15 @@ class Zip:
                     yield name, BadImage("not_a_file", "a link")
                     continue
                 sizes = (info.compress_size, info.file_size)
-                yield name, _MEMBER.pack(info.header_offset, *sizes, info.CRC, info.compress_type, info.flag_bits)
+                named = _named(info.orig_filename.encode("utf-8" if info.flag_bits & _UTF_8 else "cp437"))
+                how = (info.CRC, info.compress_type, info.flag_bits, named)
+                yield name, _MEMBER.pack(info.header_offset, *sizes, *how)
 
     def read(self, member: bytes) -> bytes:
         """The bytes of a member. BadImage when it is encrypted, packed in a way that zipfile does not know, larger than
         `MAX_BYTES`, or not what the directory says of it.
         """
-        place, packed, size, checksum, method, flags = _MEMBER.unpack(member)
+        place, packed, size, checksum, method, flags, named = _MEMBER.unpack(member)
         if flags & (_ENCRYPTED | _STRONGLY_ENCRYPTED):
             raise BadImage("encrypted", "AES" if method == 99 else "")
         if max(packed, size) > MAX_BYTES:
@@ -83,6 +86,8 @@ class Zip:
             mark, *lengths = _HEADER.unpack(file.read(place, _HEADER.size))
             if mark != b"PK\3\4" or flags & _PATCHED:
                 raise zipfile.BadZipFile("it does not begin where the archive says")
+            if _named(file.read(place + _HEADER.size, lengths[0])) != named:
+                raise zipfile.BadZipFile("the archive has two names for it")
             data = _unpacked(file.read(place + _HEADER.size + sum(lengths), packed), size, checksum, method)
         except NotImplementedError as error:
             raise BadImage("packed", f"method {method}, {_METHODS.get(method, 'which has no name')}") from error
@@ -182,6 +187,11 @@ def _unicode_path(raw: bytes, extra: bytes) -> str | None:
         if kind == _UNICODE_PATH and len(field) > 5 and struct.unpack_from("<L", field, 1)[0] == zlib.crc32(raw):
             return field[5:].decode("utf-8", "replace")
     return None
+
+
+def _named(name: bytes) -> int:
+    """Sixteen bits of a checksum: a name stands in the directory and before the data, and damage is in one of them."""
+    return zlib.crc32(name) & 0xFFFF
 
 
 def _reason(error: Exception) -> str:
