@@ -19,7 +19,7 @@ from mdebench.figures.write import write_figures
 from mdebench.files import unsealed
 from mdebench.home import Home
 from mdebench.results.intervals import interval
-from mdebench.results.rows import Row, append_rows, keep_values, read_rows, unit_key
+from mdebench.results.rows import Row, append_rows, keep_values, read_rows, stored_rows, unit_key, values_path
 from mdebench.suite.inventory.auditing import audit, told
 from mdebench.suite.inventory.mending import mend
 from mdebench.tables.says import BEGIN, END, renewed
@@ -174,3 +174,33 @@ def test_intervals_of_older_rows_are_mended_from_values_and_pack(tmp_path, rng):
 def test_the_committed_results_hold():
     found = audit(Home(ROOT))
     assert found.finds == [] and len(found.looked) > 5
+
+
+def spoil(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 16
+    path.write_bytes(bytes(data))
+
+
+def test_what_is_damaged_is_a_find_and_the_rest_is_looked_at(home):
+    """A picture; a file of rows and one of values, without which tables are not looked at."""
+    picture = next(home.figures.glob("*.png"))
+    spoil(picture)
+    assert [find for find in audit(home).finds if f"{picture} is damaged (" in find]
+    rows = home.rows / "landmarks" / "pack-rec.jsonl"
+    values = values_path(home, stored_rows(home, "landmarks", "pack-pixels")[0]["key"])
+    spoil(rows)
+    spoil(values)
+    found = audit(home)
+    assert any(f"Line 1 of {rows} is damaged" in find for find in found.finds)
+    assert any(f"{values} is damaged" in find for find in found.finds)
+    assert any("tables and figures against rows, while" in what for what in found.unseen)
+    assert any("2 rows against their keys" in what for what in found.looked)
+
+
+def test_a_damaged_file_of_rows_is_left_as_it_is_when_others_are_mended(home):
+    rows = home.rows / "landmarks" / "pack-rec.jsonl"
+    spoil(rows)
+    before = rows.read_bytes()
+    done = list(mend(home))
+    assert [line for line in done if line.startswith("left as it is: Line 1 of")] and rows.read_bytes() == before

@@ -16,8 +16,9 @@ from mdebench.figures.contact_sheets import write_sheets
 from mdebench.home import Home
 from mdebench.pictures import GAP, grid
 from mdebench.results.cells import MISSING, cell_from_rows
+from mdebench.results.lines import newest_per_seed
 from mdebench.results.published import paper_dir
-from mdebench.results.rows import keep_values, values_path
+from mdebench.results.rows import keep_values, read_rows, values_path
 from mdebench.tables.formats import csv_text, latex, markdown, tex
 from mdebench.tables.says import page
 from mdebench.tables.write import build_tables, write_tables
@@ -319,6 +320,15 @@ def test_a_run_trained_again_supersedes_and_is_never_averaged(home):
     assert texts(first.blocks[0])["rec 0.1"]["Landmarks, probe (px of 96)"] == "1.00 [0.90, 1.10]"
     superseded = [note for note in first.footnotes if note.startswith("Superseded")]
     assert len(superseded) == 1 and "1 older rows of rec 0.1-small-seed0 (weights 0ld0ld0l)" in superseded[0]
+
+
+def test_the_newest_by_another_judge_stands_last_whatever_the_clock_said(home):
+    """Rows of one run that two judges have a part in: of what no judge says, the one stored last is shown."""
+    times = ("2026-01-02T00:00:00.000+00:00", "2026-01-01T00:00:00.000+00:00")
+    for value, time in zip((9.0, 1.0), times):
+        store(home, "rec 0.1", [measured(value)], key=f"of {value}", judge=f"judge {value}", time=time)
+    shown, _ = newest_per_seed(read_rows(home).assign(line="rec 0.1"), NOW)
+    assert list(shown["value"]) == [1.0]
 
 
 def test_equal_runs_are_not_seeds(home):
