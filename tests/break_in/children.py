@@ -84,11 +84,12 @@ def warm() -> None:
 
 
 def quick() -> None:
-    """In a child: checkpoints after every update, a judge in a few updates, so that seconds hold what hours would."""
+    """In a child: a checkpoint and a line of the log after every update, a judge in a few updates: hours in seconds."""
     from mdebench.evaluation.judging import own_judge
     from mdebench.training import loop
 
     own_judge.MOST_UPDATES = own_judge.FEWEST_UPDATES = FEW_UPDATES
+    loop.LOG_EVERY = 1
     defaults = loop.pretrain.__defaults__
     assert defaults and defaults[0] == loop.SAVE_SECONDS
     loop.pretrain.__defaults__ = (SAVE_EVERY_UPDATE, *defaults[1:])

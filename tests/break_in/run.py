@@ -14,8 +14,9 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from itertools import count
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -49,13 +50,19 @@ TOLD_EVERY = 10.0
 Try = tuple[str, int]  # part, number
 
 
-def tries(rounds: int) -> Iterator[Try]:
-    """What is tried, in order; of a full disk there are so many points and no more."""
-    for turn in range(rounds):
-        for part, count in A_ROUND.items():
-            for number in range(turn * count, (turn + 1) * count):
-                if part != "full" or number < scarcity.POINTS:
-                    yield part, number
+def tries(rounds: int, a_round: Mapping[str, int]) -> Iterator[Try]:
+    """What is tried, in order, the parts evenly mixed; of a full disk there are so many points and no more."""
+    places = {part: count() for part in a_round}
+    evenly = sorted(((place + 0.5) / many, part) for part, many in a_round.items() for place in range(many))
+    for _ in range(rounds):
+        for _, part in evenly:
+            number = next(places[part])
+            if part != "full" or number < scarcity.POINTS:
+                yield part, number
+
+
+class Undisturbed(Exception):
+    """A command that ends badly though nobody disturbs it: nothing can be learnt from disturbing it."""
 
 
 class Usual:
@@ -71,9 +78,9 @@ class Usual:
             stage, job = Stage(self.base, self.room), JOBS[name]
             stage.clear(job)
             outcome = stage.give(job, Limits(USUALLY))
-            if outcome.hung or outcome.status not in (0, 1) or "Traceback" in outcome.said:
-                raise RuntimeError(f"undisturbed, {job.words} ends with {outcome.status}: {outcome.said[-2000:]}")
             self.known[name] = outcome, stage.result(job, outcome)
+        if failure := mutations.mishap(self.known[name][0]):
+            raise Undisturbed(f"{name[2:]}: {': '.join(failure)}")
         return self.known[name]
 
 
@@ -82,7 +89,10 @@ def attempt(each: Try, seed: int, base: Path, room: Path, usual: Usual) -> Verdi
     part, number = each
     if part == "full" and (reason := scarcity.cannot_mount()):
         return Verdict("full", "any", "skipped", reason, number)
-    return PARTS[part](number, seed, base, room, usual)
+    try:
+        return PARTS[part](number, seed, base, room, usual)
+    except Undisturbed as error:
+        return Verdict(part, "undisturbed", "traceback", str(error), number)
 
 
 def work(pipe: Connection, base: Path, room: Path, seed: int) -> None:
@@ -97,6 +107,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=20.0, help="stop after so many")
     parser.add_argument("--rounds", type=int, default=10**6, help="stop after so many")
+    parser.add_argument("--a-round", type=_a_round, default=A_ROUND, help="PART=COUNT,… of each round")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=min(2, len(os.sched_getaffinity(0))))
     parser.add_argument("--only", metavar="PART:NUMBER", help="this one alone, with all that it said")
@@ -112,7 +123,7 @@ def main() -> int:
         print(f"the scene is built, {time.monotonic() - begun:.0f} s", flush=True)
         if given.only:
             return alone(given.only, given.seed, folder)
-        ledger = rounds(folder, given.seed, given.workers, given.rounds, begun + 60 * given.minutes)
+        ledger = rounds(folder, given.seed, given.workers, tries(given.rounds, given.a_round), begun + 60 * given.minutes)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     minutes = (time.monotonic() - begun) / 60
@@ -124,6 +135,13 @@ def main() -> int:
         given.json.write_text(json.dumps(kept, indent=1), encoding="utf-8")
     print(f"{ledger.line()}\nkept in {given.page}", flush=True)
     return int(bool(ledger.failures))
+
+
+def _a_round(text: str) -> dict[str, int]:
+    counts = {part: int(count) for part, _, count in (each.partition("=") for each in text.split(","))}
+    if not counts.keys() <= PARTS.keys():
+        raise ValueError(text)
+    return counts
 
 
 def alone(only: str, seed: int, folder: Path) -> int:
@@ -143,10 +161,9 @@ def alone(only: str, seed: int, folder: Path) -> int:
     return int(verdict.bad)
 
 
-def rounds(folder: Path, seed: int, workers: int, count: int, until: float) -> Ledger:
-    """Rounds, shared among worker processes, until they are done or the time is over."""
-    ledger, fork = Ledger(), multiprocessing.get_context("fork")
-    waiting, pipes = tries(count), {}
+def rounds(folder: Path, seed: int, workers: int, waiting: Iterator[Try], until: float) -> Ledger:
+    """Tries, shared among worker processes, until they are done or the time is over."""
+    ledger, fork, pipes = Ledger(), multiprocessing.get_context("fork"), {}
     for number in range(workers):
         ours, theirs = fork.Pipe()
         worker = fork.Process(target=work, args=(theirs, folder / "scene", folder / f"room{number}", seed))
