@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,17 +67,17 @@ def warm() -> None:
     import torch
 
     torch.set_num_threads(1)
-    import matplotlib.backends.backend_agg
-    import scipy.io
-    import sklearn.linear_model
-    import timm  # noqa: F401
-
     import mdebench
+
+    for slow in ("matplotlib.backends.backend_agg", "scipy.io", "sklearn.linear_model", "timm", "safetensors.torch"):
+        importlib.import_module(slow)
 
     core = Path(mdebench.__file__).parent
     for path in sorted(core.rglob("*.py")):
         if path.stem not in ("__main__", "local_ray", "cluster"):  # the latter need Ray, an extra
-            importlib.import_module(".".join(path.relative_to(core.parent).with_suffix("").parts).removesuffix(".__init__"))
+            importlib.import_module(
+                ".".join(path.relative_to(core.parent).with_suffix("").parts).removesuffix(".__init__")
+            )
     from mdebench import catalog
 
     for code in (*catalog.own_methods().values(), *catalog.own_protocols().values()):
@@ -142,11 +143,8 @@ class Child:
             signal.pidfd_send_signal(handle, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         seconds = time.monotonic() - self._begun
-        for group in (self.pid,):  # what it left running, such as workers
-            try:
-                os.killpg(group, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        with suppress(ProcessLookupError):  # what it left running, such as workers
+            os.killpg(self.pid, signal.SIGKILL)
         os.close(handle)
         said = os.pread(self._said, MOST_SAID, 0).decode("utf-8", "replace")
         count = os.pread(self._counted, 64, 0)
@@ -155,9 +153,7 @@ class Child:
         return Outcome(os.waitstatus_to_exitcode(status), said, seconds, int(count or b"0"), hung)
 
 
-def _child(
-    call: Callable[[], None], folder: Path, limits: Limits, stop: Stop | None, said: int, counted: int
-) -> None:
+def _child(call: Callable[[], None], folder: Path, limits: Limits, stop: Stop | None, said: int, counted: int) -> None:
     status = 70
     try:
         os.setsid()
@@ -199,11 +195,9 @@ def _count_changes(stop: Stop | None, counted: int) -> None:
         os.pwrite(counted, str(count).encode(), 0)
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
-        if event in CHANGES:
+        opened = event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITES
+        if event in CHANGES or (opened and not str(arguments[0]).startswith(("/dev/null", "/proc/"))):
             note()
-        elif event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITES:
-            if not str(arguments[0]).startswith(("/dev/", "/proc/")):
-                note()
 
     sys.addaudithook(hook)
     sync = os.fsync

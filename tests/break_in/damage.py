@@ -94,7 +94,9 @@ def drop_line(data: bytes, rng: Draw) -> bytes:
 def control_character(data: bytes, rng: Draw) -> bytes:
     """A character that no text has."""
     place = int(rng.integers(len(data) + 1))
-    return data[:place] + (b"\0", b"\x1b[31m", b"\r", b"\xff\xfe", "\u202e".encode())[int(rng.integers(5))] + data[place:]
+    return (
+        data[:place] + (b"\0", b"\x1b[31m", b"\r", b"\xff\xfe", "\u202e".encode())[int(rng.integers(5))] + data[place:]
+    )
 
 
 def _in_json(change: Callable[[Any, Draw], Any]) -> Harm:

@@ -40,7 +40,20 @@ def _one(rng: np.random.Generator, choices: "tuple[str, ...] | list[str]") -> st
 
 def pack_names(stage: Stage, rng: np.random.Generator) -> Commands:
     """A pack that is called like a way out."""
-    names = ("../evil", "a/b", str(stage.folder / "evil"), "..", ".", "a\nb", "x" * 300, "\x1b[31mred", "٣", "", "a\\b", "~")
+    names = (
+        "../evil",
+        "a/b",
+        str(stage.folder / "evil"),
+        "..",
+        ".",
+        "a\nb",
+        "x" * 300,
+        "\x1b[31mred",
+        "٣",
+        "",
+        "a\\b",
+        "~",
+    )
     return [["data", "prepare", "toyfaces", "--size", "16", "--count", "12", "--name", _one(rng, names)]]
 
 
@@ -70,9 +83,14 @@ def links_in_a_tar(stage: Stage, rng: np.random.Generator) -> Commands:
     where = stage.folder / "sources" / "h.tar"
     with tarfile.open(where, "w") as archive:
         names = ["p.png"]
-        for number, kind in enumerate((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)):
+        for number, kind in enumerate(
+            (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)
+        ):
             info = tarfile.TarInfo(f"l{number}.png")
-            info.type, info.linkname = kind, _one(rng, ("/etc/passwd", "../../pictures/a00.png", "p.png", f"l{number}.png"))
+            info.type, info.linkname = (
+                kind,
+                _one(rng, ("/etc/passwd", "../../pictures/a00.png", "p.png", f"l{number}.png")),
+            )
             info.devmajor, info.devminor = 1, 5
             archive.addfile(info)
             names.append(info.name)
@@ -156,7 +174,9 @@ def bombs(stage: Stage, rng: np.random.Generator) -> Commands:
         data = b"".join(row.compress(zeros) for _ in range(BOMB // 2**20)) + row.flush()
         side = 14_000
         header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-        (sources / "folder" / "p00.png").write_bytes(b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b""))
+        (sources / "folder" / "p00.png").write_bytes(
+            b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+        )
         return [[*PREPARE, str(sources / "folder")]]
     if kind == "gz":
         packed = b"".join(packing.compress(zeros) for _ in range(BOMB // 2**20)) + packing.flush()
@@ -211,7 +231,11 @@ def payloads(stage: Stage, rng: np.random.Generator) -> Commands:
         "state": (run / "state.pt", packed, ["export", FINISHED, "--to", "x.safetensors"]),
         "trained_on": (run / "trained_on.npy", array.getvalue(), ["measure", "layers", FINISHED, "--set", "width=32"]),
         "labels": (stage.home / "packs" / "toyfaces16" / "label.npy", array.getvalue(), ["data", "list"]),
-        "mat": (stage.folder / "sources" / "flowers" / "setid.mat", packed, ["data", "prepare", "flowers", "--root", "../sources/flowers"]),
+        "mat": (
+            stage.folder / "sources" / "flowers" / "setid.mat",
+            packed,
+            ["data", "prepare", "flowers", "--root", "../sources/flowers"],
+        ),
     }
     path, data, words = places[_one(rng, sorted(places))]
     path.write_bytes(data)
@@ -248,9 +272,37 @@ def run_names(stage: Stage, rng: np.random.Generator) -> Commands:
 def settings(stage: Stage, rng: np.random.Generator) -> Commands:
     """Numbers that no network has; they leave no run behind."""
     choices = (
-        *("seed=18446744073709551616", "seed=-1", "seed=٣", "S=nan", "S=inf", "S=-1", "S=2", "updates=0", "updates=1e3"),
-        *("updates=٣", "width=0", "width=-1", "width=٣", "code=0", "code=-1", "code=10000000000", "batch=0", "batch=-4"),
-        *("batch=99999999999", "width=9999999", "losses=<script>", "adv_weight=nan", "adv_weight=inf", "encoder=timm:", "seed=9" + "9" * 5000),
+        *(
+            "seed=18446744073709551616",
+            "seed=-1",
+            "seed=٣",
+            "S=nan",
+            "S=inf",
+            "S=-1",
+            "S=2",
+            "updates=0",
+            "updates=1e3",
+        ),
+        *(
+            "updates=٣",
+            "width=0",
+            "width=-1",
+            "width=٣",
+            "code=0",
+            "code=-1",
+            "code=10000000000",
+            "batch=0",
+            "batch=-4",
+        ),
+        *(
+            "batch=99999999999",
+            "width=9999999",
+            "losses=<script>",
+            "adv_weight=nan",
+            "adv_weight=inf",
+            "encoder=timm:",
+            "seed=9" + "9" * 5000,
+        ),
     )
     name, _, value = _one(rng, choices).partition("=")
     words = ["pretrain", "rec", "--scale", "tiny", "--pack", "toyfaces16"]
@@ -302,11 +354,17 @@ def attack(number: int, seed: int, scene: Path, room: Path, usual: Usual) -> Ver
         if raw := next((mark for mark in RAW if mark in outcome.said and mark[0] != "<"), None):
             return verdict("raw", f"said: {raw}")
         if (now := _outside(stage)) != before:
-            return verdict("escaped", ", ".join(sorted(map(str, set(now) ^ set(before)))) or "what lies beside the home")
+            return verdict(
+                "escaped", ", ".join(sorted(map(str, set(now) ^ set(before)))) or "what lies beside the home"
+            )
         if not stage.untouched():
             return verdict("escaped", "code of others ran")
         what = "told" if outcome.status else what
-        if case is settings and outcome.status and (left := {path.name for path in (stage.home / "runs").iterdir()} - runs):
+        if (
+            case is settings
+            and outcome.status
+            and (left := {path.name for path in (stage.home / "runs").iterdir()} - runs)
+        ):
             return verdict("stray", f"runs/{left.pop()[:80]}, of which nothing could come")
     if raw := _raw_views(stage):
         return verdict("raw", raw)
@@ -317,18 +375,26 @@ def _outside(stage: Stage) -> list[str]:
     """What lies beside the home, and at its top."""
     top = {"packs", "runs", "results", "judges", "report.html", "completed"}
     beside = [path.name for path in stage.folder.iterdir()]
-    strange = [path.name for path in stage.home.iterdir() if path.name not in top and path.suffix not in (".npy", ".csv", ".png", ".safetensors", ".json")]
-    names = [path.name for path in (stage.home / "packs").iterdir() if path.is_dir() and not (path / "pack.json").exists()]
+    strange = [
+        path.name
+        for path in stage.home.iterdir()
+        if path.name not in top and path.suffix not in (".npy", ".csv", ".png", ".safetensors", ".json")
+    ]
+    names = [
+        path.name for path in (stage.home / "packs").iterdir() if path.is_dir() and not (path / "pack.json").exists()
+    ]
     return sorted([*beside, *strange, *names])
 
 
 def _raw_views(stage: Stage) -> str:
     """What of others stands in tables or the page as it is, "" where nothing does."""
-    for path in [*stage.home.glob("results/**/*.md"), *stage.home.glob("report.html"), *stage.home.glob("results/tables/*.csv")]:
+    for path in [
+        *stage.home.glob("results/**/*.md"),
+        *stage.home.glob("report.html"),
+        *stage.home.glob("results/tables/*.csv"),
+    ]:
         text = path.read_bytes().decode("utf-8", "replace")
         for mark in RAW:
             if mark in text and not (path.suffix == ".csv" and mark[0] == "<"):
                 return f"{path.name}: {mark}"
     return ""
-
-

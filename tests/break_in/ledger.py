@@ -1,4 +1,4 @@
-"""What is counted: of every kind of thing how often it was tried, and what became of it. Written by the runner alone."""
+"""What is counted: of every kind of thing how often it was tried, and what became of it; the runner writes it."""
 
 import os
 import platform
@@ -94,8 +94,8 @@ class Ledger:
         lines = [
             "# What was broken on purpose, and what became of it",
             "",
-            f"Written by `make break` (`tests/break_in/run.py`), seed {seed}, {minutes:.0f} minutes, {workers} at a time.",
-            f"Revision {revision()}; {machine()}.",
+            f"Written by `make break`, seed {seed}: {minutes:.0f} minutes, {workers} at a time, on {machine()}.",
+            f"Revision {revision()}.",
             "",
             ", ".join(f"{count:,} {PARTS[part][0].lower()}{PARTS[part][1:]}" for part, count in tried.items()) + ".",
             f"**{len(self.failures):,} failures.**",
@@ -147,5 +147,9 @@ def revision() -> str:
 def machine() -> str:
     """In words: processor, cores, system, Python."""
     cores = len(os.sched_getaffinity(0))
-    names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-    return f"{names[0] if names else platform.machine()}, {cores} cores, {platform.system()}, Python {platform.python_version()}"
+    names = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
+    ]
+    return f"{names[0] if names else platform.machine()}, {cores} cores, Python {platform.python_version()}"

@@ -49,7 +49,9 @@ KINDS = [
     Kind("run.json", (f"{R}/run.json",), (*RUN_VIEWS, "pretrain, finished", "measure anew", "occlusion", "export")),
     Kind("run.json, half way", (f"home/runs/{BROKEN_OFF}/run.json",), ("pretrain, resumed", "runs", "report")),
     Kind("run.json of a judge", ("home/judges/*/run.json",), ("judge, finished",)),
-    Kind("state.pt", (f"{R}/state.pt",), ("measure anew", "occlusion", "export", "embed", "complete", "prune --dry-run")),
+    Kind(
+        "state.pt", (f"{R}/state.pt",), ("measure anew", "occlusion", "export", "embed", "complete", "prune --dry-run")
+    ),
     Kind("state.pt, half way", (f"home/runs/{BROKEN_OFF}/state.pt",), ("pretrain, resumed",)),
     Kind("state.pt of a judge", ("home/judges/*/state.pt",), ("judge, finished",)),
     Kind("log.jsonl", (f"{R}/log.jsonl",), ("runs", "figures", "report"), grows=True),
@@ -60,7 +62,12 @@ KINDS = [
     Kind("images.npy", ("home/packs/toyfaces16/images.npy",), PACK_VIEWS),
     Kind("labels of a pack", ("home/packs/toyfaces16/[!i]*.npy", "home/packs/toyfaces16/id*.npy"), PACK_VIEWS),
     Kind("names.json", ("home/packs/toyfaces16/names.json",), ("data verify", "data show")),
-    Kind("rows", ("home/results/rows/*/*.jsonl",), ("tables", "audit", "report", "figures", "compare", "measure what is there"), grows=True),
+    Kind(
+        "rows",
+        ("home/results/rows/*/*.jsonl",),
+        ("tables", "audit", "report", "figures", "compare", "measure what is there"),
+        grows=True,
+    ),
     Kind("values", ("home/results/values/*.npz",), ("tables", "audit", "compare", "figures")),
     Kind("gallery", ("home/runs/*/gallery/*/*.npz",), ("figures", "report", "tables")),
     Kind("display.json", ("home/results/rows/upturned/display.json",), ("tables", "figures", "report")),

@@ -61,6 +61,12 @@ def tries(rounds: int, a_round: Mapping[str, int]) -> Iterator[Try]:
                 yield part, number
 
 
+def tell(line: str) -> None:
+    """A line, at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 class Undisturbed(Exception):
     """A command that ends badly though nobody disturbs it: nothing can be learnt from disturbing it."""
 
@@ -120,20 +126,25 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="break-in-", dir=shared if shared.is_dir() else None))
     try:
         scene.build(folder / "scene")
-        print(f"the scene is built, {time.monotonic() - begun:.0f} s", flush=True)
+        tell(f"the scene is built, {time.monotonic() - begun:.0f} s")
         if given.only:
             return alone(given.only, given.seed, folder)
-        ledger = rounds(folder, given.seed, given.workers, tries(given.rounds, given.a_round), begun + 60 * given.minutes)
+        ledger = rounds(
+            folder, given.seed, given.workers, tries(given.rounds, given.a_round), begun + 60 * given.minutes
+        )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     minutes = (time.monotonic() - begun) / 60
     given.page.parent.mkdir(parents=True, exist_ok=True)
     given.page.write_text(ledger.page(given.seed, minutes, given.workers), encoding="utf-8")
     if given.json:
-        kept = {"failures": [asdict(each) for each in ledger.failures], "tried": {part: ledger.tried(part) for part in PARTS}}
+        kept = {
+            "failures": [asdict(each) for each in ledger.failures],
+            "tried": {part: ledger.tried(part) for part in PARTS},
+        }
         kept["findings"] = findings(ledger.failures, given.seed)
         given.json.write_text(json.dumps(kept, indent=1), encoding="utf-8")
-    print(f"{ledger.line()}\nkept in {given.page}", flush=True)
+    tell(f"{ledger.line()}\nkept in {given.page}")
     return int(bool(ledger.failures))
 
 
@@ -151,13 +162,13 @@ def alone(only: str, seed: int, folder: Path) -> int:
 
     def wait_aloud(child: children.Child) -> Outcome:
         outcome = begin(child)
-        print(f"--- status {outcome.status}, {outcome.seconds:.2f} s\n{outcome.said}", flush=True)
+        tell(f"--- status {outcome.status}, {outcome.seconds:.2f} s\n{outcome.said}")
         return outcome
 
     usual = Usual(folder / "scene", folder / "usual")
     children.Child.wait = wait_aloud  # type: ignore[method-assign]
     verdict = attempt((part, int(number)), seed, folder / "scene", folder / "room", usual)
-    print(verdict.told(seed))
+    tell(verdict.told(seed))
     return int(verdict.bad)
 
 
@@ -184,12 +195,12 @@ def rounds(folder: Path, seed: int, workers: int, waiting: Iterator[Try], until:
                 continue
             ledger.add(verdict)
             if verdict.bad:
-                print(verdict.told(seed), flush=True)
+                tell(verdict.told(seed))
             now = time.monotonic()
             pipe.send(next(waiting, None) if now < until else None)
             if now - told > TOLD_EVERY:
                 told = now
-                print(f"[{now - begun:.0f} s, at most {max(0, until - now):.0f} s left] {ledger.line()}", flush=True)
+                tell(f"[{now - begun:.0f} s, at most {max(0, until - now):.0f} s left] {ledger.line()}")
     for worker in pipes.values():
         worker.join()
     if broken := [worker.exitcode for worker in pipes.values() if worker.exitcode]:

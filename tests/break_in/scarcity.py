@@ -1,4 +1,4 @@
-"""Not enough of something: of a disk, of descriptors, of memory. A sentence, nothing lost, and it goes on with enough."""
+"""Not enough of a disk, of descriptors, of memory: a sentence, nothing lost, and it goes on when there is enough."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ def full_disk(number: int, seed: int, scene: Path, room: Path, usual: Usual) -> 
     """A command on a file system that is nearly full; then again, with room."""
     rng = np.random.default_rng([seed, 3, number])
     job = JOBS[f"w {WRITING[(number * 7) % len(WRITING)].name}"]
-    before, expected = usual(f"w {job.name}")
+    before, _ = usual(f"w {job.name}")
     disk = room.with_name(f"{room.name}-disk")
     disk.mkdir(exist_ok=True)
     size = _bytes(scene) + MARGIN
@@ -39,7 +39,13 @@ def full_disk(number: int, seed: int, scene: Path, room: Path, usual: Usual) -> 
         stage.clear(job)
         leave = int(rng.choice((0, 4096, 16384, 65536, 262144)))
         children.fill(disk / "filler", leave)
-        verdict = _starved(Verdict("full", job.name, "same", f"{leave:,} bytes free", number), stage, job.name, usual, Limits(SECONDS + 3 * before.seconds))
+        verdict = _starved(
+            Verdict("full", job.name, "same", f"{leave:,} bytes free", number),
+            stage,
+            job.name,
+            usual,
+            Limits(SECONDS + 3 * before.seconds),
+        )
         if verdict.bad:
             return verdict
         (disk / "filler").unlink()

@@ -1,4 +1,4 @@
-"""What is broken into: a small home with a bit of everything in it, sources of every kind, and the commands given there.
+"""What is broken into: a small home with a bit of everything, sources of every kind, and the commands given there.
 
 A `Job` is a command, what must be cleared away before it so that it has something to do, and how its result is told
 from another one: what it leaves in files, but for times, and, where it only shows something, what it says.
@@ -10,6 +10,7 @@ import io
 import json
 import re
 import shutil
+import signal
 import struct
 import tarfile
 import zipfile
@@ -164,13 +165,11 @@ def _break_off(home: Path) -> None:
     for moment in range(40, 400, 6):
         shutil.rmtree(home / "runs" / BROKEN_OFF, ignore_errors=True)
         call = children.mdebench(f"{TRAIN} --seed 1".split())
-        import signal
-
         children.run(call, home, Limits(SETUP), Stop(signal.SIGINT, event=moment))
         info = home / "runs" / BROKEN_OFF / "run.json"
-        if info.is_file() and (told := json.loads(info.read_text())).get("step", 0) in (2, 3, 4):
-            if told["status"] == "interrupted":
-                return
+        told = json.loads(info.read_text()) if info.is_file() else {}
+        if told.get("step") in (2, 3, 4) and told["status"] == "interrupted":
+            return
     raise AssertionError("no run could be stopped half way")
 
 
@@ -191,9 +190,10 @@ def idx(values: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> bytes:
 
 def make_sources(base: Path) -> None:
     """Sources of every kind, and pictures to complete with a mask."""
-    from mdebench.data.pack import ATTRIBUTES, LANDMARKS
     from PIL import Image
     from scipy.io import savemat
+
+    from mdebench.data.pack import ATTRIBUTES, LANDMARKS
 
     rng, sources = np.random.default_rng(0), base / "sources"
     points = [f"{name}_{axis}" for name in LANDMARKS for axis in "xy"]
