@@ -24,8 +24,8 @@ from mutations import Usual, last, mishap
 from scene import FINISHED, SET, TIMM, Stage, picture
 
 SECONDS = 20.0
-LITTLE = 256 * 2**20  # bytes of memory, where a bomb is tried
-BOMB = 600 * 2**20  # bytes that it unpacks to, from less than one million
+LITTLE = 640 * 2**20  # bytes of memory, where a bomb is tried
+BOMB = 2**30  # bytes that it unpacks to, from a few million
 EVIL = ("<script>alert(1)</script>", "\x1b[31mred", "a|b", "\u202egnp", "x" * 300, "=1+1", "$\\input{x}$", "a\rb")
 RAW = ("<script>alert(1)", "\x1b[31mred", "\u202e", "a\rb")
 
@@ -168,9 +168,9 @@ def bombs(stage: Stage, rng: np.random.Generator) -> Commands:
     """Little that unpacks to much, as a picture in an archive, an archive, a table, a label file, a picture."""
     sources, zeros = stage.folder / "sources", b"\0" * 2**20
     kind = _one(rng, ("zip", "tgz", "gz", "png", "csv"))
-    packing = zlib.compressobj(9, wbits=31)
+    packing = zlib.compressobj(1, wbits=31)
     if kind == "png":
-        row = zlib.compressobj(9)
+        row = zlib.compressobj(1)
         data = b"".join(row.compress(zeros) for _ in range(BOMB // 2**20)) + row.flush()
         side = 14_000
         header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
@@ -190,7 +190,7 @@ def bombs(stage: Stage, rng: np.random.Generator) -> Commands:
         (sources / "b.tgz").write_bytes(packed + packing.compress(b"\0" * 1024) + packing.flush())
         return [[*PREPARE, str(sources / "b.tgz")]]
     name = "t.csv" if kind == "csv" else "p.png"
-    with zipfile.ZipFile(sources / "b.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(sources / "b.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         if kind == "zip":
             archive.writestr("t.csv", "path\np.png\n")
         with archive.open(name, "w") as stream:

@@ -43,7 +43,7 @@ PARTS: dict[str, Callable[..., Verdict]] = {
     "races": races.race,
     "hostile": hostile.attack,
 }
-A_ROUND = {"mutations": 100, "kills": 12, "scarce": 4, "races": 2, "hostile": 6, "full": 1}
+A_ROUND = {"mutations": 100, "kills": 10, "scarce": 2, "hostile": 2, "races": 1, "full": 1}
 USUALLY = 120.0  # seconds at most for a command that nobody disturbs
 TOLD_EVERY = 10.0
 

@@ -87,14 +87,16 @@ def _starved(verdict: Verdict, stage: Stage, name: str, usual: Usual, limits: Li
         return _with(verdict, "silent", ", ".join(changed[:4])) if changed else verdict
     if "rror: " not in outcome.said or "None" in last(outcome):
         return _with(verdict, "unsaid", f"status {outcome.status}: {last(outcome)}")
-    half = [path for path in found if found[path] not in (old.get(path), expected.get(path)) and not _grows(path)]
+    half = [path for path in found if found[path] not in (old.get(path), expected.get(path)) and not _may_differ(path)]
     if half:
         return _with(verdict, "lost", f"half written: {', '.join(half[:4])}")
     return _with(verdict, "told", last(outcome))
 
 
-def _grows(path: str) -> bool:
-    """Whether a file may rightly be between what it was and what it will be."""
+def _may_differ(path: str) -> bool:
+    """Whether a file may be between what it was and what it will be, or is a stray that the next command clears."""
+    if any(part.startswith((".", "tmp")) for part in path.split("/")):
+        return True
     return path.startswith(("runs/", "judges/", "results/rows/")) and path.endswith((".json", ".jsonl", ".pt", ".png"))
 
 

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import json
+import pickle
 import re
 import shutil
 import signal
@@ -144,10 +145,7 @@ def build(base: Path) -> None:
         f"{TRAIN} --seed 2",
         f"measure landmarks {probe}",
         "occlusion --preset mouth",
-        "measure resampling --set images=8",
-        f"measure layers {FINISHED}",
         "measure ../upturned.py",
-        f"transfer attributes {FINISHED} --set updates=20",
         "judge toyfaces16",
         f"export {FINISHED} --to ../e.safetensors",
         "tables",
@@ -342,9 +340,28 @@ def _timeless(path: Path) -> bytes:
             return json.dumps(_plain(json.loads(data)), sort_keys=True).encode()
         if path.suffix == ".jsonl":
             return json.dumps([_plain(json.loads(line)) for line in data.splitlines()], sort_keys=True).encode()
-    except (ValueError, RecursionError):
+        if path.suffix == ".pt":
+            return _state(data)
+    except (ValueError, RecursionError, RuntimeError, EOFError, pickle.UnpicklingError):
         return data
     return data
+
+
+def _state(data: bytes) -> bytes:
+    """What a checkpoint holds: the same tensors may be pickled otherwise once they were restored."""
+    import torch
+
+    def plain(value: object) -> object:
+        if isinstance(value, torch.Tensor):
+            pixels = (
+                value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b""
+            )
+            return str(value.dtype), tuple(value.shape), hashlib.sha256(pixels).hexdigest()
+        if isinstance(value, dict):
+            return sorted((str(key), plain(each)) for key, each in value.items())
+        return [plain(each) for each in value] if isinstance(value, (list, tuple)) else repr(value)
+
+    return repr(plain(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))).encode()
 
 
 def _plain(value: object) -> object:
