@@ -39,6 +39,16 @@ PARTS = {
 }
 
 
+COUNTED = {
+    "kills": "kills",
+    "mutations": "mutations",
+    "full": "points of a full disk",
+    "scarce": "with few descriptors or little memory",
+    "races": "races",
+    "hostile": "hostile things",
+}
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What became of one try. ``part`` of PARTS, ``kind`` of thing, ``what`` of GOOD or BAD; how to do it again."""
@@ -84,7 +94,7 @@ class Ledger:
 
     def line(self) -> str:
         """Counts in a line."""
-        parts = ", ".join(f"{self.tried(part):,} {part}" for part in PARTS)
+        parts = ", ".join(f"{self.tried(part):,} {what}" for part, what in COUNTED.items())
         bad = Counter(verdict.what for verdict in self.failures)
         return f"{parts}; failures: {', '.join(f'{n} {what}' for what, n in bad.most_common()) or 'none'}"
 
@@ -97,7 +107,7 @@ class Ledger:
             f"Written by `make break`, seed {seed}: {minutes:.0f} minutes, {workers} at a time, on {machine()}.",
             f"Revision {revision()}.",
             "",
-            ", ".join(f"{count:,} {PARTS[part][0].lower()}{PARTS[part][1:]}" for part, count in tried.items()) + ".",
+            ", ".join(f"{count:,} {COUNTED[part]}" for part, count in tried.items()) + ".",
             f"**{len(self.failures):,} failures.**",
             "",
             *(f"- *{what}*: {meaning}" for what, meaning in {**GOOD, **BAD}.items() if self._any(what)),

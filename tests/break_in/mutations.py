@@ -96,7 +96,7 @@ KINDS = [
 # Commands that take more than half a second: as many tries go to the others as time allows.
 SLOW = {"tables", "figures", "report", "audit", "export", "measure again", "measure anew", "occlusion", "costs"}
 OFTEN = 0.85
-TURNS = [kind for kind in KINDS for _ in range(1 if SLOW >= set(kind.jobs) else 2)]
+TURNS = [kind for kind in KINDS for _ in range(1 if set(kind.jobs) <= SLOW else 2)]
 
 Usual = Callable[[str], tuple[Outcome, dict[str, str]]]
 
