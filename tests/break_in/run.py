@@ -46,6 +46,7 @@ PARTS: dict[str, Callable[..., Verdict]] = {
 A_ROUND = {"mutations": 100, "kills": 10, "scarce": 2, "hostile": 2, "races": 1, "full": 1}
 USUALLY = 120.0  # seconds at most for a command that nobody disturbs
 TOLD_EVERY = 10.0
+ROOM = 2**30  # bytes that a file system in memory must have free to be taken
 
 Try = tuple[str, int]  # part, number
 
@@ -123,7 +124,8 @@ def main() -> int:
     begun = time.monotonic()
     children.warm()
     shared = Path("/dev/shm")  # many small files, synced often
-    folder = Path(tempfile.mkdtemp(prefix="break-in-", dir=shared if shared.is_dir() else None))
+    roomy = shared.is_dir() and children.free_bytes(shared) > ROOM
+    folder = Path(tempfile.mkdtemp(prefix="break-in-", dir=shared if roomy else None))
     try:
         scene.build(folder / "scene")
         tell(f"the scene is built, {time.monotonic() - begun:.0f} s")

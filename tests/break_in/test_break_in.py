@@ -12,7 +12,7 @@ import pytest
 
 HERE = Path(__file__).parent
 SEED = 16
-TURN = "mutations=41,kills=13,full=2,scarce=2,races=1,hostile=6"  # a minute, and a command of every kind
+TURN = "mutations=41,kills=10,full=2,scarce=2,races=1,hostile=6"  # a minute, and a command of every kind
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_nothing_is_lost_nothing_silent_nobody_in(broken_in, part):
     failures = [failure for failure in kept["failures"] if failure["part"] == part]
     assert not failures, kept["findings"]
     if part == "full" and not kept["tried"]["full"]:
-        pytest.skip("machine: only root may mount a small file system")
+        pytest.skip("machine: no small file system may be mounted here")
     assert kept["tried"][part] > 0
 
 
