@@ -101,6 +101,11 @@ TURNS = [kind for kind in KINDS for _ in range(1 if set(kind.jobs) <= SLOW else 
 Usual = Callable[[str], tuple[Outcome, dict[str, str]]]
 
 
+def missing(scene: Path) -> list[str]:
+    """The kinds of which there is no file in a scene; there should be none."""
+    return [kind.name for kind in KINDS if not any(path for glob in kind.files for path in scene.glob(glob))]
+
+
 def mutate(number: int, seed: int, scene: Path, room: Path, usual: Usual) -> Verdict:
     """Damage a file as drawn, give a command that reads it, and judge what becomes of it."""
     kind = (KINDS + TURNS)[number % (len(KINDS) + len(TURNS))]

@@ -128,6 +128,8 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="break-in-", dir=shared if roomy else None))
     try:
         scene.build(folder / "scene")
+        if missing := mutations.missing(folder / "scene"):
+            raise RuntimeError(f"the scene lacks {', '.join(missing)}")
         tell(f"the scene is built, {time.monotonic() - begun:.0f} s")
         if given.only:
             return alone(given.only, given.seed, folder)

@@ -145,6 +145,7 @@ def build(base: Path) -> None:
         f"{TRAIN} --seed 2",
         f"measure landmarks {probe}",
         "occlusion --preset mouth",
+        "measure resampling --set images=8",
         "measure ../upturned.py",
         "judge toyfaces16",
         f"export {FINISHED} --to ../e.safetensors",
