@@ -37,7 +37,9 @@ _REFUSED = {
     **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENODEV), "see to the disk, then give the command again"),
 }
 # How libraries say in words of their own that there was nothing left to take.
-_MEMORY = re.compile(r"failed to map|(can't|cannot) allocate|(not enough|out of) memory|bad_alloc|ALLOC_FAILED", re.I)
+_MEMORY = re.compile(
+    r"failed to map|(can't|cannot) allocate|(not enough|out of) memory|bad_alloc|ALLOC_FAILED|start new thread", re.I
+)
 _DESCRIPTORS = re.compile("too many open files", re.I)
 _LESS = "end something, or give less at a time (--jobs 1, --set batch=N, a smaller --scale)"
 

@@ -140,6 +140,19 @@ def test_images_left_out(name: str) -> None:
         decode(data, centre_square, 16)
 
 
+def test_a_png_with_a_changed_bit_is_left_out_or_what_it_was() -> None:
+    pixels = noise(32, 32)
+    good = encoded(pixels)
+    for place in RNG.integers(len(good), size=200):
+        bad = bytearray(good)
+        bad[place] ^= 1 << RNG.integers(8)
+        try:
+            image, _, kinds = decode(bytes(bad), centre_square, 32)
+            assert (image == pixels.transpose(2, 0, 1)).all() and not kinds
+        except BadImage:
+            pass
+
+
 def test_any_bytes_decode_or_are_left_out() -> None:
     for good in (JPEG, encoded(noise(64, 64)), encoded(noise(64, 64), "TIFF"), encoded(noise(64, 64), "BMP")):
         for _ in range(50):

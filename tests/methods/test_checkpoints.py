@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import os
 import pickle
 import re
 import zipfile
@@ -333,3 +334,30 @@ def test_a_run_goes_on_with_its_own_perceptual_weights_only(home, pack, console,
         train()
     write(0)
     assert train().finished
+
+
+def test_a_changed_byte_is_told_where_there_are_checksums(tmp_path):
+    """torch looks at none, and can be told to write none: then all of them are 0, and the file is read."""
+    state = {name: torch.ones_like(value) for name, value in timm.create_model("test_resnet").state_dict().items()}
+    torch.save(state, tmp_path / "w.pth")
+    with zipfile.ZipFile(tmp_path / "w.pth") as archive:
+        largest = max(archive.infolist(), key=lambda member: member.file_size)
+    data = bytearray((tmp_path / "w.pth").read_bytes())
+    data[largest.header_offset + largest.file_size // 2] ^= 1
+    (tmp_path / "changed.pth").write_bytes(data)
+    with pytest.raises(UserError, match=r"changed.pth is cut short or damaged: copy or download it again"):
+        read(tmp_path / "changed.pth")
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(state, tmp_path / "none.pth")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    for name in ("w.pth", "none.pth"):
+        (tensors,) = read(tmp_path / name).mappings.values()
+        assert all(torch.equal(tensors[key], value) for key, value in state.items() if value.is_floating_point())
+
+
+def test_a_pipe_is_no_weight_file(tmp_path):
+    os.mkfifo(tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match="is a pipe, not a file"):
+        read(tmp_path / "w.safetensors")

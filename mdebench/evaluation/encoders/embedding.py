@@ -20,7 +20,8 @@ from mdebench.errors import UserError
 from mdebench.evaluation.encoders.encoder import Encoder
 from mdebench.evaluation.encoders.own_pictures import ENDINGS, cut_on_faces
 from mdebench.evaluation.passes import CHUNK, chunks, watched
-from mdebench.files import write_atomically
+from mdebench.files import read_bytes as read_file
+from mdebench.files import said, wanting, write_atomically
 from mdebench.words import tell
 
 OTHER = "of another shape than CelebA's aligned pictures: the square in the middle was taken"
@@ -88,10 +89,22 @@ def _read(
         try:
             if path.stat().st_size > MAX_BYTES:
                 raise BadImage("too_large")
-            pixels, _, kinds = decode(path.read_bytes(), crop, encoder.size)
-        except (BadImage, OSError) as error:
-            why = KINDS[str(error)][1] if isinstance(error, BadImage) else str(error.strerror)
-            tell(console, "left out", f"{path}: {why}")
+            data = read_file(path)
+        except BadImage as error:
+            tell(console, "left out", f"{path}: {KINDS[str(error)][1]}")
+            continue
+        except UserError as error:  # a pipe, a device
+            tell(console, "left out", str(error))
+            continue
+        except OSError as error:
+            if wanting(error):
+                raise
+            tell(console, "left out", f"{path}: {said(error)}")
+            continue
+        try:
+            pixels, _, kinds = decode(data, crop, encoder.size)
+        except BadImage as error:
+            tell(console, "left out", f"{path}: {KINDS[str(error)][1]}")
             continue
         for kind in kinds:
             told[KINDS[kind][1]] += 1

@@ -17,6 +17,7 @@ from mdebench.data.decode import Box, centre_square, decode, upright
 from mdebench.data.report import KINDS
 from mdebench.data.store import MAX_BYTES, BadImage
 from mdebench.errors import UserError
+from mdebench.files import read_bytes as read_file
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
 CROP_SYNTAX = "centre, face, or x,y,side (left, top and side of the square, in pixels of the upright picture)"
@@ -134,7 +135,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UserError(f"{path} cannot be read: {KINDS['too_large'][1]}")
-        return path.read_bytes()
+        return read_file(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}; name an image file") from error
 

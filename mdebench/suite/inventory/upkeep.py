@@ -50,7 +50,7 @@ def bytes_of(folder: Path) -> int:
 
 def _last_losses(run: Run) -> str:
     """The last whole line of the log, "–" where there is none."""
-    lines = run.log_path.read_text().splitlines() if run.log_path.is_file() else []
+    lines = run.log_path.read_text(errors="replace").splitlines() if run.log_path.is_file() else []
     for line in reversed(lines):
         try:
             values = json.loads(line)
