@@ -181,6 +181,11 @@ def holder(lock: Path) -> str | None:
     return None
 
 
+def wanting(error: BaseException) -> bool:
+    """Whether the machine lacked something (memory, descriptors, a disk that answers), so that no file is to blame."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _WANT)
+
+
 def said(error: OSError) -> str:
     """What an OSError says, in words; never 'None'."""
     return error.strerror or str(error) or type(error).__name__
@@ -202,7 +207,7 @@ def reading(path: Path, way_on: str) -> Iterator[None]:
     except MemoryError as error:
         raise UserError(f"there is not enough memory to read {path}: free some, and try again") from error
     except OSError as error:
-        if error.errno in _WANT or error.errno == errno.EACCES:
+        if wanting(error) or error.errno == errno.EACCES:
             raise UserError(f"{path} cannot be read: {said(error)}") from error
         raise Damaged(f"{path} is damaged ({said(error)}); {way_on}") from error
     except Exception as error:  # readers of damaged bytes raise almost anything
