@@ -21,7 +21,7 @@ from mdebench.errors import UserError
 from mdebench.methods.contract import Batch, Loss, Player
 from mdebench.methods.contract import Method as BaseMethod
 from mdebench.methods.networks import Generator
-from mdebench.settings import choose
+from mdebench.settings import Count, Depth, Rate, Share, Weight, choose
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class PatchSettings:
     there ``code`` is used).
     """
 
-    width: int = 64
-    code: int = 4000
-    depth: int = 12
-    patches: int = 8
+    width: Count = 64
+    code: Count = 4000
+    depth: Depth = 12
+    patches: Count = 8
     mask_ratio: float = 0.75
-    lr: float = 5e-4
-    beta2: float = 0.95
-    weight_decay: float = 0.05
-    warm_up: float = 0.05
+    lr: Rate = 5e-4
+    beta2: Share = 0.95
+    weight_decay: Weight = 0.05
+    warm_up: Share = 0.05
     backbone: str = "native"
 
 

@@ -32,7 +32,7 @@ from mdebench.methods.contract import Batch, Loss, Player
 from mdebench.methods.contract import Method as BaseMethod
 from mdebench.methods.masks import rasterize
 from mdebench.methods.networks import Generator, stage_maps, stages_for
-from mdebench.settings import choose
+from mdebench.settings import Count, Rate, Share, Weight, choose
 
 OBJECTIVES = {"joint": ("l2", "adv"), "l2": ("l2",), "adv": ("adv",)}
 WINDOWS = {"random": 1, "centre": 2}  # mask → the image's side in sides of the predicted window
@@ -49,15 +49,15 @@ class Settings:
 
     objective: str = "joint"
     mask: str = "random"
-    width: int = 64
-    code: int = 4000
+    width: Count = 64
+    code: Count = 4000
     overlap: int = 4
-    overlap_weight: float = 10.0
-    l2_weight: float = 0.999
-    adv_weight: float = 0.001
-    generator_lr: float = 2e-3
-    discriminator_lr: float = 2e-4
-    beta1: float = 0.5
+    overlap_weight: Weight = 10.0
+    l2_weight: Weight = 0.999
+    adv_weight: Weight = 0.001
+    generator_lr: Rate = 2e-3
+    discriminator_lr: Rate = 2e-4
+    beta1: Share = 0.5
     backbone: str = "native"
 
     def __post_init__(self) -> None:

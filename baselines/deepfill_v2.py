@@ -31,7 +31,7 @@ from mdebench.methods.contract import Batch, Loss, Player
 from mdebench.methods.contract import Method as BaseMethod
 from mdebench.methods.masks import draw_free_form
 from mdebench.methods.networks import Generator
-from mdebench.settings import choose
+from mdebench.settings import Count, Rate, Share, Weight, choose
 
 from ._two_stage import TwoStage, hole_of, network_input
 
@@ -47,14 +47,14 @@ class Settings:
     in the critic's. ``rate`` of the attention. ``code``, numbers of the representation, is for ``backbone`` mde only.
     """
 
-    width: int = 64
-    code: int = 4000
+    width: Count = 64
+    code: Count = 4000
     backbone: str = "native"
-    rate: int = 2
-    adv_weight: float = 1.0
-    lr: float = 1e-4
-    beta1: float = 0.5
-    beta2: float = 0.999
+    rate: Count = 2
+    adv_weight: Weight = 1.0
+    lr: Rate = 1e-4
+    beta1: Share = 0.5
+    beta2: Share = 0.999
 
     def __post_init__(self) -> None:
         choose(self.backbone, BACKBONES, "backbone")

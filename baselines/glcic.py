@@ -31,7 +31,7 @@ from mdebench.methods.contract import Batch, Loss, Player
 from mdebench.methods.contract import Method as BaseMethod
 from mdebench.methods.masks import rasterize
 from mdebench.methods.networks import Generator, stage_maps
-from mdebench.settings import choose
+from mdebench.settings import Count, Rate, Weight, choose
 
 HOLE_SIDES = (3 / 8, 1 / 2)  # of the image's: 96 to 128 of 256 pixels
 WINDOW_SIDE = 2 / 3  # of the image's
@@ -46,12 +46,12 @@ class Settings:
     ("native") or the Missing Data Encoder's ("mde"); ``code`` numbers in the latter's code.
     """
 
-    width: int = 64
-    code: int = 4000
+    width: Count = 64
+    code: Count = 4000
     backbone: str = "native"
-    adv_weight: float = 4e-4
+    adv_weight: Weight = 4e-4
     phases: tuple[int, ...] = (90, 10, 400)
-    lr: float = 1.0  # a factor on Adadelta's own steps
+    lr: Rate = 1.0  # a factor on Adadelta's own steps
 
     def __post_init__(self) -> None:
         if len(self.phases) != 3 or min(self.phases) < 0 or not any(self.phases):

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from mdebench.errors import UserError
+from mdebench.settings import Depth
 
 from ._patches import PatchMethod, PatchSettings, PatchTransformer, build_vit, centred
 
@@ -36,7 +37,7 @@ class Settings(PatchSettings):
     more.
     """
 
-    decoder_depth: int = 8
+    decoder_depth: Depth = 8
     norm_pixels: bool = False
 
     def __post_init__(self) -> None:

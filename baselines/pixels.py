@@ -13,13 +13,14 @@ from torch.nn.functional import interpolate
 
 from mdebench.errors import UserError
 from mdebench.methods.contract import Method as BaseMethod
+from mdebench.settings import Count
 
 
 @dataclass(frozen=True)
 class Settings:
     """`side` of the shrunk image in pixels (PAPER.md, Transfer)."""
 
-    side: int = 21
+    side: Count = 21
 
     def __post_init__(self) -> None:
         if self.side < 1:

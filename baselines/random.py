@@ -12,14 +12,15 @@ from torch import Tensor
 
 from mdebench.methods.contract import Method as BaseMethod
 from mdebench.methods.networks import Encoder
+from mdebench.settings import Count
 
 
 @dataclass(frozen=True)
 class Settings:
     """``width`` channels of the first stage and ``code`` numbers in the representation, as in section 2.5."""
 
-    width: int = 64
-    code: int = 4000
+    width: Count = 64
+    code: Count = 4000
 
 
 class Method(BaseMethod):

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mdebench.settings import Share
+
 from ._patches import PatchMethod, PatchSettings, PatchTransformer, centred
 
 
@@ -31,7 +33,7 @@ class Settings(PatchSettings):
     """
 
     mask_ratio: float = 0.6
-    beta2: float = 0.999
+    beta2: Share = 0.999
 
 
 class MaskedTransformer(PatchTransformer):

@@ -27,7 +27,7 @@ from mdebench.errors import UserError
 from mdebench.methods.contract import Batch, Loss, Player
 from mdebench.methods.contract import Method as BaseMethod
 from mdebench.methods.networks import Generator
-from mdebench.settings import choose
+from mdebench.settings import Count, Rate, Weight, choose
 
 from ._colour import AB_BINS, ab_bin, ab_bins, rgb_to_lab
 
@@ -45,11 +45,11 @@ class Settings:
     """
 
     objective: str = "classification"
-    width: int = 64
-    code: int = 4096
-    lr: float = 3e-5
-    weight_decay: float = 1e-3
-    pool: int = 4
+    width: Count = 64
+    code: Count = 4096
+    lr: Rate = 3e-5
+    weight_decay: Weight = 1e-3
+    pool: Count = 4
     backbone: str = "native"
 
     def __post_init__(self) -> None:

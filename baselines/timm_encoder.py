@@ -19,6 +19,7 @@ from mdebench.errors import UserError
 from mdebench.methods.classifiers import IMAGENET_MEAN, IMAGENET_STD, Classifier, Look, shaped, trained, untrained
 from mdebench.methods.contract import Method as BaseMethod
 from mdebench.methods.timm_networks import why_not
+from mdebench.settings import Count
 
 RANDOM, PUBLISHED = "random", "published"
 NORMALISED = {  # mean and deviation that images are given with
@@ -37,7 +38,7 @@ class Settings:
 
     name: str = "resnet18"
     weights: str = RANDOM
-    side: int | None = None
+    side: Count | None = None
     normalise: str | None = None
 
     def __post_init__(self) -> None:

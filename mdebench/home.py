@@ -112,10 +112,10 @@ class Home:
         return Run(self.runs / name)
 
     def list_runs(self) -> "list[Run]":
-        """Every run, by name."""
-        from mdebench.runs import Run
+        """Every run, by name; one that is damaged is left out and told."""
+        from mdebench.runs import runs_in
 
-        return [Run(path.parent) for path in sorted(self.runs.glob("*/run.json"))]
+        return runs_in(self.runs)
 
     def find_run(self, name: str) -> "Run":
         """The run called ``name`` (its folder's path will do); UserError that says what is there instead of one."""

@@ -4,14 +4,33 @@ A *scale* is a named set of values in one place: how large the networks and how 
 overridden by ``--set name=value``.
 """
 
+import math
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mdebench.errors import UserError
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Which numbers a setting may be, in words and as a test; it stands in the setting's type, as `Count` has it."""
+
+    told: str
+    holds: Callable[[float], bool]
+
+
+Count = Annotated[int, Range("at least 1", lambda value: value >= 1)]
+Depth = Annotated[int, Range("from 1 to 1,000", lambda value: 1 <= value <= 1000)]  # layers, made one by one
+Rate = Annotated[float, Range("above 0", lambda value: value > 0)]
+Weight = Annotated[float, Range("at least 0", lambda value: value >= 0)]
+Share = Annotated[float, Range("at least 0 and below 1", lambda value: 0 <= value < 1)]
+
+LARGEST = 2**31 - 1  # of the whole numbers that settings may be
+SEEDS = 2**63  # seeds are below: what torch draws from, and rows keep
 
 
 @dataclass(frozen=True)
@@ -64,7 +83,7 @@ def build(cls: type[T], overrides: Mapping[str, Any]) -> T:
 
     UserError for an unknown key or a value of the wrong type, with the nearest right key.
     """
-    hints = get_type_hints(cls)
+    hints = get_type_hints(cls, include_extras=True)
     names = [f.name for f in fields(cls)]  # type: ignore[arg-type]  # every Settings is a dataclass
     values = {}
     for key, value in overrides.items():
@@ -75,11 +94,20 @@ def build(cls: type[T], overrides: Mapping[str, Any]) -> T:
 
 
 def _convert(value: Any, hint: Any, key: str) -> Any:
-    """``value`` as the type ``hint``: int, float, str, bool, tuple[X, ...] or a union of these with None."""
+    """``value`` as the type ``hint``: int, float, str, bool, tuple[X, ...] or a union of these with None.
+
+    Numbers may have a `Range`; they are finite, and written in ASCII.
+    """
     if get_origin(hint) in (Union, types.UnionType):
         if value is None or value == "none":
             return None
         hint = next(h for h in get_args(hint) if h is not types.NoneType)
+    if get_origin(hint) is Annotated:
+        plain, allowed = get_args(hint)
+        number = _convert(value, plain, key)
+        if not allowed.holds(number):
+            raise UserError(f"setting {key}={value} is to be {allowed.told}")
+        return number
     if get_origin(hint) is tuple:
         parts = value.split(",") if isinstance(value, str) else list(value)
         return tuple(_convert(part, get_args(hint)[0], key) for part in parts if part != "")
@@ -91,10 +119,31 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
         return answers[str(value).lower()]
     if isinstance(value, bool) or (hint is int and isinstance(value, float)):
         raise wrong
+    if hint is not str and isinstance(value, str) and not value.isascii():
+        raise wrong  # Python reads the digits of every script; names of runs and rows would have them
     try:
-        return hint(value)
-    except (TypeError, ValueError) as error:
+        found = hint(value)
+    except (TypeError, ValueError, OverflowError) as error:
         raise wrong from error
+    if hint is float and not math.isfinite(found):
+        raise UserError(f"setting {key}={value} is no finite number")
+    if hint is int and abs(found) > LARGEST:
+        raise UserError(f"setting {key}={value} is too large: whole numbers end at {LARGEST:,}")
+    return found
+
+
+def whole(text: object, what: str, least: int = 1, most: int = LARGEST) -> int:
+    """A whole number of a recipe, which may be a text; UserError for anything else, or one out of its range."""
+    wrong = UserError(f"{what}={text} is not a whole number from {least:,} to {most:,}")
+    if isinstance(text, bool | float) or not str(text).isascii():
+        raise wrong
+    try:
+        value = int(str(text))
+    except ValueError as error:  # also for one of more digits than Python reads
+        raise wrong from error
+    if not least <= value <= most:
+        raise wrong
+    return value
 
 
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}

@@ -82,6 +82,8 @@ def parse(text: str) -> Scenario:
         near = suggest(word, MASKS)
         raise UserError(f"there is no test scenario {text!r}.{near} Name one like 'rec 0.1': {', '.join(MASKS)}.")
     try:
+        if not ratio.isascii():  # Python reads the digits of every script
+            raise ValueError(ratio)
         S = float(ratio) if ratio else VARIANTS.get(variant, {"S": None})["S"]
     except ValueError as error:
         raise UserError(f"the ratio of the test scenario {text!r} is no number; name one like 'rec 0.1'") from error

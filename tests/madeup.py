@@ -34,6 +34,15 @@ FACTS = {
     "seconds": 1200.0,
     "gflop": 50_000.0,
 }
+# What every run.json says.
+RECORD = {
+    **{
+        key: FACTS[key] for key in ("method", "label", "settings", "scale", "seed", "updates", "pack_hash", "pack_note")
+    },
+    **{key: FACTS[key] for key in ("losses", "perceptual", "git", "dirty", "device", "weights_hash")},
+    **{"name": FACTS["run"], "pack": "pack", "size": 64, "batch": 24, "precision": "fp32", "recipe": {}},
+    **{"told": {}, "feature_dim": 4, "parameters": 1_020_560, "notes": [], "status": "finished", "step": 3000},
+}
 POINT = Measurement("landmark_distance", "px of 96", 1.25, 1.0, 1.5, 330, "frozen-probe", note="alpha 1")
 TRIVIAL = {"constant": {}, "pixels": {"side": 21}, "random": {"width": 16}, "mean_colour": {}, "biharmonic": {}}
 

@@ -5,9 +5,10 @@ from typing import Literal
 
 import click
 
-from mdebench.cli.options import RUNS, existing_home_option, home_option
+from mdebench.cli.options import RUNS, Whole, existing_home_option, home_option
 from mdebench.errors import UserError
 from mdebench.home import Home
+from mdebench.settings import SEEDS
 from mdebench.words import new_console
 
 
@@ -70,8 +71,8 @@ def embed(run: str, folder: Path, out: Path, home: Home) -> None:
 @click.option("--mask-is", type=click.Choice(["missing", "seen"]), help="What the white or marked part of --mask is.")
 @click.option("--boxes", help="What is seen of red, green and blue; three boxes x1:y1:x2:y2 in [0, 1], with commas.")
 @click.option("--crop", help="centre, face, or x,y,side in pixels; by default the square as of the run's pack.")
-@click.option("-n", "count", type=click.IntRange(min=1), default=1, show_default=True, help="Samples of each picture.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("-n", "count", type=Whole(1), default=1, show_default=True, help="Samples of each picture.")
+@click.option("--seed", type=Whole(0, SEEDS - 1), default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=".", show_default=True)
 @home_option
 def complete(

@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 Completer = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
 
 
+class Whole(click.IntRange):
+    """A whole number in a range, in ASCII: Python would read the digits of every script."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number; a wrong use of the command line is said."""
+        if isinstance(value, str) and not value.isascii():
+            self.fail(f"{value!r} is not a whole number.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def _existing(ctx: click.Context, param: click.Parameter, home: Home) -> Home:
     if not home.folder.is_dir():
         ways = "name the one that holds runs/ and results/, or begin it with `mdebench pretrain`"
@@ -44,7 +54,7 @@ home_option, existing_home_option = (
 set_option = click.option("--set", "sets", multiple=True, metavar="NAME=VALUE", help="Override a setting; repeatable.")
 jobs_option = click.option(
     "--jobs",
-    type=click.IntRange(min=1),
+    type=Whole(1),
     help="Tasks at a time, each with its share of the cores; by default one for each core, up to 4, and 1 on a GPU.",
 )
 on_option = click.option(

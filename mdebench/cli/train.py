@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import click
 
 from mdebench import catalog
-from mdebench.cli.options import METHODS, PACKS, check_pack, home_option, pack_option, scale_option, set_option
+from mdebench.cli.options import METHODS, PACKS, Whole, check_pack, home_option, pack_option, scale_option, set_option
 from mdebench.errors import UserError
 from mdebench.home import Home
-from mdebench.settings import SCALES, choose, parse_overrides
+from mdebench.settings import SCALES, SEEDS, choose, parse_overrides
 from mdebench.words import new_console, tell
 
 if TYPE_CHECKING:
@@ -21,24 +21,28 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("method", shell_complete=METHODS)
-@click.option("--S", "S", type=float, help="Masking ratio in (0, 1), where the variant has one.")
+@click.option("--S", "S", help="Masking ratio in (0, 1), where the variant has one.")
 @scale_option
 @pack_option("Pack to train on; by default toyfaces at the scale's size.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=Whole(0, SEEDS - 1), default=0, show_default=True)
 @click.option("--updates", help="Number of updates instead of the scale's.")
+@click.option("--devices", type=Whole(1), help="GPUs (processes, without one) that share each batch; by default 1.")
 @click.option(
-    "--devices", type=click.IntRange(min=1), help="GPUs (processes, without one) that share each batch; by default 1."
+    "--deterministic",
+    is_flag=True,
+    help="The same bits for any number of threads, more slowly; part of the recipe, and of the run's name.",
 )
 @set_option
 @home_option
 def pretrain(
     method: str,
-    S: float | None,
+    S: str | None,
     scale: str,
     pack_name: str | None,
     seed: int,
     updates: str | None,
     devices: int | None,
+    deterministic: bool,
     sets: tuple[str, ...],
     home: Home,
 ) -> None:
@@ -47,8 +51,9 @@ def pretrain(
     Under torchrun, which starts processes on several machines, the processes train one run together.
     """
     overrides = parse_overrides(sets)
-    overrides |= {"S": str(S)} if S is not None else {}
+    overrides |= {"S": S} if S is not None else {}
     overrides |= {"updates": updates} if updates is not None else {}
+    overrides |= {"deterministic": "true"} if deterministic else {}
     catalog.method(method)  # a misspelt method, scale or pack is answered before torch is loaded
     size = choose(scale, SCALES, "scale").size
     check_pack(home, pack_name)

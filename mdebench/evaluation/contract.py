@@ -15,11 +15,11 @@ A protocol whose `Settings` has a field `judge` is given the classifier of that 
 there is none; the row names it.
 """
 
-import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,11 @@ import torch
 
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
+from mdebench.evaluation import features
 from mdebench.evaluation.passes import Indices, chunks, encode, frozen, load
+from mdebench.files import Damaged
 from mdebench.methods.contract import Completes, Encodes, Method
+from mdebench.words import new_console, tell
 
 if TYPE_CHECKING:
     from mdebench.evaluation.judging.judge import Judge
@@ -89,15 +92,22 @@ class Subject:
         """The frozen representation of the given images: (n, width) float32.
 
         All images of the pack are encoded once for these weights and kept as `features/<pack>-<weights>.npy` in the
-        run's folder, written whole or not at all and memory-mapped on reading. UserError where the code's width is not
-        the one that the method promises.
+        run's folder, written whole or not at all, held to their checksum and memory-mapped (see `features`); damaged
+        ones are made again, and told. UserError where the code's width is not the one that the method promises.
         """
         file = self.folder / "features" / f"{pack.hash[:12]}-{self.weights_hash[:12]}.npy"
-        features = _stored(file, (len(pack.images), self.width))
-        if features is None:
-            self._encode_all(pack, file)
-            features = np.load(file, mmap_mode="r")
-        return np.asarray(features[indices])
+        shape = (len(pack.images), self.width)
+        try:
+            codes = features.kept(file, shape)
+        except (FileNotFoundError, Damaged) as problem:
+            if isinstance(problem, Damaged):
+                tell(new_console(), "note", str(problem))
+            for stale in file.parent.glob(f"{pack.hash[:12]}-*.npy"):  # of earlier weights of this run, too
+                stale.unlink(missing_ok=True)
+            for path in features.keep(file, self._codes(pack), shape):
+                tell(new_console(), "cleared", f"{path}, left half written by a kill")
+            codes = features.kept(file, shape)
+        return np.asarray(codes[indices])
 
     def complete(self, images: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         """Completions (N, 3, H, W) of images of which only `seen` (1 = seen; broadcastable to images) is handed over.
@@ -110,39 +120,14 @@ class Subject:
         with frozen(self.method):
             return self.method.complete(images * seen, seen).float()
 
-    def _encode_all(self, pack: Pack, file: Path) -> None:
-        rows = np.arange(len(pack.images), dtype=np.int64)
-        header = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), self.width)}
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            for stale in file.parent.glob(f"{pack.hash[:12]}-*.npy"):  # of earlier weights of this run
-                stale.unlink(missing_ok=True)
-            with tempfile.TemporaryDirectory(dir=file.parent) as scratch, frozen(self.method):
-                with (Path(scratch) / file.name).open("wb") as stream:
-                    np.lib.format.write_array_header_1_0(stream, header)
-                    for piece in chunks(rows):
-                        stream.write(self._encode(pack, piece).tobytes())
-                (Path(scratch) / file.name).replace(file)
-        except OSError as error:
-            raise UserError(
-                f"The features of {self.name} cannot be kept in {file.parent}: {error.strerror}."
-            ) from error
+    def _codes(self, pack: Pack) -> Iterator[npt.NDArray[np.float32]]:
+        """Those of all images of the pack, piece by piece."""
+        with frozen(self.method):
+            for piece in chunks(np.arange(len(pack.images), dtype=np.int64)):
+                yield self._encode(pack, piece)
 
     def _encode(self, pack: Pack, rows: Indices) -> npt.NDArray[np.float32]:
         codes: npt.NDArray[np.float32] = encode(self.method, load(pack, rows, self.device)).cpu().numpy()
         if not np.isfinite(codes).all():
             raise UserError(f"{self.name} encodes images of {pack.name} to numbers that are not finite.")
         return codes
-
-
-def _stored(file: Path, shape: tuple[int, int]) -> npt.NDArray[np.float32] | None:
-    """The features in `file`, or None where there are none, or where it does not hold exactly so many of this width.
-
-    What a file's header says of its width is not enough: one with more numbers than that would be read shifted.
-    """
-    try:
-        features: np.memmap[Any, np.dtype[np.float32]] = np.load(file, mmap_mode="r")
-        whole = features.offset + features.nbytes == file.stat().st_size
-    except (FileNotFoundError, ValueError, EOFError):
-        return None
-    return features if whole and features.shape == shape and features.dtype == np.float32 else None

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from mdebench import catalog
 from mdebench.catalog import Code
+from mdebench.compute.memory import enough_memory
 from mdebench.data.pack import SPLITS, Pack
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Subject, Unfit
@@ -241,7 +242,8 @@ def _people(pack: Pack, measurement: Measurement) -> npt.NDArray[np.int32] | Non
 
 def _evaluated(code: Code, subject: Subject, pack: Pack, case: Any) -> list[Measurement]:
     """What a protocol measures in a case; UserError where somebody else's fails, or gives what is no measurement."""
-    with code.guarded():
+    way_on = "close what else takes memory, measure fewer runs at a time (--jobs), or give it another machine"
+    with code.guarded(), enough_memory(f"{code.name} of {subject.name} on {pack.name}", way_on):
         found = code.load().evaluate(subject, pack, case)
     if not isinstance(found, list) or not found or not all(isinstance(each, Measurement) for each in found):
         raise UserError(f"{code.name}: evaluate is to return a list of Measurement, at least one, not {found!r:.80}")

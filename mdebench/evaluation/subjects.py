@@ -1,5 +1,6 @@
 """Subjects: finished runs with their trained weights, ready to be measured."""
 
+from mdebench.compute.memory import enough_memory
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Subject
 from mdebench.evaluation.judging.judge import Judge
@@ -16,8 +17,9 @@ def load_subject(run: Run, judge: Judge | None = None) -> Subject:
         raise UserError(
             f"run {run.folder.name} is not finished ({info.get('status')}); go on with the command that began it"
         )
-    state = run.load_state()["method"]
-    method = build_method(entry_of(info), info["settings"], info["size"], info["seed"], state)
+    with enough_memory(f"the networks of {run.folder.name}", "close what else takes memory, or use another machine"):
+        state = run.load_state()["method"]
+        method = build_method(entry_of(info), info["settings"], info["size"], info["seed"], state)
     if info["precision"] == "fp64":
         method.double()
     try:

@@ -22,6 +22,7 @@ from mdebench.methods.contract import Method as BaseMethod
 from mdebench.methods.masks import boxes_from_uniform, draw
 from mdebench.methods.networks import Discriminator, Generator
 from mdebench.methods.perceptual import WAYS_ON, Perceptual, load_perceptual
+from mdebench.settings import Count, Rate, Share, Weight
 from mdebench.variants import RANDOM_BOX, check_ratio
 
 
@@ -36,17 +37,17 @@ class Settings:
 
     variant: str = "rec"
     S: float | None = 0.1
-    width: int = 64
-    code: int = 4000
+    width: Count = 64
+    code: Count = 4000
     losses: str = "vgg+adv+hns_coord"
     perceptual: str = "imagenet"
-    vgg_weight: float = 2e-5
-    adv_weight: float = 1e-2
-    hns_weight: float = 1e-2
-    generator_lr: float = 2e-4
-    discriminator_lr: float = 2e-5
-    beta1: float = 0.5
-    annealing_power: float = 0.9
+    vgg_weight: Weight = 2e-5
+    adv_weight: Weight = 1e-2
+    hns_weight: Weight = 1e-2
+    generator_lr: Rate = 2e-4
+    discriminator_lr: Rate = 2e-5
+    beta1: Share = 0.5
+    annealing_power: Weight = 0.9
     skips: tuple[int, ...] | None = None
     encoder: str = "mde"
 

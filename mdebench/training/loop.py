@@ -23,7 +23,7 @@ from torch import Tensor
 
 from mdebench import catalog
 from mdebench.compute import devices
-from mdebench.compute.machine import default_device
+from mdebench.compute.machine import computing, default_device, same_bits
 from mdebench.data.finding import no_images
 from mdebench.data.pack import Pack
 from mdebench.errors import Interrupted, UserError
@@ -35,8 +35,8 @@ from mdebench.results.provenance import provenance
 from mdebench.runs import Recipe, Run, other_pack
 from mdebench.training.operations import Operations
 from mdebench.training.progress import polite_stop, progress_line
-from mdebench.training.trainer import Trainer, batch_at, batch_of, build_method, weights_hash
-from mdebench.training.trial import try_out
+from mdebench.training.trainer import Trainer, batch_at, batch_of, weights_hash
+from mdebench.training.trial import built, room, try_out
 from mdebench.words import tell
 
 LOG_EVERY = 10  # updates per line of the log
@@ -65,6 +65,8 @@ def pretrain(
     console = console if devices.rank() == 0 else Console(quiet=True)
     with ExitStack() as held:
         devices.on_first(held.enter_context, run.lock())
+        for stray in devices.on_first(run.clear_strays):
+            tell(console, "cleared", f"{stray}, left half written by a kill")
         run = devices.on_first(Run, run.folder)  # what another process may have written while we waited
         recipe = _as_begun(run, recipe, console)
         entry = None if method else catalog.method_at(recipe.method, recipe.place)
@@ -74,7 +76,8 @@ def pretrain(
         if devices.on_first(lambda: run.finished):
             tell(console, "finished", f"{recipe.name}: {recipe.updates} updates; delete {run.folder} to train it again")
             return
-        method = method or build_method(entry or recipe.method, recipe.settings, recipe.size, recipe.seed)
+        loose = held.enter_context(same_bits(device)) if recipe.deterministic else []
+        method = method or built(recipe, device, entry)
         for note in method.notes:
             tell(console, "note", f"{note}")
         with entry.guarded() if entry else nullcontext():
@@ -93,7 +96,7 @@ def pretrain(
                 console.print(f"resuming {recipe.name} at update {trainer.step} of {recipe.updates}")
             elif trainer.players:
                 devices.on_first(_tell_other_length, run, recipe, console)
-            record["stretches"] = _stretches(run, recipe, trainer.step, console)
+            record["stretches"] = _stretches(run, recipe, trainer.step, device, console)
             if devices.count() > 1:
                 _meet(trainer, console)
             devices.on_first(run.update, **record, status="running", step=trainer.step)
@@ -101,7 +104,7 @@ def pretrain(
             if trainer.players:
                 devices.on_first(_keep_trained_on, run, trainer.step, pack)
             try:
-                with entry.guarded() if entry else nullcontext():
+                with entry.guarded() if entry else nullcontext(), room(recipe):
                     _loop(trainer, run, pack, console, save_seconds, signals)
             except (UserError, Interrupted) as stop:
                 status = "interrupted" if isinstance(stop, Interrupted) else "failed"
@@ -109,13 +112,26 @@ def pretrain(
                     with suppress(UserError):  # on a full disk; the sentence below says so
                         run.update(status=status, stopped_by=str(stop))
                 if isinstance(stop, UserError):
-                    saved = run.state_path.is_file()
-                    kept = f"the last good state is in {run.state_path}" if saved else "no state was saved"
-                    raise UserError(f"{recipe.name} stopped: {stop}; {kept}") from stop
+                    raise UserError(f"{recipe.name} stopped: {stop}; {_kept(run)}") from stop
                 raise
         run.info.pop("stopped_by", None)
+        if loose:
+            names = ", ".join(dict.fromkeys(loose))
+            tell(console, "note", f"torch has no deterministic form of {names}: another training may end in other bits")
+            devices.on_first(run.update, not_deterministic=names)
         devices.on_first(run.update, status="finished", step=trainer.step, weights_hash=weights_hash(method))
         tell(console, "done", f"{recipe.name} in {run.folder}")
+
+
+def _kept(run: Run) -> str:
+    """What there is to go on from, in words."""
+    if not run.state_path.is_file():
+        return "no state was saved"
+    try:
+        step = run.load_state()["step"]
+    except UserError as problem:
+        return str(problem)
+    return f"the last good state is in {run.state_path}, update {step:,}"
 
 
 def _first_rows(pack: Pack, recipe: Recipe, method: Method) -> NDArray[np.int64]:
@@ -137,6 +153,9 @@ def _meet(trainer: Trainer, console: Console) -> None:
     threads = f"{torch.get_num_threads()} CPU thread(s), as there is no GPU,"
     each = "a GPU" if trainer.device.type == "cuda" else threads
     console.print(f"{devices.count()} processes, each with {each} and a part of every batch")
+    if trainer.recipe.deterministic:
+        told = "deterministic: the same bits for any number of threads, not for another number of processes"
+        tell(console, "note", told)
 
 
 def _as_begun(run: Run, recipe: Recipe, console: Console) -> Recipe:
@@ -243,16 +262,23 @@ def _keep_trained_on(run: Run, step: int, pack: Pack) -> None:
         run.keep_trained_on(pack.split_digests("train"))
 
 
-def _stretches(run: Run, recipe: Recipe, step: int, console: Console) -> list[dict[str, int]]:
-    """Which number of processes trained the run from which update on, the one now beginning included."""
+def _stretches(run: Run, recipe: Recipe, step: int, device: torch.device, console: Console) -> list[dict[str, Any]]:
+    """What trained the run from which update on, the stretch now beginning included: processes, threads, kernels.
+
+    It is said when they change; what older runs did not keep is not known to have changed.
+    """
     done = [stretch for stretch in run.info.get("stretches", [{"from": 0, "processes": 1}]) if stretch["from"] < step]
-    now = {"from": step, "processes": devices.count()}
-    before = done[-1]["processes"] if done else now["processes"]
-    if before == now["processes"]:
-        return done or [now]
-    change = "numbers change with it" if recipe.batch_norm == "local" else "the same training, rounded otherwise"
-    tell(console, "note", f"processes from update {step} on: {now['processes']}, before: {before}; {change}")
-    return [*done, now]
+    now = {"processes": devices.count(), **computing(device)}
+    before = {key: value for key, value in (done[-1] if done else {}).items() if key != "from"}
+    if before == now:
+        return done
+    changed = [key for key in now if before.get(key, now[key]) != now[key]]
+    if changed:
+        told = ", ".join(f"{key} from update {step} on: {now[key]}, before: {before[key]}" for key in changed)
+        local = "processes" in changed and recipe.batch_norm == "local"
+        change = "numbers change with it" if local else "the same training, rounded otherwise"
+        tell(console, "note", f"{told}; {change}")
+    return [*done, {"from": step, **now}]
 
 
 def _record(recipe: Recipe, method: Method, pack: Pack, device: torch.device) -> dict[str, Any]:
@@ -311,7 +337,7 @@ def _loop(
             speed = (trainer.step - first) * recipe.batch / (time.monotonic() - started)
             if trainer.step % LOG_EVERY == 0 or trainer.step == updates:
                 means = sums.take()
-                devices.on_first(_log, run, {"step": trainer.step, **means, "images_per_second": round(speed, 1)})
+                devices.on_first(run.add_to_log, {"step": trainer.step, **means, "images_per_second": round(speed, 1)})
                 show(trainer.step, means, speed)
             if trainer.step in sheet_steps and isinstance(trainer.method, Completes):
                 devices.on_first(_sample_sheet, trainer, trainer.method, run, pack)
@@ -340,14 +366,6 @@ class _Means:
         means = {key: round(float(value) / self.counts[key], 6) for key, value in self.sums.items()}
         self.sums, self.counts = {}, {}
         return means
-
-
-def _log(run: Run, line: Mapping[str, Any]) -> None:
-    try:
-        with run.log_path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-    except OSError as error:
-        raise UserError(f"could not write {run.log_path}: {error.strerror}") from error
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.home import Home
 from mdebench.runs import Recipe, Run
-from mdebench.settings import SCALES, choose
+from mdebench.settings import SCALES, SEEDS, choose, whole
 from mdebench.training.loop import pretrain
 
 
@@ -35,17 +35,20 @@ def changed_code(info: Mapping[str, Any]) -> str:
     return "" if before == now else f"trained by {before or own}; its method is now {now or own}"
 
 
-RECIPE_KEYS = ("updates", "batch", "precision", "batch_norm")
+RECIPE_KEYS = ("updates", "batch", "precision", "batch_norm", "deterministic")
+LONGEST_NAME = 200  # bytes; file systems take 255, and files of rows are called after runs
 
 
 def method_settings(method: str, scale: str, overrides: Mapping[str, str]) -> Any:
     """A method's settings at a scale with ``overrides``, checked; the recipe's own keys are checked and left out."""
     values = choose(scale, SCALES, "scale")
     for key in ("updates", "batch"):
-        _positive(key, overrides, 1)
+        whole(overrides.get(key, 1), key)
     if overrides.get("precision", "fp32") not in ("fp32", "bf16", "fp64"):
         raise UserError(f"precision={overrides['precision']} is none of fp32, bf16 and fp64")
     choose(overrides.get("batch_norm", "synchronised"), KINDS, "batch_norm")
+    if (answer := overrides.get("deterministic", "true")) not in ("true", "false"):
+        raise UserError(f"deterministic={answer} is neither true nor false")
     own = {k: v for k, v in overrides.items() if k not in RECIPE_KEYS}
     return catalog.method(method).settings(values, own)
 
@@ -53,12 +56,14 @@ def method_settings(method: str, scale: str, overrides: Mapping[str, str]) -> An
 def make_recipe(method: str, pack: Pack, scale: str, seed: int, overrides: Mapping[str, str]) -> Recipe:
     """The full recipe of a method at a scale on a pack.
 
-    ``overrides`` may name ``updates``, ``batch``, ``precision``, ``batch_norm`` and any of the method's settings.
+    ``overrides`` may name ``updates``, ``batch``, ``precision``, ``batch_norm``, ``deterministic`` and any of the
+    method's settings. UserError for what they cannot be.
     """
     values, entry = SCALES[scale], catalog.method(method)
     plain = asdict(method_settings(method, scale, overrides))
     S = plain.get("S")
-    return Recipe(
+    usual = {"S": overrides.get("S"), "deterministic": "false"}  # S stands in the label
+    recipe = Recipe(
         method=entry.name,
         label=entry.name if S is None else f"{entry.name} {S:g}",
         settings=plain,
@@ -66,23 +71,17 @@ def make_recipe(method: str, pack: Pack, scale: str, seed: int, overrides: Mappi
         size=pack.size,
         pack=pack.name,
         pack_hash=pack.hash,
-        seed=seed,
-        updates=_positive("updates", overrides, values.updates),
-        batch=_positive("batch", overrides, values.batch),
+        seed=whole(seed, "seed", 0, SEEDS - 1),
+        updates=whole(overrides.get("updates", values.updates), "updates"),
+        batch=whole(overrides.get("batch", values.batch), "batch"),
         precision=overrides.get("precision", default_precision(default_device())),
-        overrides={k: v for k, v in overrides.items() if k != "S"},
+        overrides={k: v for k, v in overrides.items() if k not in usual or usual[k] != v},
         place=entry.place,
     )
-
-
-def _positive(key: str, overrides: Mapping[str, str], default: int) -> int:
-    try:
-        value = int(overrides.get(key, default))
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise UserError(f"{key}={overrides[key]!r} is not a whole number of at least 1")
-    return value
+    if (length := len(recipe.name.encode())) > LONGEST_NAME:
+        told = f"the run's folder would have a name of {length} letters, and {LONGEST_NAME} is the most"
+        raise UserError(f"{told}: change fewer settings, or give files shorter names")
+    return recipe
 
 
 def train_run(home: Home, recipe: Recipe, pack: Pack, console: Console) -> Run:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mdebench import catalog
@@ -142,12 +142,35 @@ class Trainer:
         try:
             self.method.load_state_dict(state["method"])
             for name, optimizer in self.optimizers.items():
-                optimizer.load_state_dict(state["optimizers"][name])
-        except (RuntimeError, KeyError, ValueError) as error:
+                _restore(optimizer, self.players[name], state["optimizers"][name])
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
             raise UserError(
                 f"{where} does not fit the networks of this recipe; delete it to train this run again"
             ) from error
         self.step = state["step"]
+
+
+# Those whose moments are a number for each weight and are called the same for every weight.
+_ELEMENTWISE = (torch.optim.Adam, torch.optim.AdamW, torch.optim.Adadelta, torch.optim.RMSprop)
+
+
+def _restore(optimizer: Optimizer, player: Player, state: dict[str, Any]) -> None:
+    """Load an optimizer's state; KeyError or ValueError where it lacks what its updates need, or has it otherwise."""
+    needed = set(optimizer.param_groups[0])
+    optimizer.load_state_dict(state)
+    if any(needed - set(group) for group in optimizer.param_groups):
+        raise KeyError("an option of the optimizer")
+    if type(optimizer) not in _ELEMENTWISE:
+        return
+    weight = nn.Parameter(torch.zeros(1))
+    weight.grad = torch.zeros(1)
+    tried = optimizer_of(replace(player, parameters=[weight]), fast=False)
+    tried.step()  # which shows what an update keeps
+    for parameter, kept in optimizer.state.items():
+        if kept.keys() != tried.state[weight].keys():
+            raise KeyError("a moment of the weights")
+        if any(value.shape not in (parameter.shape, torch.Size([])) for value in kept.values()):
+            raise ValueError("moments of other shapes than the weights")
 
 
 def _of_whole_batch(loss: Loss) -> Loss:

@@ -7,7 +7,7 @@ pictures do not have.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,49 @@ from torch.overrides import TorchFunctionMode
 
 from mdebench.catalog import Code, told
 from mdebench.compute import devices
+from mdebench.compute.memory import enough_memory, free_memory
 from mdebench.errors import Interrupted, UserError
 from mdebench.methods.contract import Batch, Completes, Encodes, Method, Stages, codes_of, shape_of
 from mdebench.runs import Recipe
-from mdebench.training.trainer import Trainer, step_seed
-from mdebench.words import tell
+from mdebench.training.trainer import Trainer, build_method, step_seed
+from mdebench.words import size, tell
+
+
+def built(recipe: Recipe, device: torch.device, code: Code | None = None) -> Method:
+    """The method of a recipe with its initial weights; UserError where its settings cannot be built, or not here.
+
+    ``code``: where it is from.
+    """
+    try:
+        if not (code and code.place):  # somebody else's is built once only: who knows what it keeps
+            _check_room(recipe, device)
+        with room(recipe):
+            return build_method(code or recipe.method, recipe.settings, recipe.size, recipe.seed)
+    except (UserError, Interrupted):
+        raise
+    except Exception as error:
+        raise UserError(_sentence(error, recipe, code, "built for")) from error
+
+
+def room(recipe: Recipe) -> AbstractContextManager[None]:
+    """Where there is not enough memory for what is done in here with a recipe's batches, that is said."""
+    batches = f"batches of {recipe.batch} of {recipe.size}×{recipe.size} pixels"
+    return enough_memory(batches, "give a smaller --set batch=N or --scale, or close what else takes memory")
+
+
+def _check_room(recipe: Recipe, device: torch.device) -> None:
+    """UserError where weights, gradients and one moment of them take more than is free, before any of it is asked for:
+    a system that promises more memory than it has would kill us instead."""
+    weights = 0
+    with suppress(Exception), torch.device("meta"):  # shapes alone; what cannot be built says so where it is built
+        shapes = build_method(recipe.method, recipe.settings, recipe.size, recipe.seed, {})
+        weights = sum(each.numel() for each in shapes.parameters())
+    needed, free = 3 * weights * (8 if recipe.precision == "fp64" else 4), free_memory(device)
+    if needed > free:
+        told = (
+            f"{recipe.label} with these settings has {weights:,} weights, which take at least {size(needed)} to train"
+        )
+        raise UserError(f"{told}, and {size(free)} are free here: choose a smaller code or width (--set), or --scale")
 
 
 def try_out(
@@ -122,7 +160,8 @@ class _LonePixels(TorchFunctionMode):
 def _refused(recipe: Recipe, code: Code | None, what: str) -> Iterator[None]:
     """What fails in here is told in a sentence, whoever's code it is; that black images lack a number is no failure."""
     try:
-        yield
+        with room(recipe):
+            yield
     except Interrupted:
         raise
     except UserError as error:
@@ -142,8 +181,6 @@ def _sentence(error: BaseException, recipe: Recipe, code: Code | None, what: str
             f"{recipe.label} cannot be trained in {batch}{shared}: batch-norm would normalise over a single value of"
             f" a channel; give --set batch={2 * parts} or more"
         )
-    if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
-        return f"{recipe.label} in {batch} of {side} needs more memory than is free here: give a smaller --set batch=N"
     if code and code.place:
         why = _line(told(error, Path(str(code.load().__file__))))
         tried = (

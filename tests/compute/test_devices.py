@@ -86,14 +86,19 @@ def test_nothing_listens_to_other_machines(together):
     assert addresses and all(address in ("127.0.0.1", "::1") for address in addresses)
 
 
+def stretches(run):
+    """From which update on how many processes trained it."""
+    return [(stretch["from"], stretch["processes"]) for stretch in run.info["stretches"]]
+
+
 def test_a_run_in_two_processes_records_them_and_logs_the_means_of_the_whole_batch(unbroken, home):
     run(home)
     ours, alone = only_run(unbroken), only_run(home)
     assert ours.folder.name == alone.folder.name and ours.info["recipe"] == alone.info["recipe"]
     assert ours.info["device"].startswith("2 × cpu") and ours.info["batch_norm"] == "synchronised"
-    assert ours.info["stretches"] == [{"from": 0, "processes": 2}]
+    assert stretches(ours) == [(0, 2)]
     assert ours.info["gflop"] == pytest.approx(alone.info["gflop"])
-    for a, b in zip(*([json.loads(line) for line in r.log_path.read_text().splitlines()] for r in (ours, alone))):
+    for a, b in zip(ours.log(), alone.log()):
         assert a | {"images_per_second": 0} == pytest.approx(b | {"images_per_second": 0}, abs=2e-6)
     assert len(list((ours.folder / "samples").iterdir())) == 5
 
@@ -110,7 +115,7 @@ def test_killed_stopped_and_resumed_it_ends_in_the_same_bits(unbroken, killed, t
     cli.main(["pretrain", "rec", *words, *where, "--devices", "2"], standalone_mode=False)
     resumed = only_run(Home(tmp_path))
     assert resumed.finished and resumed.info["weights_hash"] == only_run(unbroken).info["weights_hash"]
-    assert resumed.info["stretches"] == [{"from": 0, "processes": 2}]
+    assert stretches(resumed) == [(0, 2)]
 
 
 def test_another_number_of_processes_says_so_and_goes_on(unbroken, killed, tmp_path, console):
@@ -118,7 +123,7 @@ def test_another_number_of_processes_says_so_and_goes_on(unbroken, killed, tmp_p
     run(Home(tmp_path), console)
     assert "processes from update 7 on: 1, before: 2" in console.file.getvalue()
     resumed = only_run(Home(tmp_path))
-    assert resumed.info["stretches"] == [{"from": 0, "processes": 2}, {"from": 7, "processes": 1}]
+    assert stretches(resumed) == [(0, 2), (7, 1)]
     whole = only_run(unbroken).load_state()["method"]
     for key, value in resumed.load_state()["method"].items():
         torch.testing.assert_close(value, whole[key], **EXACT)

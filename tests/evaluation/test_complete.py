@@ -22,6 +22,7 @@ from mdebench.evaluation.encoders.complete import (
 )
 from mdebench.evaluation.encoders.mask_files import read_mask
 from mdebench.evaluation.encoders.own_pictures import load_picture, parse_crop
+from mdebench.files import write_json
 from mdebench.training import recipes
 
 RUN = "toyfaces16-mean_colour-tiny-seed0"
@@ -36,7 +37,7 @@ def home_with_runs(home, pack, console):
         recipes.train_run(home, recipes.make_recipe(method, pack, "tiny", 0, {}), pack, console)
     stopped = home.runs / "stopped"
     stopped.mkdir()
-    (stopped / "run.json").write_text((home.runs / RUN / "run.json").read_text().replace("finished", "training"))
+    write_json(stopped / "run.json", home.run(RUN).info | {"status": "training"})
     return home
 
 
@@ -261,9 +262,9 @@ def aligned(tmp_path):
 
 def trained_on_faces(home, **changes):
     """The run as if its pack had been made from CelebA."""
-    file = home.runs / RUN / "run.json"
-    info = json.loads(file.read_text()) | {"crop": "square of side 0.75·W centred at (W/2, 121/218·H)"} | changes
-    file.write_text(json.dumps({key: value for key, value in info.items() if value is not None}))
+    run = home.run(RUN)
+    info = run.info | {"crop": "square of side 0.75·W centred at (W/2, 121/218·H)"} | changes
+    write_json(run.info_path, {key: value for key, value in info.items() if value is not None})
 
 
 def test_both_eyes_covers_the_eyes_of_aligned_pictures_where_the_run_learned_from_them(

@@ -138,7 +138,7 @@ def test_a_file_that_is_none_of_ours_or_was_changed_is_told(tmp_path, monkeypatc
     with pytest.raises(UserError, match="no encoder that mdebench exported"):
         load_export(stranger)
     (tmp_path / "short.safetensors").write_bytes(b"nothing")
-    with pytest.raises(UserError, match="no encoder that mdebench exported"):
+    with pytest.raises(UserError, match="is damaged"):
         load_export(tmp_path / "short.safetensors")
     path = export(encoder_of("rec"), tmp_path / "e.safetensors")
     from safetensors import safe_open

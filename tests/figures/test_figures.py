@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from madeup import displays, measured, store
+from madeup import RECORD, displays, measured, store
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
@@ -35,7 +35,7 @@ def home(tmp_path):
 ROOT = Path(__file__).resolve().parents[2]
 PAPER = ROOT / "results" / "paper"
 NOW = displays()
-RUN = {"scale": "tiny", "updates": 1200, "perceptual": "none", "status": "finished", "step": 1200}
+RUN = RECORD | {"scale": "tiny", "updates": 1200, "perceptual": "none", "status": "finished", "step": 1200}
 JUDGE = "resnet18 on 20 identities of pack"
 SCENARIOS = ("inpainting 0.25", "rec 0.1")
 PRESETS = ("clean", "mouth")

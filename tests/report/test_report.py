@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from madeup import displays, measured, store
+from madeup import RECORD, displays, measured, store
 from PIL import Image
 
 from mdebench.errors import UserError
@@ -47,7 +47,7 @@ NOW = displays()
 
 
 def add_run(home, **changes):
-    record = {**RUN, **changes}
+    record = {**RECORD, **RUN, **changes}
     folder = home.runs / record["name"]
     (folder / "samples").mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps(record))

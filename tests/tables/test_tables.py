@@ -1,13 +1,14 @@
 """Tables: every number from a row or a paper, marks by intervals, missing is never zero, stale never unsaid."""
 
 import csv
+import json
 import math
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
-from madeup import displays, measured, store
+from madeup import RECORD, displays, measured, store
 from PIL import Image
 
 from mdebench.errors import UserError
@@ -571,13 +572,13 @@ def strip(folder, record, shade):
     composite = shade if shade == 90 else shade + 1
     rows = [[np.full((8, 8, 3), value, np.uint8)] * 8 for value in (10, shade, composite, 200)]
     (folder / "sheets").mkdir(parents=True)
-    (folder / "run.json").write_text(record)
+    (folder / "run.json").write_text(json.dumps(RECORD | record))
     grid(rows).save(folder / "sheets" / "pack-occlusion-mouth.png")
 
 
 def test_contact_sheets_stack_the_runs_between_input_and_original(home):
     for name, shade in (("z", 90), ("b", 50)):
-        strip(home.runs / name, f'{{"label": "rec {name}", "method": "rec", "scale": "tiny", "seed": 0}}', shade)
+        strip(home.runs / name, {"label": f"rec {name}", "scale": "tiny"}, shade)
     (path,) = write_sheets(home, home.folder / "out")
     assert path == home.folder / "out" / "pack-mouth.png"
     column = np.asarray(Image.open(path))[GAP + 4 :: 8 + GAP, -(GAP + 4), 0]  # the middle of each row's last image
@@ -585,7 +586,7 @@ def test_contact_sheets_stack_the_runs_between_input_and_original(home):
 
 
 def test_a_damaged_strip_is_named(home):
-    strip(home.runs / "a", '{"label": "rec", "method": "rec", "scale": "tiny", "seed": 0}', 50)
+    strip(home.runs / "a", {"label": "rec", "scale": "tiny"}, 50)
     (home.runs / "a" / "sheets" / "pack-occlusion-mouth.png").write_bytes(b"not a picture")
     with pytest.raises(UserError, match=r"pack-occlusion-mouth\.png is damaged"):
         write_sheets(home, home.folder / "out")

