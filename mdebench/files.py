@@ -19,10 +19,10 @@ import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from mdebench.errors import UserError
 from mdebench.words import new_console, tell
@@ -30,6 +30,7 @@ from mdebench.words import new_console, tell
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+T = TypeVar("T")
 CHECKSUM = "checksum"  # the key of a digest in JSON of ours
 SHORT = "/tmp"  # where temporary folders have short paths: those of sockets hold a hundred characters
 _SCRATCH = ".mdebench-"
@@ -194,8 +195,32 @@ def said(error: OSError) -> str:
 # --- reading
 
 
+Without = Callable[[], AbstractContextManager[None]]  # `Rest.without`, or `nullcontext` to end at the first damage
+
+
+class Rest:
+    """Goes on with the rest where something is damaged, and in the end tells all that was, in one sentence."""
+
+    def __init__(self) -> None:
+        self.damaged: list[str] = []
+
+    @contextmanager
+    def without(self) -> Iterator[None]:
+        """What is damaged ends the block, and not what comes after it."""
+        try:
+            yield
+        except Damaged as problem:
+            if str(problem) not in self.damaged:
+                self.damaged.append(str(problem))
+
+    def end(self, done: str) -> None:
+        """Damaged, if anything was; ``done`` says what was done without it."""
+        if self.damaged:
+            raise Damaged(f"{'; '.join(self.damaged)}; {done}")
+
+
 @contextmanager
-def reading(path: Path, way_on: str) -> Iterator[None]:
+def reading(path: Path | str, way_on: str) -> Iterator[None]:
     """Whatever the block raises on what is in ``path`` becomes Damaged: what was found, and ``way_on``, what to do.
 
     FileNotFoundError stays what it is, as do a UserError and want of memory or of the machine (those as UserError).
@@ -282,6 +307,25 @@ def read_json(path: Path, way_on: str) -> dict[str, Any]:
     """What `write_json` wrote, or anybody before there were digests; Damaged, or FileNotFoundError."""
     with reading(path, way_on):
         return unsealed(json.loads(read_bytes(path).decode("utf-8")))
+
+
+def json_line(values: Mapping[str, Any]) -> bytes:
+    """A JSON object with its digest as one line, for `read_lines`; ValueError for a number that JSON lacks."""
+    return json.dumps(sealed(values), allow_nan=False).encode() + b"\n"
+
+
+def read_lines(path: Path, way_on: str, parse: Callable[[dict[str, Any]], T]) -> list[tuple[bytes, T]]:
+    """Each line of a file of JSON lines as it stands, and what ``parse`` makes of it, held to its digest if it has one.
+
+    Damaged names the first line that is not whole, or that ``parse`` raises anything on; FileNotFoundError.
+    """
+    found = []
+    with reading(path, way_on):
+        lines = read_bytes(path).splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        with reading(f"Line {number} of {path}", way_on):
+            found.append((line, parse(unsealed(json.loads(line.decode("utf-8"))))))
+    return found
 
 
 def read_archive(path: Path, way_on: str) -> dict[str, bytes]:

@@ -1,10 +1,15 @@
 """Pictures for people: cells set in a grid, landmarks and boxes drawn on them. Everything here is uint8 (H, W, 3)."""
 
+import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from mdebench.files import read_bytes, reading
+from mdebench.words import shown
 
 Cell = NDArray[np.uint8]  # (H, W, 3)
 Colour = tuple[int, int, int]
@@ -26,6 +31,7 @@ def grid(
 
     Each pixel of a cell becomes zoom × zoom pixels. ValueError if the cells differ in size or there is none.
     """
+    row_labels, column_labels = [shown(label) for label in row_labels], [shown(label) for label in column_labels]
     shapes = {cell.shape for row in cells for cell in row if cell is not None}
     if len(shapes) != 1:
         raise ValueError(f"a grid needs cells of one size, not {sorted(shapes)}")
@@ -48,6 +54,19 @@ def grid(
             if cell is not None:
                 sheet.paste(Image.fromarray(enlarge(cell, zoom)), (left + GAP + j * (width + GAP), y))
     return sheet
+
+
+def read_png(path: Path, way_on: str, pixels: bool = True) -> Image.Image:
+    """A PNG of ours as RGB, or without its ``pixels`` for what it says of itself, every part held to its checksum.
+
+    Damaged, or FileNotFoundError.
+    """
+    with reading(path, way_on):
+        data = io.BytesIO(read_bytes(path))
+        with Image.open(data, formats=["PNG"]) as picture:
+            picture.verify()  # and takes it apart
+        picture = Image.open(data, formats=["PNG"])
+        return picture.convert("RGB") if pixels else picture
 
 
 def enlarge(image: Cell, zoom: int) -> Cell:

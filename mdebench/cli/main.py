@@ -6,6 +6,7 @@ stop by Ctrl-C in status 130; only a defect of ours shows a traceback.
 
 import errno
 import io
+import re
 import sys
 
 import click
@@ -22,6 +23,7 @@ from mdebench.cli.train import judge, pretrain
 from mdebench.cli.views import audit, figures, report, tables
 from mdebench.errors import Interrupted, UserError
 from mdebench.version import __version__
+from mdebench.words import shown
 
 # What the system may refuse, and what to do about it.
 _REFUSED = {
@@ -31,17 +33,13 @@ _REFUSED = {
         (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP), "choose another path"
     ),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "permit more (ulimit -n 1024), or end something"),
-    **dict.fromkeys((errno.ENOMEM, errno.EAGAIN), "end something, or take less at a time (--jobs 1)"),
+    errno.EAGAIN: "end something, or take less at a time (--jobs 1)",
     **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENODEV), "see to the disk, then give the command again"),
 }
-# How libraries say that there was no memory or no descriptor left for them.
-_WANTS = (
-    "failed to map segment",
-    "cannot allocate memory",
-    "can't allocate memory",
-    "out of memory",
-    "too many open files",
-)
+# How libraries say in words of their own that there was nothing left to take.
+_MEMORY = re.compile(r"failed to map|(can't|cannot) allocate|(not enough|out of) memory|bad_alloc|ALLOC_FAILED", re.I)
+_DESCRIPTORS = re.compile("too many open files", re.I)
+_LESS = "end something, or give less at a time (--jobs 1, --set batch=N, a smaller --scale)"
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -72,15 +70,15 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (Interrupted, KeyboardInterrupt, click.Abort) as stop:
-        click.echo(f"stopped ({str(stop) or 'Ctrl-C'}); the same command goes on from there", err=True)
+        click.echo(f"stopped ({shown(str(stop)) or 'Ctrl-C'}); the same command goes on from there", err=True)
         sys.exit(130)
     except UserError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {shown(str(error))}", err=True)
         sys.exit(1)
     except Exception as error:
         if not (said := refused(error)):
             raise
-        click.echo(f"Error: {said}", err=True)
+        click.echo(f"Error: {shown(said)}", err=True)
         sys.exit(1)
 
 
@@ -89,7 +87,9 @@ def refused(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in _REFUSED:
         what = "a file is where a folder is wanted" if error.errno == errno.EEXIST else files.said(error)
         return f"{f'{error.filename}: ' if error.filename else ''}{what}; {_REFUSED[error.errno]}"
-    if isinstance(error, MemoryError) or any(want in str(error).lower() for want in _WANTS):
-        what = (str(error).splitlines() or ["memory"])[0]
-        return f"the machine lacks what this takes ({what}); {_REFUSED[errno.ENOMEM]}"
+    what = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, MemoryError) or _MEMORY.search(what):
+        return f"there is not enough memory for this ({what}); {_LESS}"
+    if _DESCRIPTORS.search(what):
+        return f"{what}; {_REFUSED[errno.EMFILE]}"
     return ""

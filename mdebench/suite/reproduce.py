@@ -15,7 +15,7 @@ from mdebench.errors import UserError
 from mdebench.evaluation.displays import displays as gather_displays
 from mdebench.figures.contact_sheets import write_sheets
 from mdebench.figures.write import write_figures
-from mdebench.files import Damaged, read_json, reading, write_json
+from mdebench.files import Damaged, Rest, read_json, reading, write_json
 from mdebench.home import Home
 from mdebench.report.page import write_report
 from mdebench.results.published import paper_dir
@@ -105,11 +105,18 @@ def _write(order: Order, console: Console) -> list[Path]:
     displays = gather_displays(order.home)
     if order.what.startswith("figure"):
         return write_figures(order.home, displays, console, only={order.what})
-    files = write_tables(order.home, order.home.tables, displays)
-    write_sheets(order.home, order.home.sheets)
+    files, rest = list[Path](), Rest()
+    with rest.without():
+        files += write_tables(order.home, order.home.tables, displays)
+    with rest.without():
+        write_sheets(order.home, order.home.sheets)
     if order.what == "all":
-        files += write_figures(order.home, displays, console)
-        files.append(write_report(order.home, order.home.report, displays))
+        with rest.without():
+            files += write_figures(order.home, displays, console)
+        with rest.without():
+            files.append(write_report(order.home, order.home.report, displays))
+    if rest.damaged:
+        raise Damaged("; ".join(rest.damaged))
     return files
 
 
