@@ -23,9 +23,11 @@ from mdebench.training.recipes import make_recipe, train_run
             "a: Too many levels of symbolic links; choose",
         ),
         (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "Resource temporarily unavailable; end"),
-        (MemoryError(), "the machine lacks what this takes (memory); end something"),
-        (MemoryError("Unable to allocate 9 GiB"), "lacks what this takes (Unable to allocate 9 GiB); end something"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "there is not enough memory for this ("),
+        (MemoryError(), "there is not enough memory for this (MemoryError); end something, or give less"),
+        (MemoryError("Unable to allocate 9 GiB"), "enough memory for this (Unable to allocate 9 GiB); end something"),
         (ImportError("libtorch.so: failed to map segment from shared object"), "(libtorch.so: failed to map segment"),
+        (ImportError("libtorch.so: cannot open: Too many open files"), "Too many open files; permit more (ulimit -n"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried\nmore"), "memory: you tried); end"),
     ],
 )
