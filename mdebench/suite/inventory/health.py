@@ -20,8 +20,8 @@ from mdebench.results.galleries import list_galleries, open_gallery
 from mdebench.results.rows import stored_rows, values_path
 from mdebench.runs import Run
 from mdebench.suite.inventory.findings import Told, alone, wrong
-from mdebench.suite.inventory.strays import is_held, replaced_by, strays
-from mdebench.suite.inventory.upkeep import bytes_of
+from mdebench.suite.inventory.strays import replaced_by, strays
+from mdebench.suite.inventory.upkeep import bytes_of, is_held
 from mdebench.words import size
 
 SHOWN = 3  # names of many in full

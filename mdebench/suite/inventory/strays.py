@@ -2,13 +2,14 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from mdebench import files
 from mdebench.data import writer
 from mdebench.home import Home
-from mdebench.suite.inventory.upkeep import Freeable, bytes_of
+from mdebench.suite.inventory.upkeep import Freeable, bytes_of, is_held
 from mdebench.words import size
 
 
@@ -59,9 +60,5 @@ def _empty(home: Home) -> Iterator[Path]:
 
 def _remove_empty(folder: Path) -> None:
     (folder / ".lock").unlink(missing_ok=True)
-    folder.rmdir()  # refused where somebody has begun the run meanwhile
-
-
-def is_held(lock: Path) -> bool:
-    """Whether a process holds a lock file."""
-    return lock.is_file() and files.holder(lock) is not None
+    with suppress(FileNotFoundError):
+        folder.rmdir()  # refused where somebody has begun the run meanwhile

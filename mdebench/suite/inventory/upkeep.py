@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from mdebench import files
 from mdebench.errors import UserError
 from mdebench.files import said
 from mdebench.home import Home
@@ -97,7 +98,7 @@ def freeable(home: Home) -> list[Freeable]:
                 _folder(f"features of {features.parent.name}, computed again when it is measured", features, count)
             )
     for folder in sorted(path for place in (home.runs, home.judges) for path in place.glob("*") if path.is_dir()):
-        if _held(Run(folder)):
+        if is_held(folder / ".lock"):
             continue
         run = Run(folder)
         if run.finished and (spare := _optimizers(run)):
@@ -110,12 +111,9 @@ def _folder(what: str, folder: Path, count: int) -> Freeable:
     return Freeable(f"{what} ({size(count)})", count, partial(shutil.rmtree, folder))
 
 
-def _held(run: Run) -> bool:
-    try:
-        with run.lock():
-            return False
-    except UserError:
-        return True
+def is_held(lock: Path) -> bool:
+    """Whether a process holds a lock file; nothing is written."""
+    return lock.is_file() and files.holder(lock) is not None
 
 
 def _optimizers(run: Run) -> int:
