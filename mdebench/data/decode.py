@@ -88,17 +88,17 @@ def upright(data: bytes) -> Iterator[tuple[Image.Image, set[str]]]:
             yield (image.transpose(turn) if turn is not None else image), kinds
     except (BadImage, UserError):
         raise
-    except UnidentifiedImageError as error:
-        raise BadImage("not_an_image") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImage("too_large") from error
     except Exception as error:  # decoders of hostile bytes raise almost anything (struct.error, IndexError, …)
         if files.wanting(error) or _is_short_of_memory(width * height):
             why = files.said(error) if isinstance(error, OSError) and error.errno else "there is not enough memory"
+            what = f"An image of {width}×{height} pixels" if width else "An image"
             raise UserError(
-                f"An image of {width}×{height} pixels could not be decoded ({why}), which is no fault of the image: "
-                "free some and try again."
+                f"{what} could not be decoded ({why}), which is no fault of the image: free some and try again."
             ) from error
+        if isinstance(error, UnidentifiedImageError):
+            raise BadImage("not_an_image") from error
         raise BadImage("truncated" if "truncated" in str(error).lower() else "damaged") from error
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from mdebench.data.decode import RESIZE, centre_square
-from mdebench.data.matlab import read_matrices
 from mdebench.data.store import ARCHIVES, by_name, open_store
+from mdebench.data.store.matlab import read_matrices
 from mdebench.data.store.official import as_listed, find, holds, tell_link
 from mdebench.data.workers import decoding
 from mdebench.data.writer import PackWriter, Progress

