@@ -75,7 +75,8 @@ def seen_pixels(visible: Tensor, size: int) -> Tensor:
 
 def heads(dim: int, wide: int) -> int:
     """Attention heads for tokens of ``dim`` numbers: as many as divide it and are ``wide`` or wider, at least one."""
-    return max(count for count in range(1, max(1, dim // wide) + 1) if dim % count == 0)
+    low = [count for count in range(1, math.isqrt(dim) + 1) if dim % count == 0]
+    return max(count for count in (*low, *(dim // each for each in low)) if count <= max(1, dim // wide))
 
 
 def build_vit(size: int, patch: int, dim: int, depth: int, head: int = 64) -> Any:

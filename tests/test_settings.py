@@ -36,6 +36,12 @@ def test_strings_become_the_declared_types():
         ("weight", "heavy", "not a number"),
         ("flag", "maybe", "not true or false"),
         ("ratio", "half", "not a number"),
+        ("weight", "nan", "weight=nan is no finite number"),
+        ("weight", "1e400", "weight=1e400 is no finite number"),
+        ("weight", "٠.١", "not a number"),
+        ("count", "٣", "not a whole number"),
+        ("count", "10000000000", "too large: whole numbers end at 2,147,483,647"),
+        ("stages", "1,٣", "not a whole number"),
     ],
 )
 def test_a_wrong_override_is_one_sentence(key, value, message):

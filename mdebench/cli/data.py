@@ -10,7 +10,7 @@ from mdebench import files
 from mdebench.cli.options import PACKS, Commands, completing, home_option
 from mdebench.errors import UserError
 from mdebench.home import Home
-from mdebench.words import new_console
+from mdebench.words import new_console, new_progress
 
 if TYPE_CHECKING:
     from mdebench.data.pack import Pack
@@ -86,8 +86,6 @@ def data_prepare(
     home: Home,
 ) -> None:
     """Make a pack from SOURCE (toyfaces, celeba, flowers, mnist, folder)."""
-    from rich.progress import Progress
-
     from mdebench.data import prepare
     from mdebench.data.pack import open_pack
 
@@ -95,7 +93,7 @@ def data_prepare(
     given = {"attribute_coding": attribute_coding, "count": count, "seed": seed}
     options |= {key: value for key, value in given.items() if value is not None}
     said: list[str] = []
-    with Progress(console=new_console(), transient=True) as bar:
+    with new_progress(new_console()) as bar:
         task = bar.add_task(f"preparing {source}", total=None)
         path = prepare(
             source,

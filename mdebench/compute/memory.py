@@ -59,7 +59,7 @@ def enough_memory(what: str, way_on: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _wants_memory(error):
+        if not wants_memory(error):
             raise
         asked = re.search(r"(?:tried|unable) to allocate ([\d.]+) ?(bytes|[KMGTPE]iB)", str(error), re.IGNORECASE)
         told = f" ({size(float(asked[1]) * _UNITS[asked[2].lower()])} more were asked for)" if asked else ""
@@ -70,7 +70,7 @@ _UNITS = {"bytes": 1.0, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30, "tib": 2
 _WORDS = re.compile(r"can't allocate memory|not enough memory|out of memory|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
 
 
-def _wants_memory(error: Exception) -> bool:
+def wants_memory(error: BaseException) -> bool:
     """Whether that is what an error says: Python and numpy by its kind, torch in words, the system by a number."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM

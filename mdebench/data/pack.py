@@ -190,7 +190,7 @@ class Pack:
                 lines.append(f"{word}: {len(np.unique(values[values >= 0])):,}")
         if self.landmark_source.any():
             whole = int(np.isfinite(self.landmarks).all(axis=(1, 2)).sum())
-            lines.append(f"landmarks: {whole:,} faces with all five points")
+            lines.append(f"landmarks: {whole:,} face{'s' * (whole != 1)} with all five points")
         if not (self.split == SPLITS.index("test")).any():
             lines.append("no test images: protocols measure on them, so nothing can be measured with this pack")
         lines += [f"crop: {self.info['crop']}; resize: {self.info['resize']}"]

@@ -105,7 +105,8 @@ def read_table(data: bytes, name: str, needed: str, known: Collection[str]) -> T
             notes.append(f"{name} is separated by {SEPARATORS.get(separator, repr(separator))}")
         every = list(_rows(text, separator))
     except csv.Error as error:
-        raise UserError(f"{name} is not a readable CSV: {error}.") from error
+        why = " (a quote that is never closed?)" if "larger" in str(error) else ""
+        raise UserError(f"{name} is not a readable CSV: {error}{why}.") from error
     head, *rows = filter(any, every)
     if blank := len(every) - len(rows) - 1:
         notes.append(f"{name} has {blank:,} empty row{'s' * (blank > 1)}, left out")
@@ -139,7 +140,7 @@ def _without(name: str, needed: str, head: list[str]) -> UserError:
     columns = ", ".join(column for column in head if column) or "nothing"
     return UserError(
         f"{name} needs a column '{needed}', separated from others by commas, semicolons, tabs or bars; its first row "
-        f"reads: {columns}."
+        f"reads: {columns}. Give the column that names the files this name."
     )
 
 

@@ -318,7 +318,7 @@ class Fit:
             told.append(f"{_are(self.missing)} missing ({_names(self.missing)})")
         if self.other:
             shapes = [f"{name} is {theirs}, not {ours}" for name, theirs, ours in self.other]
-            told.append(f"{len(self.other)} of another shape ({_names(shapes)})")
+            told.append(f"{_are(self.other)} of another shape ({_names(shapes)})")
         where = f" ({self.part.told})" if self.part.told else ""
         begin = f"of the {self.wanted} tensors of {network}{where} {' and '.join(told)}"
         return begin + (f"; {_are(self.left)} the file's alone ({_names(self.left)})" if self.left else "")
@@ -387,7 +387,7 @@ def _by_rules(given: dict[str, Tensor], rules: Rules | None) -> dict[str, Tensor
 # --- words
 
 
-def _are(names: Sequence[str]) -> str:
+def _are(names: Sequence[object]) -> str:
     return f"{len(names)} {'is' if len(names) == 1 else 'are'}"
 
 

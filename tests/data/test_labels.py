@@ -207,7 +207,7 @@ def test_only_what_is_known_counts_as_annotated(tmp_path: Path) -> None:
     assert np.isfinite(pack.landmarks[..., 0]).sum(axis=1).tolist() == [5, 3, 4, 0]
     assert pack.landmark_source.tolist() == [1, 1, 1, 0]
     assert "landmarks: 1 annotated, 2 with only some of the five points" in pack.footnote()
-    assert "landmarks: 1 faces with all five points" in pack.summary()
+    assert "landmarks: 1 face with all five points" in pack.summary()
     counts = {kind: entry["count"] for kind, entry in pack.info["report"].items() if "land" in kind or "place" in kind}
     assert counts == {"some_landmarks": 2, "no_place": 1, "no_landmarks": 1}
     with pytest.raises(UserError, match=r"only some of the five.*no place in the picture"):

@@ -157,6 +157,22 @@ def test_a_file_that_is_none_of_ours_or_was_changed_is_told(tmp_path, monkeypatc
             mdebench.load(tmp_path / f"e.{ending}")
 
 
+def test_a_flipped_bit_of_a_file_is_never_another_encoder(tmp_path, rng):
+    """Neither other weights nor another record: a size, a way to crop, a name."""
+    path = export(encoder_of("rec"), tmp_path / "e.safetensors")
+    data, whole = path.read_bytes(), load_export(path)
+    header = 8 + int.from_bytes(data[:8], "little")
+    for place in [*rng.integers(8, header, 60), *rng.integers(header, len(data), 20)]:
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        try:
+            found = load_export(path)
+        except UserError:
+            continue
+        assert found.info == whole.info and weights_hash(found.method) == weights_hash(whole.method)
+
+
 def test_a_file_that_would_give_other_codes_is_not_written(tmp_path, monkeypatch):
     monkeypatch.setattr("mdebench.evaluation.encoders.export._difference", lambda encoder, file: 0.5)
     with pytest.raises(UserError, match=r"would differ from the encoder's by 0\.5"):

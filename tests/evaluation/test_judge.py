@@ -178,6 +178,13 @@ def test_run_judge_prints_the_yardstick(home, bright, console):
         assert words in said, words
 
 
+def test_run_judge_says_that_a_pack_has_no_test_images(home, bright, console):
+    pack = replace(bright, split=np.where(bright.split == 2, 1, bright.split).astype(np.uint8))
+    OwnJudge(home, pack).trained(console, replace(QUICK, updates=2))
+    run_judge(home, pack, "own", console)
+    assert "no scores of originals: toyfaces16 has no test images" in console.file.getvalue()
+
+
 def test_run_judge_counts_the_splits_that_it_made(home, bright, console):
     OwnJudge(home, bright).trained(console, replace(QUICK, updates=2))
     for count, told in ((11, "(5 splits)"), (3, "")):

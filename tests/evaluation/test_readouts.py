@@ -431,3 +431,21 @@ def test_a_column_that_none_of_the_few_knows_is_predicted_as_absent():
     y[:, 1] = np.nan
     (ours,) = readouts.ridge(x, y, [0.1], CPU)
     assert (ours(x)[:, 1] == 0).all() and np.abs(ours(x)[:, 0]).max() > 0
+
+
+def test_a_batch_of_one_that_batch_norm_cannot_take_is_refused_before_finetuning(pack, tmp_path):
+    class Normed(Network):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(self.feature_dim)
+
+        def encode(self, images):
+            return self.norm(super().encode(images))
+
+    subject = Subject("net", Normed(), tmp_path, 0, "cd" * 32)
+    before = {name: value.clone() for name, value in subject.method.state_dict().items()}
+    settings = readouts.Settings("finetune", updates=2, batch_size=1)
+    with pytest.raises(UserError, match=r"net cannot be finetuned in batches of 1: .* give --set batch_size=2 or more"):
+        readouts.readouts(subject, pack, task_of(pack), settings)
+    assert all(torch.equal(before[name], value) for name, value in subject.method.state_dict().items())
+    assert readouts.readouts(subject, pack, task_of(pack), replace(settings, batch_size=2))

@@ -126,7 +126,10 @@ def test_an_older_run_is_refused_as_long_as_its_pack_is_here(home, run, console)
 def test_where_nobody_can_know_row_table_and_terminal_say_so(home, run, console):
     run.trained_on_path.unlink()
     own = open_pack(home.pack("toyfaces16")).hash[:8]
-    rows = measured(home, run, made_again(home, "toyfaces16", moved=3), console)
+    replaced = made_again(home, "toyfaces16", moved=3)
+    rows = measured(home, run, replaced, console)
+    said = f"was trained on another pack called toyfaces16 (pack {own}, replaced by {replaced.hash[:8]})"
+    assert f"{run.folder.name} {said}" in console.file.getvalue()
     told = "not known whether it was trained on test images: it kept no list, and its own pack"
     assert len(rows) and rows["note"].str.contains(told).all() and rows["note"].str.contains(own).all()
     assert f"{run.folder.name}: {told}" in console.file.getvalue()

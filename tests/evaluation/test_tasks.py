@@ -1,9 +1,12 @@
 """What is asked and how it is scored: one draw, several draws, values per image, and which images are classes' own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from mocks import COUNT, TEST, make_pack
 
+from mdebench import catalog
 from mdebench.evaluation import tasks
 from mdebench.evaluation.readouts import Readout
 from mdebench.evaluation.tasks.classes import misclassified
@@ -175,3 +178,62 @@ def test_identities_with_few_images_are_no_classes():
     reason = tasks.Classes.lacking(make_pack(identities=np.arange(COUNT) // 4))
     assert "neither classes nor identities with 5 training images" in reason
     assert tasks.Classes.lacking(make_pack(identities=np.arange(COUNT) // 5)) is None
+
+
+def test_test_images_without_a_label_are_unlabelled_and_those_of_other_classes_are_told_apart():
+    classes = np.arange(COUNT) % 3
+    classes[90:94], classes[94:96] = -1, 7
+    scored = tasks.Classes.of(make_pack(classes=classes))
+    assert scored.note == "3 classes; 4 unlabelled test images left out; 2 test images of other classes left out"
+    assert scored.rows.tolist() == [*range(80, 90), *range(96, 100)]
+
+
+def test_where_no_test_image_is_labelled_that_is_why_others_are_held_out():
+    classes = np.arange(COUNT) % 3
+    classes[TEST] = -1
+    scored = tasks.Classes.of(make_pack(classes=classes))
+    assert scored.split == "held-out" and scored.note.endswith("the classes of test images are unknown")
+    few = np.full(COUNT, -1)
+    few[:6] = np.arange(6) % 2
+    assert tasks.Classes.lacking(make_pack(classes=few)) == "all 20 test images of mock64 are unlabelled"
+
+
+def test_test_images_without_any_attribute_are_counted_as_unlabelled():
+    labels = np.tile(np.arange(COUNT) % 2, (2, 1)).T
+    labels[80:83], labels[83, 0] = -1, -1
+    scored = tasks.Attributes.of(make_pack(labels=labels))
+    headline = scored.headline(Readout("s", scored.task.targets[scored.rows]))
+    assert "3 unlabelled test images left out" in headline.note and headline.n == 17 and headline.value == 0
+    labels[TEST] = -1
+    said = "all 20 test images of mock64 are unlabelled: none has a known attribute"
+    assert tasks.Attributes.lacking(make_pack(labels=labels)) == said
+
+
+def test_three_of_five_points_are_said_as_that():
+    points = np.full((COUNT, 5, 2), np.nan)
+    none = "mock64 has no image with landmarks in its train and test partition"
+    assert tasks.Landmarks.lacking(make_pack(points=points)) == none
+    points[:10, :3] = 0.5
+    said = "10 images have 3 of the five points (lefteye, righteye and nose); none has all five"
+    assert tasks.Landmarks.lacking(make_pack(points=points)).endswith(said)
+    points[10:12, :4], points[12:15] = 0.5, 0.5
+    said = tasks.Landmarks.lacking(make_pack(points=points))
+    assert "no image with all five landmarks in its test partition" in said
+    assert "2 images have 4 of the five points" in said and said.endswith("3 have all five (3 train, 0 val, 0 test)")
+
+
+def test_test_images_without_all_points_are_counted():
+    points = np.full((COUNT, 5, 2), 0.5)
+    points[80:84, 4] = np.nan
+    scored = tasks.Landmarks.of(make_pack(points=points))
+    headline = scored.headline(Readout("s", scored.task.targets[scored.rows]))
+    assert headline.n == 16 and "4 test images without all five landmarks left out" in headline.note
+
+
+@pytest.mark.parametrize("name", catalog.own_protocols())
+def test_a_pack_without_test_images_is_refused_as_that(full, name):
+    split = np.where(full.split == 2, 1, full.split).astype(np.uint8)
+    pack = replace(full, split=split, info=full.info | {"source": "folder"})
+    said = catalog.protocol(name).requires(pack)
+    assert "mock64 has no test images (60 train, 40 val, 0 test): say in a column `split`" in said
+    assert said.endswith("`mdebench data prepare folder … --replace`") and said.count("column `split`") == 1

@@ -213,7 +213,7 @@ def test_what_does_not_fit_is_told_by_name_and_shape(tmp_path):
     not_a_number = state | {first: torch.full_like(state[first], torch.nan)}
     cases = {
         "few": (less, r"of the 75 tensors of timm's test_resnet \d+ are missing \(layer2\.0"),
-        "shape": (other, rf"75 tensors .* 1 of another shape \({first} is \(2, 3\), not \("),
+        "shape": (other, rf"75 tensors .* 1 is of another shape \({first} is \(2, 3\), not \("),
         "stranger": (stranger, r"75 are missing .*; 5 are the file's alone \(vit\.encoder\.0\.weight"),
         "nested": ({"net": short}, r'test_resnet \(from "net", without "a\."\) 1 of another'),
         "int8": (

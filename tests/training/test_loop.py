@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -297,3 +298,64 @@ def test_an_unknown_run_is_answered_with_the_nearest(home, pack, console):
 def test_wrong_recipe_values(pack, key, value):
     with pytest.raises(UserError, match=key):
         recipes.make_recipe("rec", pack, "tiny", 0, {key: value})
+
+
+def begun_as(run, **changed):
+    """The run as one that another machine began and left."""
+    info = json.loads(run.info_path.read_text())
+    info |= {"status": "interrupted", "recipe": info["recipe"] | changed}
+    run.info_path.write_text(json.dumps(info | {key: value for key, value in changed.items() if key in info}))
+
+
+def test_a_run_moved_to_another_machine_goes_on_in_its_own_precision(home, pack, console, monkeypatch):
+    monkeypatch.setattr(recipes, "default_precision", lambda device: "fp32")
+    whole = train(home, pack, console).info["weights_hash"]
+    (run,) = home.list_runs()
+    begun_as(run)
+    monkeypatch.setattr(recipes, "default_precision", lambda device: "bf16")
+    resumed = train(home, pack, console)
+    assert resumed.finished and resumed.info["precision"] == resumed.info["recipe"]["precision"] == "fp32"
+    assert resumed.info["weights_hash"] == whole
+    assert "goes on in fp32, in which it was begun; this machine's own choice would be bf16" in console.file.getvalue()
+    train(home, pack, console)  # and it is found finished
+    assert console.file.getvalue().count("goes on in fp32") == 1
+    with pytest.raises(UserError, match=r"different: .*precision"):  # what was asked for is not overruled
+        begun_as(run, overrides=run.info["recipe"]["overrides"] | {"precision": "bf16"})
+        pretrain(recipe_of(pack, precision="bf16"), Run(run.folder), pack, console)
+
+
+def test_more_updates_than_a_finished_run_has_are_another_run_and_that_is_said(home, pack, console):
+    done = train(home, pack, console, updates=4)
+    train(home, pack, console, updates=4, width=4)  # a run of other networks is none of its kin
+    assert "another run than" not in console.file.getvalue()
+    longer = train(home, pack, console, updates=6)
+    said = console.file.getvalue()
+    assert f"{longer.folder.name} is another run than {done.folder.name}, which is finished (4 updates)" in said
+    assert "begins at update 0: schedules follow the length of a run" in said and said.count("another run than") == 1
+
+
+def test_a_folder_of_a_run_of_another_length_says_why_it_cannot_be_made_longer(home, pack, console):
+    run = train(home, pack, console, updates=4)
+    with pytest.raises(UserError, match=r"4 updates there, 6 asked for, .* a finished one cannot be made longer"):
+        pretrain(recipe_of(pack, updates=6), run, pack, console)
+
+
+def test_a_pack_replaced_under_its_name_is_told_by_both_hashes(home, pack, console):
+    run = train(home, pack, console, updates=4)
+    begun_as(run)
+    other = replace(pack, info=pack.info | {"hash": "ab" * 32})
+    said = rf"begun on another pack called toyfaces16 \(pack {pack.hash[:8]}, replaced by abababab\); to go on with it"
+    with pytest.raises(UserError, match=said):
+        train(home, other, console, updates=4)
+
+
+def test_a_refused_run_leaves_no_folder_and_one_that_was_there_stays(tmp_path):
+    new, old = Run(tmp_path / "new"), Run(tmp_path / "old")
+    old.folder.mkdir()
+    for run in (new, old):
+        with pytest.raises(UserError), run.lock():
+            raise UserError("no")
+    assert not new.folder.exists() and old.folder.exists()
+    with new.lock():
+        new.update(status="running")
+    assert Run(new.folder).info == {"status": "running"}

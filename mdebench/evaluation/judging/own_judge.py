@@ -155,7 +155,7 @@ class OwnJudge:
             return ""
         if not self.run.finished or self.run.info["pack_hash"] != self.pack.hash:
             return None
-        arch, digest = self.run.info["recipe"]["settings"]["arch"], self.run.info["weights_hash"][:8]
+        arch, digest = self.run.info["label"], self.run.info["weights_hash"][:8]
         return f"{self.pack.name}-{arch}-{digest}"
 
     @property
@@ -208,7 +208,7 @@ class OwnJudge:
             ) from error
         if weights_hash(method) != run.info["weights_hash"]:
             raise UserError(f"{run.state_path} holds other weights than run.json says; delete {run.folder}")
-        arch, digest = run.info["recipe"]["settings"]["arch"], run.info["weights_hash"][:8]
+        arch, digest = run.info["label"], run.info["weights_hash"][:8]
         judge = Judge("", self.id or "", len(lesson.classes), method.feature_dim, ready(method.classifier))
         if "accuracy" not in run.info:
             held_out = lesson.view.indices("val")

@@ -40,7 +40,7 @@ class Classes:
             return f"{pack.name} has neither classes nor identities with {FEWEST_IMAGES} training images each"
         place = _places(pack)
         train, test = pack.indices("train"), pack.indices("test")
-        if not (place[test] >= 0).any() and not len(_every_fifth(train, place)):
+        if not (place[test] >= 0).any() and not len(_every_fifth(train[place[train] >= 0], place)):
             values, _ = _chosen(pack)
             unlabelled = "unlabelled" if (values[test] < 0).all() else "unlabelled or of other classes"
             return f"all {len(test):,} test images of {pack.name} are {unlabelled}"
