@@ -314,14 +314,19 @@ def json_line(values: Mapping[str, Any]) -> bytes:
     return json.dumps(sealed(values), allow_nan=False).encode() + b"\n"
 
 
-def read_lines(path: Path, way_on: str, parse: Callable[[dict[str, Any]], T]) -> list[tuple[bytes, T]]:
+def read_lines(
+    path: Path, way_on: str, parse: Callable[[dict[str, Any]], T], appended: bool = False
+) -> list[tuple[bytes, T]]:
     """Each line of a file of JSON lines as it stands, and what ``parse`` makes of it, held to its digest if it has one.
 
-    Damaged names the first line that is not whole, or that ``parse`` raises anything on; FileNotFoundError.
+    Of a file that is ``appended`` to, such as a log, a last line without its end was cut short by a kill, and is passed
+    over. Damaged names the first line that is not whole, or that ``parse`` raises anything on; FileNotFoundError.
     """
     found = []
     with reading(path, way_on):
         lines = read_bytes(path).splitlines(keepends=True)
+    if appended and lines and not lines[-1].endswith(b"\n"):
+        lines.pop()
     for number, line in enumerate(lines, start=1):
         with reading(f"Line {number} of {path}", way_on):
             found.append((line, parse(unsealed(json.loads(line.decode("utf-8"))))))

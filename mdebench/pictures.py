@@ -16,6 +16,7 @@ Colour = tuple[int, int, int]
 
 BACKGROUND: Colour = (255, 255, 255)
 INK: Colour = (40, 40, 40)
+PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
 GAP, TEXT = 4, 12  # pixels between cells; font size
 # Eyes, nose and mouth corners of `pack.LANDMARKS`: left points warm, right points cold, so that a swap shows.
 POINT_COLOURS: tuple[Colour, ...] = ((255, 60, 60), (60, 140, 255), (60, 220, 60), (255, 170, 0), (0, 220, 255))
@@ -63,6 +64,8 @@ def read_png(path: Path, way_on: str, pixels: bool = True) -> Image.Image:
     """
     with reading(path, way_on):
         data = io.BytesIO(read_bytes(path))
+        if not data.getvalue().startswith(PNG):
+            raise ValueError("it is no PNG")
         with Image.open(data, formats=["PNG"]) as picture:
             picture.verify()  # and takes it apart
         picture = Image.open(data, formats=["PNG"])

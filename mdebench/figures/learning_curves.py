@@ -23,7 +23,7 @@ def learning(run: Run) -> Chart | None:
     if not run.log_path.is_file():
         return None
     way_on = f"delete {run.folder} to train this run again"
-    lines = read_lines(run.log_path, way_on, dict)
+    lines = read_lines(run.log_path, way_on, dict, appended=True)
     with reading(run.log_path, way_on):
         log = pd.DataFrame([line for _, line in lines])
         log = log.astype({"step": "int64"}).set_index("step").sort_index()

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 from mdebench.figures.write import NO_PEOPLE, FigureFile, list_figures
-from mdebench.files import Rest, write_atomically
+from mdebench.files import Rest, Without, write_atomically
 from mdebench.home import Home
 from mdebench.report.embedded import Original, Picture, csv_uri, fit
 from mdebench.report.gallery import Exhibit, exhibits, run_names
@@ -87,8 +87,8 @@ def write_report(home: Home, out: Path, displays: Displays, title: str = "mdeben
     tables = build_tables(home, displays)
     infos = sorted((run.info for run in home.list_runs()), key=_run_order)
     rest.damaged += damaged_values(home, (row for table in tables for row in table.rows)).values()
-    figures = list_figures(home, rest)
-    exhibited, note = exhibits(home, infos, rest)
+    figures = list_figures(home, rest.without)
+    exhibited, note = exhibits(home, infos, rest.without)
     environment = Environment(
         loader=PackageLoader("mdebench.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -109,7 +109,7 @@ def write_report(home: Home, out: Path, displays: Displays, title: str = "mdeben
         origins=Origins().add(tables),
         exhibits=exhibited,
         exhibits_note=note,
-        walls=[wall for wall in _walls(home, figures, infos, rest) if wall.pictures],
+        walls=[wall for wall in _walls(home, figures, infos, rest.without) if wall.pictures or wall.note],
         people=_people(home, infos, figures, exhibited),
     )
     write_atomically(out, text.encode())
@@ -130,16 +130,22 @@ def _spoken(text: str) -> str:
     return text.replace("_", " ")
 
 
-def _walls(home: Home, figures: Sequence[FigureFile], infos: Sequence[Mapping[str, Any]], rest: Rest) -> list[Wall]:
+def _walls(
+    home: Home, figures: Sequence[FigureFile], infos: Sequence[Mapping[str, Any]], without: Without
+) -> list[Wall]:
     """The figures, then the learning curves and the last samples of every run."""
     curves = [figure for figure in figures if figure.path.stem.startswith("learning")]
     grids = [figure for figure in figures if figure.kind == "images"]
     charts = [figure for figure in figures if figure not in curves and figure not in grids]
 
+    paths = (path for folder in (home.figures, home.sheets) for path in sorted(folder.glob("*.png")))
+    lost = [path.name for path in paths if path not in {figure.path for figure in figures}]
+
     def hung(title: str, what: str, originals: Sequence[Original], folded: bool = False) -> Wall:
-        return Wall(title, *fit(originals, BUDGETS[what], title.lower(), rest), folded)
+        return Wall(title, *fit(originals, BUDGETS[what], title.lower(), without), folded)
 
     return [
+        *([Wall("Figures left out", (), f"Their files are damaged: {'; '.join(lost)}.")] if lost else []),
         hung("Charts", "charts", [_figure(figure) for figure in charts]),
         hung("Completions side by side", "grids", [_figure(figure) for figure in grids]),
         hung("Learning curves", "curves", [_figure(figure) for figure in curves], folded=True),

@@ -13,6 +13,7 @@ from mdebench.cli.main import cli
 from mdebench.errors import UserError
 from mdebench.evaluation import measuring
 from mdebench.evaluation.subjects import load_subject
+from mdebench.home import Home
 from mdebench.results.rows import read_rows
 from mdebench.suite.inventory.comparing import compare_text
 from mdebench.suite.inventory.showing import show_text
@@ -168,3 +169,13 @@ def test_equal_weights_have_equal_rows(home, runs, pack, console):
     said = compare_text(home, runs[0], runs[0])
     assert "equal settings" in said and "0.00 ± 0.00" in said
     assert torch.equal(*(load_subject(runs[0]).method.state_dict()["generator.encoder.to_code.0.weight"] for _ in "ab"))
+
+
+def test_prune_frees_what_kills_left_in_results(tmp_path):
+    home = Home(tmp_path)
+    for place in (home.tables, home.rows / "landmarks", home.packs, home.values):
+        place.mkdir(parents=True, exist_ok=True)
+        (place / ".table1.md.0a1b2c3d.partial").write_bytes(b"half")
+    assert len(strays(home)) == 4 and freeable(home) == []
+    invoke(home, "prune")
+    assert strays(home) == [] and not list(tmp_path.rglob("*.partial"))

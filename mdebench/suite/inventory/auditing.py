@@ -20,7 +20,7 @@ from mdebench.data.pack import open_pack, verify_pack
 from mdebench.errors import UserError
 from mdebench.evaluation.displays import displays
 from mdebench.figures.write import chart_data, list_figures, vouches
-from mdebench.files import Rest
+from mdebench.files import Rest, Without
 from mdebench.home import Home
 from mdebench.results.cells import Table
 from mdebench.results.displays import Displays, versions
@@ -87,9 +87,9 @@ def _views(home: Home, shown: Displays, found: Audit, rest: Rest) -> None:
     tables = build_tables(home, shown)
     if home.tables.is_dir():
         found.look(f"{len(tables)} tables, made again", _tables(home, tables))
-    charts = chart_data(home, shown, rest)
+    charts = chart_data(home, shown, rest.without)
     if home.figures.is_dir():
-        found.look("data and pictures of figures", _figures(home, charts, found, rest))
+        found.look("data and pictures of figures", _figures(home, charts, found, rest.without))
     found.look("README", _readme(home.folder / "README.md", tables))
 
 
@@ -142,7 +142,7 @@ def _tables(home: Home, tables: Sequence[Table]) -> Iterator[str]:
     yield from _files(home.results, {"README.md": page(tables)}, ())
 
 
-def _figures(home: Home, charts: dict[str, str], found: Audit, rest: Rest) -> Iterator[str]:
+def _figures(home: Home, charts: dict[str, str], found: Audit, without: Without) -> Iterator[str]:
     others = {path.name for path in home.figures.glob("*.csv")} - set(charts)
     made_of_runs = {
         name for name in others if name.startswith(("learning-", "figure1-", "figure5-", "figure6-", "figure7-"))
@@ -152,7 +152,7 @@ def _figures(home: Home, charts: dict[str, str], found: Audit, rest: Rest) -> It
         found.unseen.append(
             f"the logs and galleries behind {len(made_of_runs)} figures: their data against their pictures"
         )
-    for figure in list_figures(home, rest):
+    for figure in list_figures(home, without):
         if figure.csv and not vouches(figure.path, figure.csv):
             yield f"{figure.path}: is no picture of {figure.csv.name} as it is; draw it again with `mdebench figures`"
 
