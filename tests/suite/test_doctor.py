@@ -151,7 +151,7 @@ def damage_everything(home):
     return {
         "faces/images.npy": False,
         "junk is no pack": False,
-        ".half.part, left half written": True,
+        ".half.part, left by a preparation": True,
         f"making {home.packs / 'others'} anew was cut short": True,
         f"{a / 'run.json'} is damaged": False,
         f"{b / 'state.pt'} is damaged": False,

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from mdebench import files
+from mdebench.data import writer
 from mdebench.home import Home
 from mdebench.suite.inventory.upkeep import Freeable, bytes_of, is_held
 from mdebench.words import size
@@ -16,6 +17,8 @@ def strays(home: Home) -> list[Freeable]:
     """Unfinished files, runs and packs that came no further than their folder, temporary folders of this user."""
     found = [_left(path, "left half written", path.unlink) for path in _unfinished(home)]
     found += [_left(path, "left half written", partial(shutil.rmtree, path)) for path in _folders(home)]
+    clear_packs = partial(writer.clear_strays, home.packs)
+    found += [_left(path, "left by a preparation", clear_packs) for path in writer.strays(home.packs)]
     found += [_left(path, "a run in which there is nothing", partial(_remove_empty, path)) for path in _empty(home)]
     return found + [
         _left(path, "a temporary folder left by a killed command", partial(files.clear_scratch, path))
@@ -40,13 +43,7 @@ def _runs(home: Home) -> list[Path]:
 
 
 def _folders(home: Home) -> Iterator[Path]:
-    """Of packs that were being made or replaced, and of features as older builds wrote them."""
-    for path in sorted(home.packs.glob(".*.part")):
-        if not is_held(path.with_suffix(".lock")):
-            yield path
-    for path in sorted(home.packs.glob(".*.old")):
-        if not is_held(path.with_suffix(".lock")) and replaced_by(path).exists():
-            yield path
+    """Of features, as older builds wrote them."""
     yield from (path for path in sorted(home.runs.glob("*/features/tmp????????")) if path.is_dir())
 
 
