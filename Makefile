@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test slow lint types wheel dialects counts rooms bench-gpu clean
+.PHONY: demo test slow lint types wheel dialects break counts rooms bench-gpu clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/mdebench demo
@@ -29,6 +29,10 @@ wheel: $(INSTALLED)
 # Data sets of 2,000 drawn dialects and layouts: labels must stay with their pictures. COUNT=, SEED= for others.
 dialects: $(INSTALLED)
 	$(VENV)/bin/python tests/data/drawn_dialects.py $(or $(COUNT),2000) $(or $(SEED),0)
+
+# Kills, mutations, full disks, races, hostile things: 20 minutes, counted in results/reliability.md. MINUTES=, SEED= for others.
+break: $(INSTALLED)
+	$(VENV)/bin/python tests/break_in/run.py --minutes $(or $(MINUTES),20) --seed $(or $(SEED),0)
 
 # Parameters and operations of every method at every scale, counted where the code changed: minutes.
 counts: $(INSTALLED)

@@ -15,19 +15,25 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
+import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from mdebench.errors import UserError
+from mdebench.words import new_console, tell
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+T = TypeVar("T")
 CHECKSUM = "checksum"  # the key of a digest in JSON of ours
+SHORT = "/tmp"  # where temporary folders have short paths: those of sockets hold a hundred characters
+_SCRATCH = ".mdebench-"
 _UNFINISHED = re.compile(r"\..+\.[0-9a-f]+\.partial")
 # Of the machine, not of a file: nothing that lies on a disk is to blame.
 _WANT = {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ENODEV}
@@ -55,7 +61,7 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _unfinished(path) as (file, name):
+        with unfinished(path) as (file, name):
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -66,8 +72,11 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _unfinished(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
-    """A new file beside ``path``, locked; made again where somebody took it for a stray before it was locked."""
+def unfinished(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
+    """A new file beside ``path`` and where that is, for a while, locked; a stray when we are killed meanwhile.
+
+    It is made again where somebody took it for a stray before it was locked.
+    """
     while True:
         name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
         with name.open("xb") as file:
@@ -81,33 +90,101 @@ def _unfinished(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
 
 
 def _sync_folder(folder: Path) -> None:
-    with suppress(OSError):  # some file systems have no such thing
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    with suppress(OSError), _opened(folder) as handle:  # some file systems have no such thing
+        os.fsync(handle)
 
 
-def strays(folder: Path) -> list[Path]:
-    """The unfinished files below a folder that nobody is writing: what kills left. They may be deleted."""
+def strays(folder: Path, below: bool = True) -> list[Path]:
+    """The unfinished files in a folder, or also ``below`` it, that nobody is writing: what kills left.
+
+    They may be deleted.
+    """
     found = []
-    for where, _, names in os.walk(folder):
-        for path in (Path(where, name) for name in names if _UNFINISHED.fullmatch(name)):
-            with suppress(OSError), path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                found.append(path)
-    return sorted(found)
+    for where, folders, names in os.walk(folder):
+        found += [Path(where, name) for name in names if _UNFINISHED.fullmatch(name)]
+        if not below:
+            folders.clear()
+    return sorted(path for path in found if _is_left(path))
 
 
 def clear_strays(folder: Path) -> list[Path]:
     """Delete what `strays` finds; returns what was deleted, for the caller to tell."""
-    cleared = []
-    for path in strays(folder):
-        with suppress(OSError):
-            path.unlink()
-            cleared.append(path)
-    return cleared
+    return [path for path in strays(folder) if _is_left(path, delete=True)]
+
+
+def _is_left(path: Path, delete: bool = False) -> bool:
+    """Whether a file or folder is there and nobody holds its lock; to ``delete`` it, nobody may until it is gone."""
+    with suppress(OSError), _opened(path) as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if delete:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return True
+    return False
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def scratch(place: Path | None = None) -> Iterator[Path]:
+    """A new folder for a while, into which no other user can look; in ``place``, else where temporary files go.
+
+    It is locked, so that what a kill left can be told: that is cleared here, and said.
+    """
+    for left in left_scratch():
+        if clear_scratch(left):
+            tell(new_console(), "cleared", f"{left}, which a killed command left")
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=place))  # closed to others: mode 0700
+        with suppress(FileNotFoundError), _opened(folder) as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                if folder.is_dir():  # or somebody took it for left before it was locked
+                    yield folder
+                    return
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def left_scratch() -> list[Path]:
+    """The temporary folders of this user's killed commands, by name."""
+    places = {Path(tempfile.gettempdir()), Path(SHORT)}
+    found = {path for place in places for path in place.glob(f"{_SCRATCH}????????")}
+    return sorted(path for path in found if _is_closed(path) and _is_left(path))
+
+
+def clear_scratch(folder: Path) -> bool:
+    """Delete one of `left_scratch`; False where somebody has it after all."""
+    return _is_left(folder, delete=True)
+
+
+def _is_closed(folder: Path) -> bool:
+    status = folder.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and stat.S_IMODE(status.st_mode) == 0o700
+
+
+def holder(lock: Path) -> str | None:
+    """What the process that holds a lock file has written into it ("" for nothing); None where nobody holds it.
+
+    OSError as of any reading. The file stays as it is.
+    """
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read(200).decode("utf-8", "replace")
+    return None
+
+
+def wanting(error: BaseException) -> bool:
+    """Whether the machine lacked something (memory, descriptors, a disk that answers), so that no file is to blame."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _WANT)
 
 
 def said(error: OSError) -> str:
@@ -118,8 +195,32 @@ def said(error: OSError) -> str:
 # --- reading
 
 
+Without = Callable[[], AbstractContextManager[None]]  # `Rest.without`, or `nullcontext` to end at the first damage
+
+
+class Rest:
+    """Goes on with the rest where something is damaged, and in the end tells all that was, in one sentence."""
+
+    def __init__(self) -> None:
+        self.damaged: list[str] = []
+
+    @contextmanager
+    def without(self) -> Iterator[None]:
+        """What is damaged ends the block, and not what comes after it."""
+        try:
+            yield
+        except Damaged as problem:
+            if str(problem) not in self.damaged:
+                self.damaged.append(str(problem))
+
+    def end(self, done: str) -> None:
+        """Damaged, if anything was; ``done`` says what was done without it."""
+        if self.damaged:
+            raise Damaged(f"{'; '.join(self.damaged)}; {done}")
+
+
 @contextmanager
-def reading(path: Path, way_on: str) -> Iterator[None]:
+def reading(path: Path | str, way_on: str) -> Iterator[None]:
     """Whatever the block raises on what is in ``path`` becomes Damaged: what was found, and ``way_on``, what to do.
 
     FileNotFoundError stays what it is, as do a UserError and want of memory or of the machine (those as UserError).
@@ -131,7 +232,7 @@ def reading(path: Path, way_on: str) -> Iterator[None]:
     except MemoryError as error:
         raise UserError(f"there is not enough memory to read {path}: free some, and try again") from error
     except OSError as error:
-        if error.errno in _WANT or error.errno == errno.EACCES:
+        if wanting(error) or error.errno == errno.EACCES:
             raise UserError(f"{path} cannot be read: {said(error)}") from error
         raise Damaged(f"{path} is damaged ({said(error)}); {way_on}") from error
     except Exception as error:  # readers of damaged bytes raise almost anything
@@ -206,6 +307,30 @@ def read_json(path: Path, way_on: str) -> dict[str, Any]:
     """What `write_json` wrote, or anybody before there were digests; Damaged, or FileNotFoundError."""
     with reading(path, way_on):
         return unsealed(json.loads(read_bytes(path).decode("utf-8")))
+
+
+def json_line(values: Mapping[str, Any]) -> bytes:
+    """A JSON object with its digest as one line, for `read_lines`; ValueError for a number that JSON lacks."""
+    return json.dumps(sealed(values), allow_nan=False).encode() + b"\n"
+
+
+def read_lines(
+    path: Path, way_on: str, parse: Callable[[dict[str, Any]], T], appended: bool = False
+) -> list[tuple[bytes, T]]:
+    """Each line of a file of JSON lines as it stands, and what ``parse`` makes of it, held to its digest if it has one.
+
+    Of a file that is ``appended`` to, such as a log, a last line without its end was cut short by a kill, and is passed
+    over. Damaged names the first line that is not whole, or that ``parse`` raises anything on; FileNotFoundError.
+    """
+    found = []
+    with reading(path, way_on):
+        lines = read_bytes(path).splitlines(keepends=True)
+    if appended and lines and not lines[-1].endswith(b"\n"):
+        lines.pop()
+    for number, line in enumerate(lines, start=1):
+        with reading(f"Line {number} of {path}", way_on):
+            found.append((line, parse(unsealed(json.loads(line.decode("utf-8"))))))
+    return found
 
 
 def read_archive(path: Path, way_on: str) -> dict[str, bytes]:

@@ -98,11 +98,11 @@ class Home:
 
     def source_of(self, pack: str) -> str:
         """What the pack was made from, "" where that is not known."""
-        import json  # this module is on the way to --help
+        from mdebench.files import read_json  # this module is on the way to --help
 
         try:
-            return str(json.loads((self.pack(pack) / "pack.json").read_text())["source"])
-        except (OSError, ValueError, KeyError):
+            return str(read_json(self.pack(pack) / "pack.json", "").get("source", ""))
+        except (FileNotFoundError, NotADirectoryError, UserError):
             return ""
 
     def run(self, name: str) -> "Run":

@@ -1,16 +1,22 @@
 """Pictures for people: cells set in a grid, landmarks and boxes drawn on them. Everything here is uint8 (H, W, 3)."""
 
+import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from mdebench.files import read_bytes, reading
+from mdebench.words import shown
 
 Cell = NDArray[np.uint8]  # (H, W, 3)
 Colour = tuple[int, int, int]
 
 BACKGROUND: Colour = (255, 255, 255)
 INK: Colour = (40, 40, 40)
+PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
 GAP, TEXT = 4, 12  # pixels between cells; font size
 # Eyes, nose and mouth corners of `pack.LANDMARKS`: left points warm, right points cold, so that a swap shows.
 POINT_COLOURS: tuple[Colour, ...] = ((255, 60, 60), (60, 140, 255), (60, 220, 60), (255, 170, 0), (0, 220, 255))
@@ -26,6 +32,7 @@ def grid(
 
     Each pixel of a cell becomes zoom × zoom pixels. ValueError if the cells differ in size or there is none.
     """
+    row_labels, column_labels = [shown(label) for label in row_labels], [shown(label) for label in column_labels]
     shapes = {cell.shape for row in cells for cell in row if cell is not None}
     if len(shapes) != 1:
         raise ValueError(f"a grid needs cells of one size, not {sorted(shapes)}")
@@ -48,6 +55,21 @@ def grid(
             if cell is not None:
                 sheet.paste(Image.fromarray(enlarge(cell, zoom)), (left + GAP + j * (width + GAP), y))
     return sheet
+
+
+def read_png(path: Path, way_on: str, pixels: bool = True) -> Image.Image:
+    """A PNG of ours as RGB, or without its ``pixels`` for what it says of itself, every part held to its checksum.
+
+    Damaged, or FileNotFoundError.
+    """
+    with reading(path, way_on):
+        data = io.BytesIO(read_bytes(path))
+        if not data.getvalue().startswith(PNG):
+            raise ValueError("it is no PNG")
+        with Image.open(data, formats=["PNG"]) as picture:
+            picture.verify()  # and takes it apart
+        picture = Image.open(data, formats=["PNG"])
+        return picture.convert("RGB") if pixels else picture
 
 
 def enlarge(image: Cell, zoom: int) -> Cell:

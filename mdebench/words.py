@@ -1,7 +1,12 @@
-"""Words for people that several rooms say: lists, durations, sizes, and lines on the terminal as they are meant."""
+"""Words for people that several rooms say: lists, durations, sizes, and lines on the terminal as they are meant.
 
+Names, labels and notes may be anybody's: what would act on a terminal or in a file instead of being read there is
+spelled out (`shown`).
+"""
+
+import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -10,23 +15,44 @@ if TYPE_CHECKING:
 STYLES = {
     **dict.fromkeys(("note", "left out", "no judge:"), "yellow"),
     **dict.fromkeys(("done", "finished"), "green"),
-    "failed": "red",
+    **dict.fromkeys(("failed", "damaged"), "red"),
     "kept": "dim",
 }
 
 
+# Control characters, line separators, marks that turn the direction of writing, halves of characters.
+_ACTING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+
+
+def shown(text: str, keep: str = "") -> str:
+    """The text with what acts instead of being read (and is not in ``keep``) as \\x1b or \\u202e, line ends as well."""
+
+    def spelled(found: re.Match[str]) -> str:
+        code = ord(found[0])
+        return found[0] if found[0] in keep else f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+    return _ACTING.sub(spelled, text)
+
+
 def new_console() -> "Console":
-    """Where commands speak: no markup, so that brackets in a name stay; no colours for numbers; paths never broken."""
+    """Where commands speak: no markup, so that brackets in a name stay; no colours for numbers; paths never broken.
+
+    Escape sequences in what is said are shown, not sent to the terminal.
+    """
     from rich.console import Console  # slow to import
 
-    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+    class Plain(Console):
+        def print(self, *objects: Any, **options: Any) -> None:
+            super().print(*(shown(each, "\n\t") if isinstance(each, str) else each for each in objects), **options)
+
+    return Plain(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def tell(console: "Console", word: str, text: str) -> None:
     """Say a line whose first word tells its kind, in that kind's colour; the text stands as it is."""
     from rich.text import Text
 
-    console.print(Text.assemble((word, STYLES.get(word, "bold")), " ", text), soft_wrap=True)
+    console.print(Text.assemble((word, STYLES.get(word, "bold")), " ", shown(text, "\n\t")), soft_wrap=True)
 
 
 def new_progress(console: "Console") -> "Progress":

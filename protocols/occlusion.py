@@ -8,9 +8,7 @@ image or over the hole alone. Means over the test images; the paper's REC has 21
 """
 
 import math
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +22,7 @@ from mdebench.evaluation.contract import Cost, Subject
 from mdebench.evaluation.metrics import composite, mean_ssim, measure_mean, psnr, ssim_map
 from mdebench.evaluation.passes import chunks, load
 from mdebench.evaluation.tasks.landmarks import misplaced
+from mdebench.files import writing
 from mdebench.methods.masks import PRESETS, preset
 from mdebench.pictures import grid
 from mdebench.results.displays import Display, Metric
@@ -125,12 +124,8 @@ def _save_sheet(subject: Subject, pack: Pack, name: str, seen: Tensor) -> None:
     images = load(pack, pack.indices("test")[:ON_SHEET], subject.device)
     output = subject.complete(images, seen)
     rows = [_pixels(batch) for batch in (images * seen, output, composite(images, seen, output), images)]
-    folder = subject.folder / "sheets"
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        file = Path(scratch) / f"{pack.name}-occlusion-{name}.png"
-        grid(rows, [], [], zoom=max(1, math.ceil(96 / pack.size))).save(file)
-        file.replace(folder / file.name)
+    with writing(subject.folder / "sheets" / f"{pack.name}-occlusion-{name}.png") as file:
+        grid(rows, [], [], zoom=max(1, math.ceil(96 / pack.size))).save(file, "PNG")
 
 
 def _pixels(images: Tensor) -> list[npt.NDArray[np.uint8]]:

@@ -1,14 +1,13 @@
 """Count parameters and operations of the suite's own methods at every scale, where their code has changed since."""
 
-import json
 import sys
 
-from mdebench import catalog
+from mdebench import catalog, files
 from mdebench.settings import SCALES
 from mdebench.suite.inventory import listing
 
 if __name__ == "__main__":
-    kept = json.loads(listing.OWN.read_text()) if listing.OWN.is_file() else {}
+    kept = files.read_json(listing.OWN, "delete it") if listing.OWN.is_file() else {}
     found = {}
     for scale in SCALES:
         for name, entry in catalog.own_methods().items():

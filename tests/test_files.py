@@ -1,6 +1,7 @@
 """Files whole or not at all, strays told from what is being written, damage told from want."""
 
 import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -126,3 +127,60 @@ def test_a_pipe_is_refused_at_once(tmp_path):
         files.read_bytes(Path("/dev/zero"))
     with pytest.raises(OSError):
         files.read_bytes(tmp_path)
+
+
+def test_what_is_begun_while_strays_are_cleared_is_not_taken_for_one(tmp_path, monkeypatch):
+    """A write takes its lock between the look at a file and its deletion."""
+    found = tmp_path / ".a.txt.0f.partial"
+    found.touch()
+    monkeypatch.setattr(files, "strays", lambda folder: [found])
+    with found.open("rb") as begun:
+        fcntl.flock(begun, fcntl.LOCK_EX)
+        assert files.clear_strays(tmp_path) == [] and found.exists()
+    assert files.clear_strays(tmp_path) == [found] and not found.exists()
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(files, "SHORT", str(tmp_path))
+    return tmp_path
+
+
+def test_a_temporary_folder_is_closed_and_what_a_kill_left_is_cleared_by_the_next(temporary, capsys):
+    code = "import os; from mdebench import files\n"
+    code += "with files.scratch() as folder: (folder / 'a').touch(); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code], check=False, env={**os.environ, "TMPDIR": str(temporary)})
+    (left,) = files.left_scratch()
+    old = os.umask(0)
+    try:
+        with files.scratch() as folder:
+            assert folder.parent == temporary and folder.stat().st_mode & 0o777 == 0o700
+            assert not left.exists() and f"cleared {left}, which a killed command left" in capsys.readouterr().out
+            with files.scratch() as other:  # in this process or another: it is at work
+                assert folder.is_dir() and other != folder and files.left_scratch() == []
+    finally:
+        os.umask(old)
+    assert list(temporary.iterdir()) == []
+
+
+def test_nobody_else_s_folder_is_taken_for_a_temporary_one(temporary, tmp_path_factory):
+    mine = tmp_path_factory.mktemp("mine")
+    (temporary / ".mdebench-open1234").mkdir(0o755)
+    (temporary / ".mdebench-link1234").symlink_to(mine)
+    (temporary / "mdebench-results1").mkdir(0o700)
+    (temporary / ".mdebench-file1234").touch()
+    if os.getuid() == 0:
+        (temporary / ".mdebench-his12345").mkdir(0o700)
+        os.chown(temporary / ".mdebench-his12345", 12345, 12345)
+    assert files.left_scratch() == []
+
+
+def test_who_holds_a_lock_is_read_and_nothing_is_written(tmp_path):
+    path = tmp_path / ".lock"
+    path.write_text("pid 7 on here")
+    assert files.holder(path) is None
+    with path.open("r") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert files.holder(path) == "pid 7 on here"
+    assert path.read_text() == "pid 7 on here"

@@ -7,7 +7,6 @@ from functools import partial
 from itertools import count as count_from
 from itertools import cycle
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from PIL import Image
@@ -20,6 +19,7 @@ from mdebench.data import celeba, prepare, toyfaces
 from mdebench.data.decode import centre_square
 from mdebench.data.pack import open_pack
 from mdebench.errors import UserError
+from mdebench.files import scratch
 from mdebench.settings import SCALES
 
 PICTURE = (178, 218)  # width and height of the generated pictures: CelebA's
@@ -32,9 +32,9 @@ def measure_data(root: Path | None, size: int, count: int, rounds: int) -> list[
 
     UserError when ``root`` holds no CelebA archive.
     """
-    with TemporaryDirectory() as scratch:
-        packs, crop = Path(scratch) / "packs", centre_square if root is None else celeba.crop
-        archive = generated_archive(Path(scratch) / "pictures", count) if root is None else celeba.images_of(root)
+    with scratch() as folder:
+        packs, crop = folder / "packs", centre_square if root is None else celeba.crop
+        archive = generated_archive(folder / "pictures", count) if root is None else celeba.images_of(root)
         if archive.is_dir():
             raise UserError(f"{archive} is a folder: decoding is timed on an archive")
         source, names = ("folder", archive.parent) if root is None else ("celeba", root), count_from()

@@ -21,6 +21,7 @@ def decode_alone(archive: Path, crop: Crop, size: int, in_threads: bool = False)
     in_threads: even if there are so many that a pack of them is made with processes.
     """
     store = open_store(archive, Report())
+    store = store.holding(store.members)
     job = partial(_decode_only, store.read, crop, size)
     with in_order(job, store, list(store.members), size, in_threads) as counts:
         return sum(counts)

@@ -4,7 +4,6 @@ A row of speed belongs to a machine, not to a run or a data set, so these are ke
 `short_table` and `speed_table` are views of them.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,8 +15,7 @@ from tabulate import tabulate
 
 from mdebench.bench.clock import Measured
 from mdebench.compute.machine import default_device
-from mdebench.errors import UserError
-from mdebench.files import write_atomically
+from mdebench.files import json_line, read_bytes, read_lines, write_atomically
 from mdebench.home import Home
 from mdebench.results.provenance import provenance
 
@@ -51,13 +49,8 @@ def save(home: Home, record: Record) -> Path:
     path = home.speed / f"{record.bench}.jsonl"
     facts = {"bench": record.bench, "case": record.case, "settings": dict(record.settings), "machine": machine()}
     facts |= {"device": default_device().type, **provenance()}
-    lines = "".join(json.dumps({**facts, **asdict(m)}) + "\n" for m in record.measured)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        before = path.read_bytes() if path.exists() else b""
-        write_atomically(path, before + lines.encode())
-    except OSError as error:
-        raise UserError(f"could not write {path}: {error.strerror}") from error
+    before = read_bytes(path) if path.exists() else b""
+    write_atomically(path, before + b"".join(json_line({**facts, **asdict(m)}) for m in record.measured))
     return path
 
 
@@ -65,13 +58,19 @@ def speed_rows(home: Home) -> list[dict[str, Any]]:
     """All rows of speed, the newest of each machine, bench, case and metric."""
     newest: dict[tuple[str, ...], dict[str, Any]] = {}
     for path in sorted((home.speed).glob("*.jsonl")):
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
-            try:
-                row = json.loads(line)
-                newest[tuple(row[key] for key in ("machine", "bench", "case", "metric"))] = row
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"line {number} of {path} is damaged ({error}): delete it and measure again") from error
+        for _, row in read_lines(path, "delete that line and measure again", _checked):
+            newest[row["machine"], row["bench"], row["case"], row["metric"]] = row
     return list(newest.values())
+
+
+def _checked(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of speed; ValueError where it is none."""
+    texts, numbers = ("machine", "bench", "case", "metric", "unit"), ("value", "low", "high", "n")
+    if wrong := [name for name in texts if not isinstance(row.get(name), str)]:
+        raise ValueError(f"{wrong[0]} is {row.get(wrong[0])!r}, not a text")
+    if wrong := [name for name in numbers if not isinstance(row.get(name), int | float)]:
+        raise ValueError(f"{wrong[0]} is {row.get(wrong[0])!r}, not a number")
+    return row
 
 
 # A bench in the short table: its name there, the metric of what it takes, that of a comparison, with whom, and that of

@@ -6,8 +6,6 @@ predictions are compared. The images are noise and the targets chance: neither c
 
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -24,6 +22,7 @@ from mdebench.errors import UserError
 from mdebench.evaluation.contract import Subject
 from mdebench.evaluation.passes import Indices, chunks, encode, frozen, load
 from mdebench.evaluation.readouts import Settings, train_head
+from mdebench.files import scratch
 from mdebench.methods.contract import Encodes
 from mdebench.settings import SCALES, choose
 from mdebench.training.trainer import build_method, weights_hash
@@ -81,8 +80,8 @@ def measure_transfer(method: str, scale: str, updates: int, images: int, rounds:
     built = build_method(entry.name, settings, values.size, 0).to(default_device()).eval()
     if not isinstance(built, Encodes):
         raise UserError(f"{method} has no encoder to read out")
-    with TemporaryDirectory() as folder, generated_pack(images, values.size) as pack:
-        readouts = _Readouts(Subject(method, built, Path(folder), 0, weights_hash(built)), pack, updates)
+    with scratch() as folder, generated_pack(images, values.size) as pack:
+        readouts = _Readouts(Subject(method, built, folder, 0, weights_hash(built)), pack, updates)
         jobs = {"first": readouts.first, "kept": readouts.kept, "encoding": readouts.encoding}
         times = alternate(jobs, rounds, warm_up=0)
     off = float((readouts.predicted["kept"] - readouts.predicted["encoding"]).abs().max())

@@ -115,7 +115,7 @@ def table(every: bool, home: Home) -> None:
     from mdebench.bench.record import short_table, speed_table
 
     told = speed_table(home) if every else short_table(home)
-    click.echo(told or f"no rows of speed in {home.speed}: give a bench with --save")
+    new_console().print(told or f"no rows of speed in {home.speed}: give a bench with --save")
 
 
 def _keep(record: "Record", wanted: bool, home: Home) -> None:

@@ -1,10 +1,12 @@
 """The commands of `mdebench data`: make packs, list them, look at them, verify them."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mdebench import files
 from mdebench.cli.options import PACKS, Commands, completing, home_option
 from mdebench.errors import UserError
 from mdebench.home import Home
@@ -12,6 +14,16 @@ from mdebench.words import new_console, new_progress
 
 if TYPE_CHECKING:
     from mdebench.data.pack import Pack
+
+
+class Whole(click.IntRange):
+    """Whole numbers in the digits 0 to 9: Python would take those of every script, and underscores."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number; a usage error for anything else."""
+        if isinstance(value, str) and not re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", value):
+            self.fail(f"{value!r} is not a whole number in the digits 0 to 9.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 SOURCES = ("toyfaces", "celeba", "flowers", "mnist", "folder")
@@ -39,7 +51,7 @@ def data_list(home: Home) -> None:
 @data.command("prepare")
 @click.argument("source", shell_complete=completing(lambda home: SOURCES))
 @click.option("--root", type=click.Path(path_type=Path), help="Folder (or archive) with the source's files.")
-@click.option("--size", type=click.IntRange(min=8), default=64, show_default=True, help="Height and width in pixels.")
+@click.option("--size", type=Whole(min=8), default=64, show_default=True, help="Height and width in pixels.")
 @click.option("--name", help="Name of the pack; by default the source's and the size.")
 @click.option(
     "--pseudo-landmarks", is_flag=True, help="celeba: use pseudo_landmarks.csv where official rows are missing."
@@ -49,8 +61,8 @@ def data_list(home: Home) -> None:
     metavar="1/0|1/-1",
     help="celeba, folder: of attributes that hold -1 as well as 0: 1/0 if -1 is unknown, 1/-1 if 0 is.",
 )
-@click.option("--count", type=click.IntRange(min=1), help="toyfaces: how many faces to draw.")
-@click.option("--seed", type=click.IntRange(min=0), help="toyfaces: seed of the faces.")
+@click.option("--count", type=Whole(min=1), help="toyfaces: how many faces to draw.")
+@click.option("--seed", type=Whole(min=0), help="toyfaces: seed of the faces.")
 @click.option("--strict", is_flag=True, help="Refuse when anything had to be converted or left out.")
 @click.option(
     "--keep-duplicates",
@@ -80,6 +92,7 @@ def data_prepare(
     options: dict[str, Any] = {"pseudo_landmarks": True} if pseudo_landmarks else {}
     given = {"attribute_coding": attribute_coding, "count": count, "seed": seed}
     options |= {key: value for key, value in given.items() if value is not None}
+    said: list[str] = []
     with new_progress(new_console()) as bar:
         task = bar.add_task(f"preparing {source}", total=None)
         path = prepare(
@@ -92,8 +105,11 @@ def data_prepare(
             keep_duplicates=keep_duplicates,
             replace=replace,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
+            tell=said.append,
             **options,
         )
+    for each in said:
+        click.echo(f"note: {each}", err=True)
     click.echo("\n".join(open_pack(path).summary()))
     click.echo(f"in {path}")
 
@@ -109,7 +125,9 @@ def data_show(pack_name: str, out: Path | None, home: Home) -> None:
     pack = _open(home, pack_name)
     click.echo("\n".join(pack.summary()))
     out = out or home.packs / f"{pack.name}.png"
-    contact_sheet(pack).save(out, "PNG")
+    sheet = contact_sheet(pack)
+    with files.writing(out) as stream:
+        sheet.save(stream, "PNG")
     click.echo(f"contact sheet: {out}")
 
 
@@ -120,10 +138,15 @@ def data_verify(pack_name: str, home: Home) -> None:
     """Recompute every hash of PACK."""
     from mdebench.data.pack import verify_pack
 
+    if problems := verify_pack(home.pack(pack_name)):
+        raise UserError("; ".join(problems))
     pack = _open(home, pack_name)
-    if problems := verify_pack(pack.path):
-        raise UserError("; ".join(problems) + ". Prepare it again with --replace.")
     click.echo(f"{pack.name} is whole: {len(pack.images):,} images, hash {pack.hash}")
+    if files.CHECKSUM not in pack.info:
+        click.echo(
+            "note: it was made before packs had a checksum of what pack.json says, so its source, notes, report and "
+            "options are not covered; prepare it again with --replace to have them covered"
+        )
 
 
 def _open(home: Home, name: str) -> "Pack":

@@ -18,7 +18,7 @@ from mdebench.cli.options import (
 )
 from mdebench.home import Home
 from mdebench.settings import parse_overrides
-from mdebench.words import new_console
+from mdebench.words import new_console, shown
 
 MEASURED_ON = "Pack to measure on; by default the one the finished runs were trained on."
 TARGETS = completing(lambda home: ("attributes", "landmarks"))
@@ -106,7 +106,7 @@ def _measure(
 def protocols(home: Home) -> None:
     """List the protocols that can be measured, and where those are from that are not the suite's own."""
     for code in catalog.protocols().values():
-        click.echo(f"{code.name} ({code.place})" if code.place else code.name)
+        click.echo(shown(f"{code.name} ({code.place})" if code.place else code.name))
 
 
 @click.command()

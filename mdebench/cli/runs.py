@@ -1,4 +1,4 @@
-"""The commands about what is there: `runs`, `show`, `compare`, `prune`."""
+"""The commands about what is there: `runs`, `show`, `compare`, `prune`, `doctor`."""
 
 import click
 
@@ -32,17 +32,33 @@ def runs(names: tuple[str, ...], remove: bool, home: Home) -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would be freed, and free nothing.")
 @existing_home_option
 def prune(dry_run: bool, home: Home) -> None:
-    """Free what can be made again: cached features, checkpoints of finished runs that only training goes on from."""
+    """Free what can be made again: cached features, checkpoints of finished runs that only training goes on from, and
+    what kills have left.
+    """
+    from mdebench.suite.inventory.strays import strays
     from mdebench.suite.inventory.upkeep import free, freeable
 
     console = new_console()
-    found = freeable(home)
+    found = [*strays(home), *freeable(home)]
     for each in found:
         console.print(each.text)
     if not found:
-        console.print(f"nothing to free under {home.runs}")
+        console.print(f"nothing to free under {home}")
     elif not dry_run:
         console.print(f"{free(found)} freed")
+
+
+@click.command()
+@click.option("--fix", is_flag=True, help="Do what is safe: clear what kills left and features that cannot be used.")
+@existing_home_option
+def doctor(fix: bool, home: Home) -> None:
+    """Look over this machine and all of a home: versions, room, checksums, what is missing; say what to do about it.
+
+    Exit status 0 where all is well, 1 where something is to be done.
+    """
+    from mdebench.suite.inventory.doctor import doctor as look
+
+    look(home, fix, new_console())
 
 
 @click.command()

@@ -6,6 +6,7 @@ import click
 
 from mdebench.cli.options import existing_home_option
 from mdebench.errors import UserError
+from mdebench.files import Damaged, Rest
 from mdebench.home import Home
 from mdebench.words import new_console
 
@@ -24,10 +25,15 @@ def tables(out: Path | None, home: Home) -> None:
     from mdebench.tables.write import write_tables
 
     console = new_console()
-    written = write_tables(home, out or home.tables, displays(home))
-    sheets = write_sheets(home, out / "sheets" if out else home.sheets)
-    for path in [*written, *sheets]:
-        console.print(str(path))
+    rest = Rest()
+    with rest.without():
+        for path in write_tables(home, out or home.tables, displays(home)):
+            console.print(str(path))
+    with rest.without():
+        for path in write_sheets(home, out / "sheets" if out else home.sheets):
+            console.print(str(path))
+    if rest.damaged:
+        raise Damaged("; ".join(rest.damaged))
 
 
 @click.command()

@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 import torch
@@ -23,6 +22,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from mdebench.compute import devices
 from mdebench.errors import Interrupted, UserError
+from mdebench.files import scratch
 
 EXPECTED = (UserError, Interrupted, OSError)  # the command line has words for them
 
@@ -35,26 +35,26 @@ def launch(processes: int, work: Callable[..., None], *args: Any) -> None:
     """
     devices.check_gpus(processes)
     threads = max(1, torch.get_num_threads() // processes)
-    with TemporaryDirectory() as folder, _own_signals_and_words():
+    with scratch() as folder, _own_signals_and_words():
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
             nproc_per_node=processes,
             run_id="mdebench",
             rdzv_backend="c10d",
-            rdzv_endpoint=str(Path(folder) / "rendezvous"),
+            rdzv_endpoint=str(folder / "rendezvous"),
             rdzv_configs={"store_type": "file"},
             local_addr="127.0.0.1",
             max_restarts=0,
-            logs_specs=DefaultLogsSpecs(str(Path(folder) / "logs")),
+            logs_specs=DefaultLogsSpecs(str(folder / "logs")),
         )
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # or the launcher opens a port for a store of its own
         try:
-            elastic_launch(config, _process)(Path(folder), processes, threads, work, args)
+            elastic_launch(config, _process)(folder, processes, threads, work, args)
         except ChildFailedError:
-            raise _said(Path(folder)) or UserError(f"{devices.LOST}; the same command goes on from there") from None
+            raise _said(folder) or UserError(f"{devices.LOST}; the same command goes on from there") from None
         except SignalException:
-            raise _said(Path(folder)) or Interrupted("a signal") from None
+            raise _said(folder) or Interrupted("a signal") from None
 
 
 def _said(folder: Path) -> Exception | None:

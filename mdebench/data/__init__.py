@@ -7,12 +7,14 @@ Others may import what stands in this file, ``pack``, ``finding``, and ``decode`
 import inspect
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mdebench.data.pack import Pack, open_pack
+from mdebench.data.report import printable
 from mdebench.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,6 +30,16 @@ SOURCES: dict[str, str] = {
 }
 
 
+@contextmanager
+def _quoting_strangers() -> Iterator[None]:
+    """File names and cells that a UserError quotes do not reach a terminal as they are."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(printable(str(error))) from error
+
+
+@_quoting_strangers()
 def prepare(
     source: str,
     root: Path | str | None,
@@ -39,6 +51,7 @@ def prepare(
     keep_duplicates: bool = False,
     replace: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    tell: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Path:
     """Make the pack packs_dir/name from a source and return its folder.
@@ -47,10 +60,12 @@ def prepare(
     pixels; name: the pack's folder name, by default the source's (for `folder` the root's) with the size;
     strict: UserError unless every image is taken as it is and has all its labels; keep_duplicates: keep images of val
     and test whose pixels are also in train (of test: or in val), which are left out otherwise and told either way;
-    replace: overwrite a different pack of that name; progress: called with (images done, images in all); options: the
-    source's own, such as pseudo_landmarks for celeba. Making an identical pack again leaves the old one where it is.
+    replace: overwrite a different pack of that name; progress: called with (images done, images in all); tell: called
+    with sentences on what a killed preparation had left; options: the source's own, such as pseudo_landmarks for
+    celeba. Making an identical pack again leaves the old one where it is. UserError, without control characters, for
+    whatever a person can put right, want of memory among it.
     """
-    from mdebench.data.writer import PackWriter  # Pillow and the archive readers only when a pack is made
+    from mdebench.data.writer import PackWriter, check_name  # Pillow and the archive readers only when a pack is made
 
     if source not in SOURCES:
         raise UserError(f"There is no source '{source}': choose one of {', '.join(SOURCES)}.")
@@ -60,7 +75,9 @@ def prepare(
         if option not in known:
             raise UserError(f"The source {source} has no option '{option}' (it has: {', '.join(known) or 'none'}).")
     root = _checked_root(source, root, module.EXPECTS)
-    with PackWriter(Path(packs_dir) / (name or default_name(source, root, size)), size, replace) as writer:
+    name = default_name(source, root, size) if name is None else name
+    check_name(name)
+    with PackWriter(Path(packs_dir) / name, size, replace, tell or (lambda said: None)) as writer:
         with warnings.catch_warnings():  # Pillow warns of huge images, which are refused and reported anyway
             warnings.simplefilter("ignore")
             module.write(writer, root, progress or (lambda done, total: None), **options)
@@ -76,7 +93,7 @@ def default_name(source: str, root: Path, size: int) -> str:
     if source == "folder":
         own = root.resolve().stem if root.is_file() else root.resolve().name
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", own).strip("-._") or source
-    return f"{stem}-{size}" if stem[-1:].isdigit() else f"{stem}{size}"
+    return f"{stem}-{size}" if stem[-1:] in tuple("0123456789") else f"{stem}{size}"
 
 
 def list_packs(packs_dir: Path | str) -> tuple[list[Pack], list[str]]:
@@ -89,7 +106,7 @@ def list_packs(packs_dir: Path | str) -> tuple[list[Pack], list[str]]:
         try:
             packs.append(open_pack(path))
         except UserError as error:
-            problems.append(str(error))
+            problems.append(printable(str(error)))
     return packs, problems
 
 

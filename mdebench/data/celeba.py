@@ -6,6 +6,7 @@ The images may be 178×218 or any other size of that shape: all geometry is rela
 of side 0.75·W centred at (W/2, 121/218·H); landmark coordinates are those of 178×218 images.
 """
 
+import re
 import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mdebench import files
 from mdebench.data import labels
 from mdebench.data.decode import RESIZE, Box
 from mdebench.data.pack import ANNOTATED, ATTRIBUTES, LANDMARKS, PSEUDO, outside_crop
@@ -186,7 +188,7 @@ class _List:
                 yield name, cells
             met.add(name)
         said = self.lines[0].strip() if self.lines else ""
-        if said.isdecimal() and int(said) != len(met):
+        if re.fullmatch("[0-9]{1,18}", said) and int(said) != len(met):
             self.notes.append(
                 f"{self.file.name} says that it has {int(said):,} rows, and has {len(met):,}: fetch it again"
             )
@@ -197,7 +199,7 @@ class _List:
 
 
 def _read_list(file: Path, report: Report, notes: list[str]) -> _List:
-    text, encoding = decoded_text(file.read_bytes(), str(file))
+    text, encoding = decoded_text(files.read_bytes(file), str(file))
     if encoding != "utf-8":
         notes.append(f"{file.name} is {encoding.upper()}")
     lines = text.splitlines()

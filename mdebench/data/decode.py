@@ -1,21 +1,28 @@
 """From bytes of strangers to (3, size, size) uint8: checking, decoding, turning, cropping and shrinking one image.
 
-Whatever is odd about an image either converts it or leaves it out, and is told either way. One way to resize, for all
+Whatever is odd about an image either converts it or leaves it out, and is told either way; want of memory does neither,
+and stops the command. One way to resize, for all
 sources: Pillow's bicubic filter with antialiasing, straight from the (fractional) crop box.
 """
 
 import io
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
 
+from mdebench import files
 from mdebench.data.store import BadImage
+from mdebench.errors import UserError
 
 MAX_PIXELS = 64_000_000  # a larger image is a mistake or a decompression bomb
+LARGE = 4_000_000  # pixels; of larger images one at a time is decoded, however many workers there are
+BAND = 4_000_000  # pixels that are converted at a time where that takes several copies
+SPARE = 2**26  # bytes, beside 16 for each pixel: where there is not so much, a decoder may have failed for want of it
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _T = Image.Transpose
 TURNS = {  # EXIF orientation → what makes the image upright
@@ -28,6 +35,9 @@ TURNS = {  # EXIF orientation → what makes the image upright
     8: _T.ROTATE_90,
 }
 RESIZE = "Pillow bicubic with antialiasing, from a fractional box"
+
+# Held for a large image. Processes that decode share another one, see `workers`.
+one_at_a_time: AbstractContextManager[object] = threading.RLock()
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the image
 Crop = Callable[[int, int], Box]  # (width, height) → box; may raise BadImage
@@ -57,28 +67,52 @@ def decode(data: bytes, crop: Crop, size: int) -> tuple[NDArray[np.uint8], Box, 
 def upright(data: bytes) -> Iterator[tuple[Image.Image, set[str]]]:
     """The image of a file in its own mode, whole and turned as its EXIF orientation asks for, and the kinds found.
 
-    Raises BadImage with the kind when it cannot be read; what the block itself does to the image counts as reading.
+    Raises BadImage with the kind when it cannot be read, UserError when the machine is to blame; what the block itself
+    does to the image counts as reading.
     """
     if not data:
         raise BadImage("empty")
+    width = height = 0
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image, _turn(image.width * image.height):
+            width, height = image.size
+            if width * height > MAX_PIXELS:
                 raise BadImage("too_large")
+            if not width * height:
+                raise BadImage("damaged")
             kinds = _oddities(image)
             if _orientation(image) != 1:
                 kinds.add("exif_orientation")
             image.load()  # Pillow turns a TIFF here, and then says that it stands upright; no other format
             turn = TURNS.get(_orientation(image))
             yield (image.transpose(turn) if turn is not None else image), kinds
-    except BadImage:
+    except (BadImage, UserError):
         raise
-    except UnidentifiedImageError as error:
-        raise BadImage("not_an_image") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImage("too_large") from error
     except Exception as error:  # decoders of hostile bytes raise almost anything (struct.error, IndexError, …)
+        if files.wanting(error) or _is_short_of_memory(width * height):
+            why = files.said(error) if isinstance(error, OSError) and error.errno else "there is not enough memory"
+            what = f"An image of {width}×{height} pixels" if width else "An image"
+            raise UserError(
+                f"{what} could not be decoded ({why}), which is no fault of the image: free some and try again."
+            ) from error
+        if isinstance(error, UnidentifiedImageError):
+            raise BadImage("not_an_image") from error
         raise BadImage("truncated" if "truncated" in str(error).lower() else "damaged") from error
+
+
+def _turn(pixels: int) -> AbstractContextManager[object]:
+    return one_at_a_time if pixels > LARGE else nullcontext()
+
+
+def _is_short_of_memory(pixels: int) -> bool:
+    """Whether what an image may take is not to be had: decoders in C say of that no more than of damage."""
+    try:
+        np.empty(16 * pixels + SPARE, np.uint8)  # its pages are never touched
+    except MemoryError:
+        return True
+    return False
 
 
 def _orientation(image: Image.Image) -> int:
@@ -105,10 +139,7 @@ def _to_rgb(image: Image.Image, kinds: set[str]) -> Image.Image:
     if image.mode == "F":
         raise BadImage("unsupported_mode")
     if image.mode.startswith("I"):  # grey of 16 bits; Pillow's own conversion would clip it at 255
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise BadImage("unsupported_mode")
-        image = Image.fromarray(np.round(values / 257).astype(np.uint8))
+        image = _in_bands(image, "L", _to_8_bits)
         kinds.add("sixteen_bit")
     names = {"1": "grey", "L": "grey", "LA": "grey", "La": "grey", "P": "palette", "PA": "palette", "CMYK": "cmyk"}
     if image.mode in names:
@@ -117,6 +148,29 @@ def _to_rgb(image: Image.Image, kinds: set[str]) -> Image.Image:
         kinds.add("colour_space")
     if image.has_transparency_data:
         kinds.add("alpha")
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+        return _in_bands(image, "RGB", _over_white)
     return image.convert("RGB")
+
+
+def _in_bands(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """`image` in another mode, a band of its rows after the other."""
+    rows = max(1, BAND // image.width)
+    if rows >= image.height:
+        return convert(image)
+    whole = Image.new(mode, image.size)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        whole.paste(convert(band), (0, top))
+    return whole
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise BadImage("unsupported_mode")
+    return Image.fromarray(np.round(values / 257).astype(np.uint8))
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")

@@ -1,5 +1,6 @@
 """Which pack a name means (the embedded ones are drawn when they are not there yet), and which partitions it lacks."""
 
+import re
 from typing import Any
 
 from rich.console import Console
@@ -18,8 +19,8 @@ PARTED = {
 
 def embedded_size(name: str) -> int | None:
     """The size in the name of an embedded pack (``toyfaces64`` → 64), None for any other."""
-    digits = name.removeprefix("toyfaces")
-    return int(digits) if name.startswith("toyfaces") and digits.isdigit() else None
+    match = re.fullmatch(r"toyfaces([1-9][0-9]{0,3})", name)
+    return int(match[1]) if match else None
 
 
 def find_pack(home: Home, name: str, console: Console) -> Pack:
@@ -52,6 +53,7 @@ def draw_faces(home: Home, size: int, console: Console, **options: Any) -> None:
             root=None,
             size=size,
             packs_dir=home.packs,
+            tell=lambda said: console.print(f"note: {said}"),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
             **options,
         )

@@ -8,10 +8,10 @@ of the validation images are also in tstid, pixel for pixel: as in any pack, the
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mdebench.data.decode import RESIZE, centre_square
 from mdebench.data.store import ARCHIVES, by_name, open_store
+from mdebench.data.store.matlab import read_matrices
 from mdebench.data.store.official import as_listed, find, holds, tell_link
 from mdebench.data.workers import decoding
 from mdebench.data.writer import PackWriter, Progress
@@ -25,10 +25,13 @@ PACK_SPLIT = {"trnid": 0, "tstid": 0, "valid": 2}  # official list → index int
 def write(writer: PackWriter, root: Path, progress: Progress) -> None:
     """Read Oxford-102 below `root` into `writer`; labels are the official 1…102 less one."""
     report, notes = writer.report, writer.info["notes"]
-    labels = _matrix(root, "imagelabels.mat", "labels") - 1
+    found = read_matrices({_need(root, "imagelabels.mat"): ["labels"], _need(root, "setid.mat"): list(PACK_SPLIT)})
+    labels = found["labels"] - 1
+    if not ((labels >= 0) & (labels < 2**31)).all():
+        raise UserError(f"{root / 'imagelabels.mat'} holds labels below 1 or above {2**31:,}: fetch it again.")
     split = np.full(len(labels), 255, np.uint8)
     for name, index in PACK_SPLIT.items():
-        ids = _matrix(root, "setid.mat", name)
+        ids = found[name]
         if not ((ids >= 1) & (ids <= len(labels))).all():
             raise UserError(f"{root / 'setid.mat'} names images that imagelabels.mat does not have.")
         split[ids - 1] = index
@@ -52,6 +55,8 @@ def write(writer: PackWriter, root: Path, progress: Progress) -> None:
         "crop": "largest centred square",
         "resize": RESIZE,
     }
+    if (there := len(listed.keys() & store.members.keys())) < len(labels):
+        notes.append(f"{there:,} of {len(labels):,} listed images present in {where.name}")
     notes.append(
         "train is the official train + test lists, test the official validation list, as the paper uses them; no val"
     )
@@ -69,18 +74,8 @@ def _images(root: Path) -> Path:
     return found
 
 
-def _matrix(root: Path, name: str, key: str) -> NDArray[np.int64]:
-    from scipy.io import loadmat
-
+def _need(root: Path, name: str) -> Path:
     file = find(root, (name,), FOLDERS)
-    if file is None or not file.is_file():
+    if file is None or file.is_dir():
         raise UserError(f"{root} has no {name} {holds(root)}; flowers needs {EXPECTS}.")
-    try:
-        values = loadmat(file, variable_names=[key])[key]
-        return np.asarray(values).ravel().astype(np.int64)
-    except NotImplementedError as error:
-        raise UserError(
-            f"{file} is a file of MATLAB 7.3 (HDF5), the official one is of MATLAB 5: fetch that, or save it with -v7."
-        ) from error
-    except Exception as error:  # loadmat raises many kinds on a damaged file
-        raise UserError(f"{file} is damaged or has no '{key}': fetch it again.") from error
+    return file

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mdebench import files
 from mdebench.data import labels
 from mdebench.data.decode import RESIZE, centre_square
 from mdebench.data.pack import ANNOTATED, LANDMARKS, NO_LANDMARKS, outside_crop
@@ -95,16 +96,16 @@ def _open(root: Path, report: Report) -> tuple[ImageStore, str, bytes]:
     """The images, and the CSV's name and content: it lies beside the images or their one archive, or with them in the
     archive. Whether a folder is around all of it does not matter.
     """
-    files = sorted(path for path in root.iterdir() if path.is_file()) if root.is_dir() else []
-    archives = [path.name for path in files if is_archive(path)]
+    loose = sorted(path for path in root.iterdir() if not path.is_dir()) if root.is_dir() else []
+    archives = [path.name for path in loose if is_archive(path)]
     if len(archives) > 1:
         what = f"{len(archives)} archives ({words(archives)})"
         raise UserError(f"{root} holds {what}; the source folder needs {EXPECTS}.")
     store = open_store(root / archives[0] if archives else root, report)
-    packed = [path for path in files if path.suffix.lower() in PACKED]
+    packed = [path for path in loose if path.suffix.lower() in PACKED]
     if packed and not archives and not any(key.lower().endswith(PICTURES) for key in store.members):
         store = open_store(packed[0], report)  # which says what it is, unless it is something better than its name
-    beside = [path.name for path in files if _is_table(path.name)]
+    beside = [path.name for path in loose if _is_table(path.name)]
     level, tables = store, beside
     if not beside:
         found = ((level, sorted(filter(_is_table, level.members))) for level in store.levels())
@@ -116,11 +117,11 @@ def _open(root: Path, report: Report) -> tuple[ImageStore, str, bytes]:
         raise UserError(f"{root} holds {what}; the source folder needs {EXPECTS}.")
     (file,) = tables
     try:
-        return store, file, (root / file).read_bytes() if beside else read_member(level.read, level.member(file))
+        return store, file, files.read_bytes(root / file) if beside else read_member(level.read, level.member(file))
     except BadImage as verdict:
         raise UserError(f"{root}: {file} cannot be read: {verdict.told()}.") from verdict
     except OSError as error:
-        raise UserError(f"{root}: {file} cannot be read: {error.strerror}.") from error
+        raise UserError(f"{root}: {file} cannot be read: {files.said(error)}.") from error
 
 
 def _is_table(path: str) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mdebench.data.report import printable
 from mdebench.data.tables import is_unknown, number
 from mdebench.errors import UserError
 
@@ -26,8 +27,8 @@ _MARKS = {  # coding → what a cell counts as
 }
 _WORDS = dict.fromkeys(("true", "yes", "t", "y"), "yes") | dict.fromkeys(("false", "no", "f", "n"), "no")
 _NUMBERS = {1.0: "1", 0.0: "0", -1.0: "-1"}
-# '3', and '3.0' as pandas writes it where others are missing; not the '1,000' of a thousand
-_WHOLE = re.compile(r"[+-]?\d{1,18}(\.0+|,00?)?")
+# In the digits 0 to 9: '3', and '3.0' as pandas writes it where others are missing; not the '1,000' of a thousand
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}(\.0+|,00?)?")
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,13 @@ def read_codes(column: str, texts: Sequence[str]) -> Codes:
         numbers = {text: words.index(word) for text, word in spelt.items()}
     codes = (numbers[text] if text in known else -1 for text in texts)
     notes = [f"{column}: -1 was taken as unknown"] if unknown else []
+    odd = sorted(known - whole.keys())
+    if words is not None and whole.keys() & known and odd:  # one cell gave all of them other numbers
+        notes.append(
+            f"{column}: read as {len(words):,} words, numbered in sorted order, since {_some([*map(repr, odd)])} "
+            f"{'is no whole number' if len(odd) == 1 else 'are no whole numbers'}"
+        )
+    words = None if words is None else [printable(word) for word in words]
     return Codes(np.fromiter(codes, np.int32, len(texts)), words, notes)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mdebench import files
 from mdebench.data.decode import RESIZE
 from mdebench.data.report import Report
 from mdebench.data.store import BadImage, is_archive, open_store, read_member
@@ -25,6 +26,7 @@ from mdebench.errors import UserError
 EXPECTS = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte"
 EXPECTS += " (plain or .gz; also in raw/ or MNIST/raw/)"
 TRAIN = 55_000
+OFFICIAL = {"train": 60_000, "t10k": 10_000}  # images
 MAX_BYTES = 256 * 2**20  # of one unpacked file, five times what the largest official one has
 _TYPES = {8: "unsigned bytes", 9: "signed bytes", 11: "16-bit integers", 12: "32-bit integers"}
 _TYPES |= {13: "32-bit floats", 14: "64-bit floats"}
@@ -34,10 +36,10 @@ Files = dict[str, tuple[str, Callable[[], bytes]]]  # official name → where it
 
 def write(writer: PackWriter, root: Path, progress: Progress) -> None:
     """Read MNIST below `root` into `writer`; names are 'train-00000' and 't10k-00000', labels the digits."""
-    files = _files(root, writer.report)
+    found = _files(root, writer.report)
     parts = {
-        part: (_read(root, files, f"{part}-images-idx3-ubyte", 3), _read(root, files, f"{part}-labels-idx1-ubyte", 1))
-        for part in ("train", "t10k")
+        part: (_read(root, found, f"{part}-images-idx3-ubyte", 3), _read(root, found, f"{part}-labels-idx1-ubyte", 1))
+        for part in OFFICIAL
     }
     total = sum(len(images) for images, _ in parts.values())
     writer.info |= {"source": "mnist", "options": {}, "classes": 10, "crop": "none: 28×28 whole", "resize": RESIZE}
@@ -51,6 +53,8 @@ def write(writer: PackWriter, root: Path, progress: Progress) -> None:
             raise UserError(
                 f"{root}: {len(images):,} {part} images have {len(labels):,} labels; fetch the files again."
             )
+        if len(images) != OFFICIAL[part]:
+            writer.info["notes"].append(f"{len(images):,} of {OFFICIAL[part]:,} {part} images present")
         rows = np.arange(len(images))
         split = np.where(rows < TRAIN, 0, 1) if part == "train" else np.full(len(rows), 2)
         for start in range(0, len(images), GROUP):
@@ -74,16 +78,16 @@ def _files(root: Path, report: Report) -> Files:
     for path in (path for folder in folders for path in sorted(folder.iterdir())):
         # One mirror has each file once more in a folder of its own name.
         for file in sorted(path.iterdir()) if path.is_dir() and _official(path.name).endswith("-ubyte") else [path]:
-            if file.is_file():
+            if not file.is_dir():
                 loose.setdefault(_official(file.name), file)
     archives = [root] if root.is_file() else [path for path in sorted(root.iterdir()) if is_archive(path)]
     if any(name.endswith("-ubyte") for name in loose) or not archives:
-        return {name: (str(file), file.read_bytes) for name, file in loose.items()}
-    store, files = open_store(archives[0], report), Files()
+        return {name: (str(file), partial(files.read_bytes, file)) for name, file in loose.items()}
+    store, found = open_store(archives[0], report), Files()
     for key in sorted(store.members, key=lambda key: (key.count("/"), key)):
         bytes_of = partial(read_member, store.read, store.members[key])
-        files.setdefault(_official(key.rpartition("/")[2]), (f"{archives[0]}: {key}", bytes_of))
-    return files
+        found.setdefault(_official(key.rpartition("/")[2]), (f"{archives[0]}: {key}", bytes_of))
+    return found
 
 
 def _official(name: str) -> str:
@@ -91,11 +95,11 @@ def _official(name: str) -> str:
     return name.lower().removesuffix(".gz").replace(".", "-")
 
 
-def _read(root: Path, files: Files, name: str, axes: int) -> NDArray[np.uint8]:
+def _read(root: Path, found: Files, name: str, axes: int) -> NDArray[np.uint8]:
     """An idx file of unsigned bytes: 0, 0, 8, number of axes, each length as a big-endian int32, then the values."""
-    if name not in files:
+    if name not in found:
         raise UserError(f"{root} has no {name} {holds(root)}; mnist needs {EXPECTS}.")
-    file, bytes_of = files[name]
+    file, bytes_of = found[name]
     try:
         data = bytes_of()
         if data[:2] == b"\x1f\x8b":  # whatever it is called: browsers unpack files, and keep the name
@@ -106,6 +110,8 @@ def _read(root: Path, files: Files, name: str, axes: int) -> NDArray[np.uint8]:
     except BadImage as verdict:
         raise UserError(f"{file} cannot be read: {verdict.told()}.") from verdict
     except (OSError, EOFError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UserError(f"{file} cannot be read: {files.said(error)}.") from error
         raise UserError(f"{file} cannot be read ({error}): fetch it again.") from error
     start = 4 + 4 * axes
     kind = _TYPES.get(data[2]) if data[:2] == b"\0\0" and len(data) > 3 else None

@@ -1,28 +1,35 @@
 """A pack: one data set at one size in one folder, images memory-mapped, labels beside them, a manifest that vouches.
 
 A folder holds `images.npy` and one .npy per label, `names.json`, and `pack.json`, written last, with every array's
-dtype, shape and SHA-256. The pack's hash is the SHA-256 of that manifest, so it says what is inside and depends on
-nothing else: not on time, machine, path, or whether the images came from a folder or an archive.
+dtype, shape and SHA-256, and a checksum of its own. Labels are held to theirs when a pack is opened, images when they
+are first used. The pack's hash is the SHA-256 of what is inside, and depends on nothing else: not on time, machine,
+path, or whether the images came from a folder or an archive.
 """
 
 import hashlib
 import json
+import math
+import os
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mdebench.data.report import report_lines
+from mdebench import files
+from mdebench.data.report import printable, report_lines
 from mdebench.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
 FORMAT = 1
+WAY_ON = "prepare the pack again with --replace"
 SPLITS = ("train", "val", "test")
 LANDMARKS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
 NO_LANDMARKS, ANNOTATED, PSEUDO = 0, 1, 2
@@ -83,7 +90,7 @@ class Pack:
     @cached_property
     def names(self) -> list[str]:
         """The N original file names, read when first asked for."""
-        return _read_names(self.path, len(self.images))
+        return _read_names(self.path, self.info)
 
     def indices(self, split: str) -> NDArray[np.int64]:
         """Rows of one split, ascending; UserError for a name that is none of SPLITS."""
@@ -91,8 +98,23 @@ class Pack:
             raise UserError(f"There is no split '{split}': choose one of {', '.join(SPLITS)}.")
         return np.flatnonzero(self.split == SPLITS.index(split)).astype(np.int64)
 
+    def hold_images(self) -> None:
+        """Hold the images to their SHA-256, once in a process, which reads them all; Damaged when they are others.
+
+        Whoever asks for images has it done; a command that makes something first does better to ask before.
+        """
+        if "arrays" not in self.info:  # never written: noise to time something with
+            return
+        file, expected = self.path / "images.npy", self.info["arrays"]["images"]["sha256"]
+        state = file.stat() if file.exists() else None  # whoever replaces a pack leaves the old one to its readers
+        content = (str(file.absolute()), expected, state and (state.st_ino, state.st_size, state.st_mtime_ns))
+        if content not in _HELD:
+            _hold(file, self.images, expected)
+            _HELD.add(content)
+
     def digests(self, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
         """A digest of the pixels of each of these images, (n,): see `image_digests`."""
+        self.hold_images()
         pieces = [image_digests(self.images[rows[i : i + 1024]]) for i in range(0, len(rows), 1024)]
         return np.concatenate([np.empty(0, np.uint64), *pieces])
 
@@ -109,12 +131,13 @@ class Pack:
     def batch(self, idx: NDArray[np.int64], device: "torch.device | None" = None) -> "torch.Tensor":
         """Images of the given rows as a (n, 3, size, size) uint8 tensor of its own memory, on a device (the CPU).
 
-        A GPU that has room for all images keeps them from the first call on.
+        A GPU that has room for all images keeps them from the first call on. Damaged, as `hold_images` has it.
         """
         import torch
 
         from mdebench.compute.devices import sent
 
+        self.hold_images()
         if device is None or device.type == "cpu":
             return torch.from_numpy(np.take(self.images, idx, axis=0))
         if (whole := self._whole(device)) is not None:
@@ -148,7 +171,7 @@ class Pack:
         counts["with only some of the five points"] = int((~whole & (self.landmark_source != NO_LANDMARKS)).sum())
         parts = [f"{n:,} {word}" for word, n in counts.items() if n]
         parts += [f"{n:,} with points outside the crop"] if (n := int(outside_crop(self.landmarks).sum())) else []
-        line = f"{line}; landmarks: {', '.join(parts)}" if parts else line
+        line = printable(f"{line}; landmarks: {', '.join(parts)}" if parts else line)
         kept = self.info.get("report", {}).get("kept_twin", {}).get("count", 0)
         return f"{line}; {kept:,} images of val or test are also in train or val (--keep-duplicates)" if kept else line
 
@@ -171,11 +194,14 @@ class Pack:
         if not (self.split == SPLITS.index("test")).any():
             lines.append("no test images: protocols measure on them, so nothing can be measured with this pack")
         lines += [f"crop: {self.info['crop']}; resize: {self.info['resize']}"]
-        return lines + list(self.info["notes"]) + report_lines(self.info["report"])
+        return [printable(line) for line in lines + self.info["notes"] + report_lines(self.info["report"])]
 
 
 def open_pack(path: Path | str) -> Pack:
-    """Open a pack after cheap checks (manifest, shapes, file sizes); UserError says in one sentence what is wrong."""
+    """Open a pack whose manifest, shapes, file sizes and labels are what was written; UserError says what is wrong.
+
+    Its images are only held to their digest when they are used.
+    """
     path = Path(path)
     info = _read_manifest(path)
     arrays = {name: _open_array(path, name, info["arrays"][name]) for name in ARRAYS}
@@ -183,19 +209,25 @@ def open_pack(path: Path | str) -> Pack:
 
 
 def verify_pack(path: Path | str) -> list[str]:
-    """Recompute every hash; returns the problems in words, empty when the pack is whole."""
+    """Recompute every hash; returns the problems in sentences, empty when the pack is whole."""
     path = Path(path)
+    problems, arrays = [], {}
     try:
-        pack = open_pack(path)
-        names = pack.names
+        info = _read_manifest(path)
     except UserError as error:
         return [str(error)]
-    problems = []
     for name in ARRAYS:
-        if digest(getattr(pack, name)) != pack.info["arrays"][name]["sha256"]:
-            problems.append(f"{path / name}.npy: the content is not what was written")
-    if names_digest(names) != pack.info["names_sha256"]:
-        problems.append(f"{path / 'names.json'}: the content is not what was written")
+        try:
+            arrays[name] = _open_array(path, name, info["arrays"][name], whole=True)
+        except UserError as error:
+            problems.append(str(error))
+    try:
+        _read_names(path, info)
+    except UserError as error:
+        problems.append(str(error))
+    counts = [int((arrays["split"] == i).sum()) for i in range(len(SPLITS))] if "split" in arrays else None
+    if counts and list(info.get("splits", dict(zip(SPLITS, counts))).values()) != counts:
+        problems.append(str(_damaged(path, "pack.json counts other splits than it has")))
     return problems
 
 
@@ -205,36 +237,57 @@ def content_hash(info: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _damaged(path: Path, what: str) -> UserError:
-    return UserError(f"The pack {path} is damaged: {what}; prepare it again with --replace.")
+def _damaged(path: Path, what: str) -> files.Damaged:
+    return files.Damaged(f"The pack {path} is damaged: {what}; {WAY_ON}")
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
+    """pack.json, with the checksum of its fields if it has one."""
     file = path / "pack.json"
     if not path.is_dir():
-        raise UserError(f"There is no pack at {path}: make one with `mdebench data prepare`.")
-    if not file.is_file():
+        old = path.with_name(f".{path.name}.old")
+        cut_short = f" (its replacement was cut short: what it replaced is {old})" if old.is_dir() else ""
+        raise UserError(f"There is no pack at {path}{cut_short}: make one with `mdebench data prepare`.")
+    if not file.exists():
         raise UserError(f"{path} is not a pack: it has no pack.json (half-written, or another kind of folder).")
-    try:
-        info: dict[str, Any] = json.loads(file.read_text("utf-8"))
-        version = info["format"]
-        if version != FORMAT:
-            raise UserError(
-                f"The pack {path} has format {version!r}, this mdebench reads format {FORMAT}; prepare it again."
-            )
-        if set(info["arrays"]) != set(ARRAYS) or info["hash"] != content_hash(info):
-            raise _damaged(path, "pack.json was altered")
-        shape = info["arrays"]["images"]["shape"]
-        expected = array_shapes(shape[0], shape[-1], len(info["attribute_names"]))
-        if any(tuple(info["arrays"][name]["shape"]) != expected[name] for name in ARRAYS):
-            raise _damaged(path, "its arrays do not fit together")
-        if not all(isinstance(info[key], kind) for key, kind in (("notes", list), ("report", dict), ("crop", str))):
-            raise _damaged(path, "pack.json was altered")
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise _damaged(path, f"pack.json cannot be read ({type(error).__name__})") from error
-    except OSError as error:
-        raise UserError(f"The pack {path} cannot be read: {error.strerror}.") from error
+    with files.reading(file, WAY_ON):
+        info: dict[str, Any] = _read_json(file)
+        try:
+            if info["format"] != FORMAT:
+                raise UserError(
+                    f"The pack {path} has format {info['format']!r}, this mdebench reads format {FORMAT}; prepare it "
+                    "again."
+                )
+            _check_manifest(path, info)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError("it cannot be read as what a pack says of itself") from error
     return info
+
+
+def _check_manifest(path: Path, info: dict[str, Any]) -> None:
+    """Damaged unless it is what was written; a LookupError, TypeError or AttributeError says as much."""
+    with suppress(ValueError):
+        files.unsealed(info)
+        if set(info["arrays"]) == set(ARRAYS) and info["hash"] == content_hash(info) and _says_what_it_should(info):
+            shape = info["arrays"]["images"]["shape"]
+            expected = array_shapes(shape[0], shape[-1], len(info["attribute_names"]))
+            if any(tuple(info["arrays"][name]["shape"]) != expected[name] for name in ARRAYS):
+                raise _damaged(path, "its arrays do not fit together")
+            return
+    raise _damaged(path, "pack.json was altered")
+
+
+def _says_what_it_should(info: dict[str, Any]) -> bool:
+    """Whether the fields that are shown are of their kinds: older packs have no checksum of them."""
+    kinds = {"notes": list, "report": dict, "crop": str, "resize": str, "source": str, "options": dict, "splits": dict}
+    entries = {"outcome": str, "meaning": str, "count": int, "names": list}
+    return (
+        all(isinstance(info.get(key, kind()), kind) for key, kind in kinds.items())
+        and {"notes", "report", "crop", "resize"} <= info.keys()
+        and isinstance(info.get("of", 0), int)
+        and all(isinstance(text, str) for text in [*info["notes"], *info["attribute_names"]])
+        and all(isinstance(entry[key], kind) for entry in info["report"].values() for key, kind in entries.items())
+    )
 
 
 def array_shapes(count: int, size: int, attributes: int) -> dict[str, tuple[int, ...]]:
@@ -243,37 +296,63 @@ def array_shapes(count: int, size: int, attributes: int) -> dict[str, tuple[int,
     return {name: (count, *tails.get(name, ())) for name in ARRAYS}
 
 
-def _open_array(path: Path, name: str, entry: dict[str, Any]) -> NDArray[Any]:
+def _open_array(path: Path, name: str, entry: dict[str, Any], whole: bool = False) -> NDArray[Any]:
+    """One of the arrays, held to what the manifest says of it; of the images to all but their digest, unless whole."""
     file = path / f"{name}.npy"
     try:
-        with file.open("rb") as stream:
-            np.lib.format.read_magic(stream)
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-            offset = stream.tell()
-        if (list(shape), dtype.str, fortran) != (entry["shape"], ARRAYS[name][0], False):
-            raise _damaged(path, f"{file.name} holds {dtype} {shape}, the manifest says {tuple(entry['shape'])}")
-        expected = offset + dtype.itemsize * int(np.prod(shape))
-        if file.stat().st_size != expected:
-            raise _damaged(path, f"{file.name} has {file.stat().st_size:,} bytes where {expected:,} belong")
-        array: NDArray[Any] = np.load(file, mmap_mode="r" if name == "images" else None)
+        with files.reading(file, WAY_ON), files.regular(file) as stream:
+            shape, fortran, dtype = _header(stream)
+            if (list(shape), dtype.str, fortran) != (entry["shape"], ARRAYS[name][0], False):
+                raise _damaged(path, f"{file.name} holds {dtype} {shape}, the manifest says {tuple(entry['shape'])}")
+            offset, size = stream.tell(), os.fstat(stream.fileno()).st_size
+            expected = offset + dtype.itemsize * math.prod(shape)
+            if size != expected:
+                raise _damaged(path, f"{file.name} has {size:,} bytes where {expected:,} belong")
+            if name == "images":
+                array: NDArray[Any] = np.memmap(stream, dtype, "r", offset, tuple(shape))
+            else:
+                array = np.frombuffer(stream.read(), dtype).reshape(shape)
+            array.setflags(write=False)
     except FileNotFoundError as error:
         raise _damaged(path, f"{file.name} is missing") from error
-    except ValueError as error:
-        raise _damaged(path, f"{file.name} is not a numpy array") from error
-    except OSError as error:
-        raise UserError(f"The pack {path} cannot be read: {file.name}: {error.strerror}.") from error
-    array.setflags(write=False)
+    if whole or name != "images":
+        _hold(file, array, entry["sha256"])
     return array
 
 
-def _read_names(path: Path, count: int) -> list[str]:
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and dtype at the beginning of an .npy file; of a damaged one numpy raises almost anything."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a header that numpy has to guess at is none of ours
+        np.lib.format.read_magic(stream)
+        return np.lib.format.read_array_header_1_0(stream)
+
+
+_HELD: set[tuple[object, ...]] = set()  # the images that were held to their digests in this process
+
+
+def _hold(file: Path, array: NDArray[Any], expected: str) -> None:
+    if digest(array) != expected:
+        raise files.Damaged(f"{file} is damaged (the content is not what its checksum says); {WAY_ON}")
+
+
+def _read_json(file: Path) -> Any:
     try:
-        names = json.loads((path / "names.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(path, "names.json cannot be read") from error
-    if not isinstance(names, list) or len(names) != count:
-        raise _damaged(path, f"names.json does not hold {count:,} names")
-    return [str(name) for name in names]
+        return json.loads(files.read_bytes(file).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it cannot be read: {str(error) or type(error).__name__}") from error
+
+
+def _read_names(path: Path, info: dict[str, Any]) -> list[str]:
+    file = path / "names.json"
+    try:
+        with files.reading(file, WAY_ON):
+            names: list[str] = _read_json(file)
+            if len(names) != info["arrays"]["images"]["shape"][0] or names_digest(names) != info["names_sha256"]:
+                raise ValueError("the content is not what its checksum says")
+    except FileNotFoundError as error:
+        raise _damaged(path, f"{file.name} is missing") from error
+    return names
 
 
 def digest(array: NDArray[Any]) -> str:

@@ -59,6 +59,7 @@ KINDS: dict[str, tuple[str, str]] = {
     ),
     "shares": (DOUBTFUL, "landmarks within 0 and 1, taken as shares of the picture's width and height"),
     "turned_landmarks": (DOUBTFUL, "landmarks of a picture that EXIF turns, taken as of the upright picture"),
+    "after_end": (DOUBTFUL, "an archive goes on after what marks its end, and that was not read"),
     "upscaled": (NOTED, "the crop has fewer pixels than the pack's size and was enlarged"),
     "exif_orientation": (NOTED, "turned upright, as its EXIF orientation asks for"),
     "kept_twin": (NOTED, "of val or test, with the same pixels as an image of train (or of val); kept, as asked for"),
@@ -70,6 +71,12 @@ KINDS: dict[str, tuple[str, str]] = {
     ),
     "link_circle": (NOTED, "a link to a folder that it lies in, not followed"),
 }
+
+
+def printable(text: str) -> str:
+    """What strangers wrote, for a terminal: without control characters, escape sequences, and broken UTF-8."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
 
 FIRST = 10  # so many names are kept for each kind
 
@@ -85,8 +92,8 @@ class Report:
         """Record one image (or row) under a kind of `KINDS`."""
         self.counts[kind] += 1
         first = self.names.setdefault(kind, [])
-        if len(first) < FIRST:  # names come from strangers: no control characters, no broken UTF-8
-            first.append("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name))
+        if len(first) < FIRST:
+            first.append(printable(name))
 
     def as_json(self) -> dict[str, dict[str, Any]]:
         """Kind → {"outcome", "meaning", "count", "names" (the first ten)}, in the order of `KINDS`."""

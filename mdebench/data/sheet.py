@@ -14,7 +14,9 @@ def contact_sheet(pack: Pack, rows: int = 6, columns: int = 10) -> Image.Image:
     """rows × columns images, as many of each split that has any, each with its landmarks and a caption.
 
     The caption: split and file name ('~': the landmarks are pseudo), then its class or its two rarest attributes.
+    Damaged when the pack's images are.
     """
+    pack.hold_images()
     zoom = -(-CELL // pack.size)
     splits = [members for members in map(pack.indices, SPLITS) if len(members)]
     share = -(-rows * columns // len(splits))

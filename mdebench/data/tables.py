@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from mdebench.data.report import printable
 from mdebench.errors import UserError
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -24,7 +25,7 @@ _MARKS = {  # the longer first: UTF-32's mark begins with UTF-16's
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,11 @@ def is_unknown(text: str) -> bool:
 
 
 def number(text: str) -> float:
-    """A number as a table writes it, with a point or a comma before its decimals; NaN for any other text."""
+    """A number as a table writes it, in the digits 0 to 9, with a point or a comma before its decimals; NaN for any
+    other text, and for what is too large to be one.
+    """
+    if not text.isascii() or "_" in text:  # Python takes the digits of every script, and underscores between them
+        return math.nan
     try:
         value = float(text)
     except ValueError:
@@ -105,7 +110,7 @@ def read_table(data: bytes, name: str, needed: str, known: Collection[str]) -> T
     head, *rows = filter(any, every)
     if blank := len(every) - len(rows) - 1:
         notes.append(f"{name} has {blank:,} empty row{'s' * (blank > 1)}, left out")
-    head = [cell.lower() if cell.lower() in known else cell for cell in head]
+    head = [cell.lower() if cell.lower() in known else printable(cell) for cell in head]
     return _tidied(head, rows, name, notes)
 
 

@@ -11,7 +11,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -21,6 +21,7 @@ import loky
 import numpy as np
 from numpy.typing import NDArray
 
+from mdebench.data import decode as decoder
 from mdebench.data.decode import Crop, decode
 from mdebench.data.report import Report
 from mdebench.data.store import BadImage, ImageStore, Read, read_member
@@ -77,7 +78,8 @@ def decoding(
             done += len(outcomes)
             progress(done, len(keys))
 
-    with in_order(partial(decode_group, store.read, crop, size), store, keys, size) as groups:
+    held = store.holding(keys)
+    with in_order(partial(decode_group, held.read, crop, size), held, keys, size) as groups:
         yield decoded()
 
 
@@ -110,6 +112,10 @@ def in_order(
                 "A process that decoded images died, for want of memory or of an image that crashes the decoder; "
                 "nothing was made. Free some memory and try again."
             ) from error
+        except RuntimeError as error:
+            if "thread" not in str(error):
+                raise
+            raise UserError(f"Images cannot be decoded here ({error}): end what else runs, and try again.") from error
         finally:
             for future in under_way:
                 future.cancel()
@@ -124,12 +130,14 @@ def workers(images: int) -> Executor:
     count = min(16, loky.cpu_count())
     if images < MANY:
         return ThreadPoolExecutor(count)
-    executor: Executor = loky.ProcessPoolExecutor(count, initializer=_start_worker, initargs=(os.getpid(),))
+    shared = (os.getpid(), loky.backend.get_context("loky").RLock())
+    executor: Executor = loky.ProcessPoolExecutor(count, initializer=_start_worker, initargs=shared)
     return executor
 
 
-def _start_worker(parent: int) -> None:
-    """Leave warnings and Ctrl-C to the parent, and end when it does, however it ends."""
+def _start_worker(parent: int, one_at_a_time: AbstractContextManager[object]) -> None:
+    """Leave warnings and Ctrl-C to the parent, end when it does, however it ends, and take turns at large images."""
+    decoder.one_at_a_time = one_at_a_time
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

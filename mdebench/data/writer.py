@@ -1,7 +1,8 @@
 """Writing a pack so that it is there whole or not at all.
 
 Everything goes into a hidden folder beside the target (`.celeba64.part`), is synced, and gets its name by one rename
-after the manifest is written. A lock file keeps a second process away; what a killed process left, the next removes.
+after the manifest is written. A lock file keeps a second process away, and is gone when the pack is there; what a
+killed process left (`strays`) the next one of that name removes and tells, or whoever calls `clear_strays`.
 """
 
 import errno
@@ -12,14 +13,15 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mdebench import files
 from mdebench.data.pack import (
     ARRAYS,
     FORMAT,
@@ -33,29 +35,41 @@ from mdebench.data.pack import (
     names_digest,
     open_pack,
 )
-from mdebench.data.report import Report
+from mdebench.data.report import Report, printable
 from mdebench.errors import UserError
 from mdebench.version import __version__
 
 Progress = Callable[[int, int], None]  # (images done, images in all)
 
 PACK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_LEFT = re.compile(rf"\.({PACK_NAME.pattern})\.(part|old|lock)")
+
+
+def check_name(name: str) -> None:
+    """UserError unless a pack may be called so: a name and no path, as it is written among the packs alone."""
+    if not PACK_NAME.fullmatch(name):
+        raise UserError(
+            f"'{printable(name)}' cannot name a pack: use letters, digits, '.', '_' and '-' (ASCII, at most 100, the "
+            "first a letter or digit)."
+        )
 
 
 class PackWriter:
     """Streams images and labels into a new pack; use it in a `with` block, call `part_twins` and last `finish`.
 
     path: the pack's folder, whose parent is made if need be; size: height and width of its images in pixels;
-    replace: put the new pack in the place of a different one of that name, which is refused otherwise.
+    replace: put the new pack in the place of a different one of that name, which is refused otherwise; tell: called
+    with sentences on what a killed process had left, and what was done about it.
     Leaving the block without `finish` (an exception, Ctrl-C) removes what was written.
     """
 
-    def __init__(self, path: Path, size: int, replace: bool = False) -> None:
-        if not PACK_NAME.fullmatch(path.name):
-            raise UserError(f"'{path.name}' cannot name a pack: use letters, digits, '.', '_' and '-'.")
+    def __init__(
+        self, path: Path, size: int, replace: bool = False, tell: Callable[[str], None] = lambda said: None
+    ) -> None:
+        check_name(path.name)
         if not 8 <= size <= 1024:
             raise UserError(f"A pack's image size must be from 8 to 1024 pixels, not {size}.")
-        self.path, self.size, self.replace = path, size, replace
+        self.path, self.size, self.replace, self.tell = path, size, replace, tell
         self.attribute_names: tuple[str, ...] = ()
         self.report = Report()
         self.info: dict[str, Any] = {"notes": []}  # a reader adds: crop, resize, of, notes, options …
@@ -67,13 +81,11 @@ class PackWriter:
         self._digests: list[NDArray[np.uint64]] = []
 
     def __enter__(self) -> Self:
-        with _disk_errors(self.path), ExitStack() as undo:
+        with _told(self.path), ExitStack() as undo:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._take_lock(undo.enter_context(self.path.with_name(f".{self.path.name}.lock").open("w")))
-            shutil.rmtree(self._part, ignore_errors=True)
-            if self._old.exists() and not self.path.exists():  # killed between the two renames of `_install`
-                self._old.rename(self.path)
-            undo.callback(shutil.rmtree, self._part, ignore_errors=True)
+            undo.enter_context(_locked(self.path))
+            self._clear()
+            undo.callback(_remove, self._part)
             self._part.mkdir()
             self._stream = undo.enter_context((self._part / "images.npy").open("w+b"))
             self._write_header(0)
@@ -84,16 +96,22 @@ class PackWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with _disk_errors(self.path):
+        with _told(self.path):
             self._undo.close()  # may fail as well: closing writes the last buffer
-            if isinstance(error, OSError):
+            if isinstance(error, OSError | MemoryError):
                 raise error
 
-    def _take_lock(self, lock: IO[str]) -> None:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"Another process is preparing {self.path}: wait until it is done.") from None
+    def _clear(self) -> None:
+        """Remove what a killed process left of this name."""
+        if self._part.exists():
+            _remove(self._part)
+            self.tell(f"removed {self._part}, which a killed preparation left unfinished")
+        if self._old.exists() and self.path.exists():
+            _remove(self._old)
+            self.tell(f"removed {self._old}, which had been replaced")
+        elif self._old.exists():  # killed between the two renames of `_install`
+            self._old.rename(self.path)
+            self.tell(f"brought {self.path} back, whose replacement was cut short")
 
     def add(self, images: NDArray[np.uint8], names: Sequence[str], split: NDArray[Any], **labels: NDArray[Any]) -> None:
         """Append n images (n, 3, size, size) with their names, split and any of the labels of ARRAYS (n, …)."""
@@ -168,6 +186,7 @@ class PackWriter:
             "count": len(self._names),
             "splits": {split: int((arrays["split"] == i).sum()) for i, split in enumerate(SPLITS)},
             **self.info,
+            "notes": [printable(note) for note in self.info["notes"]],
             "attribute_names": list(self.attribute_names),
             "report": self.report.as_json(),
             "made_with": {"mdebench": __version__, "pillow": _version("pillow"), "numpy": np.__version__},
@@ -175,7 +194,7 @@ class PackWriter:
             "arrays": {n: {"dtype": ARRAYS[n][0], "shape": shapes[n], "sha256": digests[n]} for n in ARRAYS},
         }
         self._write_json("names.json", self._names)
-        self._write_json("pack.json", info | {"hash": content_hash(info)})
+        self._write_json("pack.json", files.sealed(info | {"hash": content_hash(info)}))
         self._install(content_hash(info))
         return self.path
 
@@ -204,11 +223,96 @@ class PackWriter:
                 )
             if not (self.path / "pack.json").is_file():
                 raise UserError(f"{self.path} is not a pack and will not be replaced: move it away first.")
-            shutil.rmtree(self._old, ignore_errors=True)
             self.path.rename(self._old)
         self._part.rename(self.path)
         _sync_folder(self.path.parent)
-        shutil.rmtree(self._old, ignore_errors=True)
+        _remove(self._old)
+
+
+def strays(packs_dir: Path) -> list[Path]:
+    """What killed preparations left in a folder of packs: it may be deleted, as nobody holds the lock of its name.
+
+    A pack whose replacement was cut short (`.NAME.old`, where there is no NAME) is none.
+    """
+    return [path for name in _left(packs_dir) if _is_free(packs_dir / name) for path in _strays_of(packs_dir / name)]
+
+
+def clear_strays(packs_dir: Path) -> list[Path]:
+    """Delete what `strays` finds, under the locks of the names; returns what was deleted, for the caller to tell."""
+    cleared = []
+    for pack in (packs_dir / name for name in _left(packs_dir)):
+        with suppress(OSError, UserError):
+            found = _strays_of(pack)
+            with _locked(pack):
+                found = [path for path in found if path in _strays_of(pack)]
+                for path in found:
+                    _remove(path)
+            cleared += [path for path in found if not path.exists()]
+    return cleared
+
+
+def _left(packs_dir: Path) -> list[str]:
+    """Names of packs of which anything hidden is there."""
+    found = (_LEFT.fullmatch(path.name) for path in (packs_dir.iterdir() if packs_dir.is_dir() else ()))
+    return sorted({match[1] for match in found if match})
+
+
+def _strays_of(pack: Path) -> list[Path]:
+    endings = ("part", "lock", "old") if pack.exists() else ("part", "lock")
+    return [path for end in endings if (path := pack.with_name(f".{pack.name}.{end}")).exists()]
+
+
+def _is_free(pack: Path) -> bool:
+    """Whether nobody holds the lock of a pack's name."""
+    try:
+        with files.regular(_lock_of(pack)) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except (OSError, UserError):
+        return False
+    return True
+
+
+@contextmanager
+def _locked(pack: Path) -> Iterator[None]:
+    """Hold the lock of a pack's name, whose file is gone afterwards; UserError when another process holds it."""
+    lock = _lock_of(pack)
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        with os.fdopen(handle, "r+b"):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"Another process is preparing {pack}: wait until it is done.") from None
+            if not _is_still(lock, handle):  # who held it before removed it between the two lines
+                continue
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+def _lock_of(pack: Path) -> Path:
+    return pack.with_name(f".{pack.name}.lock")
+
+
+def _is_still(path: Path, handle: int) -> bool:
+    """Whether what was opened is what stands there now."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _remove(path: Path) -> None:
+    """Delete a folder, or what else there is, as far as the disk lets us."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def _pack_at(path: Path) -> Pack | None:
@@ -238,12 +342,16 @@ def _sync_folder(path: Path) -> None:
 
 
 @contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """Says in one sentence what an OSError means for the pack."""
+def _told(path: Path) -> Iterator[None]:
+    """Says in one sentence what an OSError, or want of memory, means for the pack."""
     try:
         yield
+    except MemoryError as error:
+        raise UserError(
+            f"The pack {path} was not made: there is not enough memory; free some and try again."
+        ) from error
     except OSError as error:
-        what = f"{error.filename or path}: {error.strerror or error}"
+        what = f"{error.filename or path}: {files.said(error)}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             what = "the disk is full; its unfinished files were removed: free some space and try again"
         raise UserError(f"The pack {path} was not made: {what}.") from error

@@ -1,11 +1,11 @@
 """How rows are shown: as the files of the protocols say that are here, else as was written beside the rows."""
 
-import json
 from dataclasses import replace
 
 from mdebench import catalog
 from mdebench.catalog import Code
 from mdebench.errors import UserError
+from mdebench.files import read_json, reading
 from mdebench.home import Home
 from mdebench.results.displays import Display, Displays, from_plain
 
@@ -22,7 +22,7 @@ def display_of(code: Code) -> Display:
 def displays(home: Home) -> Displays:
     """Protocol → how its rows are shown, for every protocol with rows in ``home``; those of nobody show as they can.
 
-    UserError for a damaged display.json.
+    Damaged for a display.json that is: which way is better stands there, and nowhere else.
     """
     found = {}
     for folder in sorted(path for path in home.rows.glob("*") if path.is_dir()):
@@ -30,8 +30,8 @@ def displays(home: Home) -> Displays:
         if folder.name in catalog.own_protocols():
             found[folder.name] = display_of(catalog.own_protocols()[folder.name])
         elif written.is_file():
-            try:
-                found[folder.name] = from_plain(json.loads(written.read_text()))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise UserError(f"{written} is damaged ({error}); measure {folder.name} again to write it") from error
+            way_on = f"measure {folder.name} again to write it, or delete it, and its rows show as they can"
+            plain = read_json(written, way_on)
+            with reading(written, way_on):
+                found[folder.name] = from_plain(plain)
     return found

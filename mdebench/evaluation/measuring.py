@@ -3,7 +3,6 @@
 A unit is one case of a protocol for one subject. Its rows share a key, made of all that decides whether they are good.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +29,7 @@ from mdebench.evaluation.judging.lpips import load_lpips
 from mdebench.evaluation.passes import watched
 from mdebench.evaluation.seen import check_unseen, remarked, trained_images, unknown
 from mdebench.evaluation.subjects import load_subject
-from mdebench.files import write_atomically
+from mdebench.files import write_json
 from mdebench.home import Home
 from mdebench.results.intervals import interval, known_people
 from mdebench.results.provenance import provenance
@@ -257,9 +256,7 @@ def _evaluated(code: Code, subject: Subject, pack: Pack, case: Any) -> list[Meas
 
 def _keep_display(home: Home, code: Code) -> None:
     """Somebody else's protocol says beside its rows how they are shown, as its code may be gone when they are."""
-    path = home.rows / code.name / "display.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps(asdict(display_of(code)), indent=1) + "\n").encode())
+    write_json(home.rows / code.name / "display.json", asdict(display_of(code)))
 
 
 def case_key(word: str, case: Any, info: Mapping[str, Any], pack: Pack, judge: str) -> str:

@@ -17,6 +17,7 @@ from mdebench.results.cells import Cell, Line, cell_from_rows
 from mdebench.results.displays import PROBE, SILENT, Display, Displays, Metric, setting_order, spoken, versions
 from mdebench.results.lines import NAMES, TRIVIAL, judges, lines_of, newest_per_seed, short, with_lines
 from mdebench.results.rows import read_rows, stale, superseded
+from mdebench.results.spelled import file_stem
 from mdebench.words import words
 
 
@@ -136,7 +137,7 @@ class Part:
         settings = sorted(set(rows["setting"]), key=lambda s: (place.get(s, len(place)), setting_order(s)))
         return Chart(
             name,
-            f"{name}-{self.dataset}-{self.scale}",
+            file_stem(f"{name}-{self.dataset}-{self.scale}"),
             f"{title}: {self.dataset}, scale {self.scale}",
             tuple(panels),
             tuple(lines_of(rows)),

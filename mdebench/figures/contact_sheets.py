@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from mdebench.errors import UserError
+from mdebench.files import Damaged, Rest, reading, writing
 from mdebench.home import Home
-from mdebench.pictures import GAP, grid
+from mdebench.pictures import GAP, grid, read_png
 from mdebench.results.lines import line_of, rank
 from mdebench.runs import Run
 
@@ -25,20 +25,21 @@ STRIPS = 4  # input, completed, composite, original
 def write_sheets(home: Home, out: Path) -> list[Path]:
     """Write `<pack>-<preset>.png` into `out` for all runs' strips; returns the paths.
 
-    Runs that saw the same images share one input and one original row. UserError for a damaged strip.
+    Runs that saw the same images share one input and one original row. Damaged for strips that are, once all sheets
+    that have none are written.
     """
     found: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(home.runs.glob("*/sheets/*-occlusion-*.png")):
         found[path.stem.replace("-occlusion-", "-")].append(path)
-    paths = []
+    paths, rest = [], Rest()
     for name, strips in sorted(found.items()):
         path = out / f"{name}.png"
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            _stack(strips).save(path)
-        except OSError as error:
-            raise UserError(f"could not write {path}: {error.strerror or error}") from error
-        paths.append(path)
+        with rest.without():
+            sheet = _stack(strips)
+            with writing(path) as file:
+                sheet.save(file, "PNG")
+            paths.append(path)
+    rest.end("the sheets without these are written")
     return paths
 
 
@@ -67,18 +68,16 @@ def _info(path: Path) -> dict[str, Any]:
     """The record of the run whose sheet `path` is."""
     info = Run(path.parent.parent).info
     if not info:
-        raise UserError(
-            f"{path} lies in a folder without run.json; delete {path.parent.parent}, or train its run again"
-        )
+        raise Damaged(f"{path} lies in a folder without run.json; delete {path.parent.parent}, or train its run again")
     return info
 
 
 def _cut(path: Path) -> list[Strip]:
     """The rows of a run's sheet, without the gaps above and below."""
-    try:
-        with Image.open(path) as picture:
-            sheet = np.asarray(picture.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
-        raise UserError(f"{path} is damaged; delete it and the run's occlusion rows, then measure again") from error
+    way_on = "delete it and the run's occlusion rows, then measure again"
+    sheet = np.asarray(read_png(path, way_on))
     height = (len(sheet) - GAP) // STRIPS
+    with reading(path, way_on):
+        if height <= 0:
+            raise ValueError("it is too small for its strips")
     return [sheet[GAP + i * height : (i + 1) * height, GAP:-GAP] for i in range(STRIPS)]

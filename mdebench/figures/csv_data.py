@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from mdebench.figures.chart import Chart
 from mdebench.figures.image_grids import Grid, Strip
 from mdebench.results.cells import Cell
+from mdebench.results.spelled import csv_cell
 
 CSV_COLUMNS = ("panel", "line", "setting", "value", "low", "high", "n", "seeds", "runs", "keys", "source")
 
@@ -51,5 +52,5 @@ def _csv(lines: Iterable[Iterable[object]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
-    writer.writerows(lines)
+    writer.writerows([csv_cell(cell) if isinstance(cell, str) else cell for cell in line] for line in lines)
     return out.getvalue()

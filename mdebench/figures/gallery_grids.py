@@ -4,6 +4,7 @@ A grid's headings say which run it shows; of several seeds it shows the lowest.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +14,12 @@ import pandas as pd
 
 from mdebench.figures.chart import loss_order, usual
 from mdebench.figures.image_grids import Build, Grid, Strip, Tile
+from mdebench.files import Without
 from mdebench.home import Home
 from mdebench.results.displays import spoken
 from mdebench.results.galleries import RESAMPLING, Gallery, list_galleries, open_gallery
 from mdebench.results.lines import lines_of, with_lines
+from mdebench.results.spelled import file_stem
 from mdebench.variants import VARIANTS
 
 MANY = 8  # strips of Figure 7 in all
@@ -72,11 +75,13 @@ class Shown:
         return Strip(label, tiles, self.line, self.scenario, self.seed, self.source)
 
 
-def grids(home: Home) -> list[Grid]:
-    """Every grid that the galleries of `home` have something for, by pack and scale."""
+def grids(home: Home, without: Without = nullcontext) -> list[Grid]:
+    """Every grid that the galleries of `home` have something for, by pack and scale; `without` the damaged."""
     made = []
     for (pack, scale), shown in _galleries(home).items():
-        made += [grid for make in (figure1, figure5, figure6, figure7) if (grid := make(pack, scale, shown))]
+        for make in (figure1, figure5, figure6, figure7):
+            with without():
+                made += [grid] if (grid := make(pack, scale, shown)) else []
     return made
 
 
@@ -223,5 +228,5 @@ def _grid(
     networks = ", ".join(sorted({g.perceptual or "none" for g in runs}))
     facts = ("the first test images", f"seed {seeds}", f"perceptual network {networks}", boxes)
     caption = " · ".join(filter(None, facts))
-    stem, files = f"{name}-{pack}-{scale}", tuple(g.path for g in runs)
+    stem, files = file_stem(f"{name}-{pack}-{scale}"), tuple(g.path for g in runs)
     return Grid(name, stem, pack, f"{title}: {where}", caption, f"{alt}: {where}.", columns, files, build)

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from mdebench.pictures import BACKGROUND, GAP, INK, Colour, enlarge
+from mdebench.words import shown
 
 STAMP = "Data"  # the text of a PNG that says from what it was drawn
 LIMIT = 400_000  # bytes of a file
@@ -84,8 +85,8 @@ def png(grid: Grid, stamp: str) -> tuple[bytes, Mapping[str, Sequence[Strip]]]:
 def encode(image: Image.Image, title: str, alt: str, stamp: str) -> bytes:
     """A PNG that tells its title, alternative text and stamp; the same image gives the same bytes."""
     about = PngInfo()
-    about.add_itxt("Title", title)
-    about.add_itxt("Description", alt)
+    about.add_itxt("Title", shown(title))
+    about.add_itxt("Description", shown(alt))
     about.add_text(STAMP, stamp)
     data = io.BytesIO()
     image.save(data, "PNG", pnginfo=about)
@@ -103,7 +104,7 @@ def render(grid: Grid, groups: Mapping[str, Sequence[Strip]]) -> Image.Image:
     cell = side * zoom
     text = font(max(SMALLEST, columns * (cell + GAP) // 40))
     line = round(text.size * 1.3)
-    left = max((round(text.getlength(strip.label)) for strip in strips), default=0) + 2 * GAP
+    left = max((round(text.getlength(shown(strip.label))) for strip in strips), default=0) + 2 * GAP
     width = left + columns * (cell + GAP)
     title, caption = wrapped(grid.title, font(text.size, bold=True), width), wrapped(grid.caption, text, width)
     heads = max((head.count("\n") + 1 for head in grid.columns), default=0)
@@ -122,10 +123,10 @@ def render(grid: Grid, groups: Mapping[str, Sequence[Strip]]) -> Image.Image:
     y += heads * line
     for heading, group in groups.items():
         if heading:
-            draw.text((GAP, y + round(0.2 * line)), heading, INK, text)
+            draw.text((GAP, y + round(0.2 * line)), shown(heading), INK, text)
             y += round(1.5 * line)
         for strip in group:
-            draw.text((left - GAP, y + cell / 2), strip.label, FAINT, text, anchor="rm")
+            draw.text((left - GAP, y + cell / 2), shown(strip.label), FAINT, text, anchor="rm")
             for j, tile in enumerate(strip.tiles):
                 if tile:
                     sheet.paste(paint(tile, zoom), (left + j * (cell + GAP), y))
@@ -161,7 +162,7 @@ def paint(tile: Tile, zoom: int) -> Image.Image:
 def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     """The text in lines no wider than `width` pixels."""
     lines = [""]
-    for word in text.split():
+    for word in shown(text, "\n").split():
         longer = f"{lines[-1]} {word}".strip()
         if font.getlength(longer) > width and lines[-1]:
             lines.append(word)

@@ -1,13 +1,12 @@
 """Learning curves: what a run logged, as a chart."""
 
-import json
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
-from mdebench.errors import UserError
 from mdebench.figures.chart import Chart, Panel
+from mdebench.files import read_lines, reading
 from mdebench.results.cells import Cell
 from mdebench.results.displays import Metric, spoken
 from mdebench.results.lines import line_of
@@ -19,16 +18,16 @@ BINS = 300  # points of a learning curve: a longer log is averaged in so many eq
 def learning(run: Run) -> Chart | None:
     """Every loss part of a run over its updates: mean, smallest and largest of the logged values in each bin.
 
-    None for a run without a log; UserError for a damaged one.
+    None for a run without a log; Damaged.
     """
     if not run.log_path.is_file():
         return None
-    try:
-        log = pd.DataFrame([json.loads(line) for line in run.log_path.read_text().splitlines()])
-        log = log.set_index("step").sort_index()
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{run.log_path} is damaged ({error}); delete {run.folder} to train this run again") from error
-    log = log[[name for name in log.columns if "/" in name]].apply(pd.to_numeric, errors="coerce")
+    way_on = f"delete {run.folder} to train this run again"
+    lines = read_lines(run.log_path, way_on, dict, appended=True)
+    with reading(run.log_path, way_on):
+        log = pd.DataFrame([line for _, line in lines])
+        log = log.astype({"step": "int64"}).set_index("step").sort_index()
+        log = log[[name for name in log.columns if "/" in name]].apply(pd.to_numeric, errors="coerce")
     if log.empty or not len(log.columns):
         return None
     line, seed = line_of(run.info), run.info["seed"]

@@ -8,6 +8,7 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Callable, Collection, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,8 @@ import numpy as np
 import PIL
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image, UnidentifiedImageError
+from matplotlib.text import Text
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
@@ -29,11 +31,12 @@ from mdebench.figures.gallery_grids import grids
 from mdebench.figures.image_grids import Grid
 from mdebench.figures.learning_curves import learning
 from mdebench.figures.protocol_charts import asked_for, protocol_chart
-from mdebench.files import write_atomically
+from mdebench.files import Damaged, Rest, Without, read_bytes, write_atomically
 from mdebench.home import Home
+from mdebench.pictures import read_png
 from mdebench.results.displays import Displays
 from mdebench.settings import choose
-from mdebench.words import tell
+from mdebench.words import shown, tell
 
 NO_PEOPLE = ("toyfaces", "flowers", "mnist")  # sources of packs whose pictures anybody may see
 
@@ -88,7 +91,8 @@ def write_figures(home: Home, displays: Displays, console: Console, only: Collec
     """Write every figure that there is data for (of those in `only`); returns the paths of the PNG and CSV files.
 
     `displays` say how each protocol's rows are shown. UserError for a name in `only` that is no figure, and when there
-    is nothing for any of them; what else is left out is printed.
+    is nothing for any of them; what else is left out is printed. Damaged, once all others are drawn, for what some are
+    made from: these stay as they were.
     """
     *first, last = ORDER
     known = [*first, *asked_for({name: display.shown_for(name, ()) for name, display in displays.items()}), last]
@@ -96,23 +100,20 @@ def write_figures(home: Home, displays: Displays, console: Console, only: Collec
         choose(name, dict.fromkeys(known), "figure")
     wanted = [name for name in known if only is None or {name, name.partition("-")[0]} & set(only)]
     paths, missing = list[Path](), set(wanted)
-    drafts = list(_drafts(home, displays, None if only is None else wanted, console))
+    rest = Rest()
+    drafts = list(_drafts(home, displays, None if only is None else wanted, console, rest.without))
     quiet = not console.is_terminal
     for name, folder, stem, stamp, draw in track(drafts, "drawing", console=console, transient=True, disable=quiet):
         missing.discard(name)
         png, table = (home.results / folder / f"{stem}{ending}" for ending in (".png", ".csv"))
-        paths += [png, table]
-        told = _text(png)
-        if table.exists() and told.get(image_grids.STAMP) == stamp and told.get(VOUCHES) == _digest(table.read_bytes()):
-            continue  # drawn from the same data by the same code
-        try:
-            png.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"could not make {png.parent}: {error.strerror}; permit writing there") from error
-        picture, text = draw()
-        write_atomically(table, text.encode())
-        write_atomically(png, vouched(picture, text))
+        if not _drawn(png, table, stamp):
+            with rest.without():
+                picture, text = draw()
+                write_atomically(table, text.encode())
+                write_atomically(png, vouched(picture, text))
+        paths += [path for path in (png, table) if path.exists()]
     reasons = [_reason(name, home) for name in wanted if name in missing] if only is not None else []
+    rest.end("all other figures are drawn")
     if reasons and not paths:
         raise UserError("; ".join(reasons))
     for reason in reasons:
@@ -120,17 +121,26 @@ def write_figures(home: Home, displays: Displays, console: Console, only: Collec
     return paths
 
 
-def list_figures(home: Home) -> list[FigureFile]:
-    """The figures under `home`, in the paper's order, then contact sheets; UserError for a damaged picture."""
+def _drawn(png: Path, table: Path, stamp: str) -> bool:
+    """Whether a figure stands there whole, drawn from the same data by the same code."""
+    try:
+        return table.exists() and _text(png).get(image_grids.STAMP) == stamp and vouches(png, table)
+    except Damaged:  # a view of what is there: it is drawn again
+        return False
+
+
+def list_figures(home: Home, without: Without = nullcontext) -> list[FigureFile]:
+    """The figures under `home`, in the paper's order, then contact sheets, `without` those that are Damaged."""
     found = []
     for folder in ("figures", "sheets"):
         for path in sorted((home.results / folder).glob("*.png")):
-            told = _text(path)
-            title = told.get("Title", path.stem.replace("_", " ").replace("-", ": ", 1))
-            table = path.with_suffix(".csv")
-            kind = "images" if folder == "sheets" or path.stem.startswith(GRIDS) else "chart"
-            alt = told.get("Description", f"Completions of test images, {title}.")
-            found.append(FigureFile(path, table if table.exists() else None, title, alt, kind))
+            with without():
+                told = _text(path)
+                title = told.get("Title", path.stem.replace("_", " ").replace("-", ": ", 1))
+                table = path.with_suffix(".csv")
+                kind = "images" if folder == "sheets" or path.stem.startswith(GRIDS) else "chart"
+                alt = told.get("Description", f"Completions of test images, {title}.")
+                found.append(FigureFile(path, table if table.exists() else None, title, alt, kind))
     return sorted(found, key=lambda figure: (_place(figure.path), figure.path.stem))
 
 
@@ -143,50 +153,57 @@ def _place(path: Path) -> float:
 
 
 def _text(path: Path) -> dict[str, str]:
-    """What a PNG says of itself; nothing where there is none."""
+    """What a PNG says of itself, nothing where there is none; Damaged."""
     if not path.exists():
         return {}
-    try:
-        with Image.open(path) as picture:
-            return {str(name): str(text) for name, text in picture.info.items()}
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete it and write the figures again") from error
+    info = read_png(path, "delete it and write the figures again", pixels=False).info
+    return {str(name): str(text) for name, text in info.items()}
 
 
 def _drafts(
-    home: Home, displays: Displays, only: Collection[str] | None, console: Console
+    home: Home, displays: Displays, only: Collection[str] | None, console: Console, without: Without
 ) -> Iterator[tuple[str, str, str, str, Callable[[], tuple[bytes, str]]]]:
     """Of all that is wanted and can be made: figure, folder, stem, stamp, and what draws its PNG and CSV."""
 
     def wanted(name: str) -> bool:
         return only is None or name in only
 
-    for grid in grids(home) if any(map(wanted, GRIDS)) else ():
+    for grid in grids(home, without) if any(map(wanted, GRIDS)) else ():
         if wanted(grid.name):
             public = home.source_of(grid.dataset) in NO_PEOPLE
             if not public:
                 console.print(f"{grid.stem} may show people: it lies in results/sheets/, which git ignores")
-            stamp = _stamp(
-                (grid.title, grid.caption, grid.alt, grid.columns), *(path.read_bytes() for path in grid.files)
-            )
+            facts = (grid.title, grid.caption, grid.alt, grid.columns)
+            stamp = _stamp(facts, *map(read_bytes, grid.files))
             yield grid.name, "figures" if public else "sheets", grid.stem, stamp, partial(_draw_grid, grid, stamp)
-    for part in parts(home, displays):
-        for chart, draw in charts_of(part, wanted):
+    here: list[Part] = []
+    with without():
+        here = parts(home, displays)
+    for part in here:
+        for chart, draw in charts_of(part, wanted, without):
             yield chart.name, "figures", chart.stem, _stamp(chart), partial(_draw_chart, chart, draw)
     for run in home.list_runs() if wanted("learning") else ():
-        if curve := learning(run):
+        curve = None
+        with without():
+            curve = learning(run)
+        if curve:
             yield "learning", "figures", curve.stem, _stamp(curve), partial(_draw_chart, curve, curves.learning)
 
 
-def charts_of(part: Part, wanted: Callable[[str], bool] = lambda name: True) -> Iterator[tuple[Chart, Draw]]:
-    """The charts that a part has rows for, of the paper and then of the protocols, and what draws each."""
+def charts_of(
+    part: Part, wanted: Callable[[str], bool] = lambda name: True, without: Without = nullcontext
+) -> Iterator[tuple[Chart, Draw]]:
+    """The charts that a part has rows for, of the paper and then of the protocols, and what draws each, `without`
+    those whose values are Damaged."""
     for name, (make, draw) in PAPER.items():
         if wanted(name) and (found := make(part)):
             yield found, draw
     asked = asked_for({name: part.display(name) for name in set(part.rows["protocol"])})
     for name, shares in asked.items():
         make_chart = distributions.distribution if shares[0].chart.kind == "distribution" else protocol_chart
-        chart = make_chart(part, shares) if wanted(name) else None
+        chart = None
+        with without():
+            chart = make_chart(part, shares) if wanted(name) else None
         if chart:
             yield chart, KINDS[shares[0].chart.kind]
 
@@ -208,16 +225,20 @@ def _draw_grid(grid: Grid, stamp: str) -> tuple[bytes, str]:
 
 def _draw_chart(chart: Chart, draw: Draw) -> tuple[bytes, str]:
     """In 256 colours, which are as many as a chart needs."""
-    canvas = FigureCanvasAgg(draw(chart))
+    figure = draw(chart)
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a name with two dollars is no formula
+        text.set_text(shown(text.get_text(), "\n"))
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())  # type: ignore[no-untyped-call]
     quantized = picture.quantize(256, dither=Image.Dither.NONE)
     return image_grids.encode(quantized, chart.title, chart.alt, _stamp(chart)), chart_csv(chart)
 
 
-def chart_data(home: Home, displays: Displays) -> dict[str, str]:
-    """The CSV of every chart that the rows of `home` give, by its file name."""
-    charts = (chart for part in parts(home, displays) for chart, _ in charts_of(part))
+def chart_data(home: Home, displays: Displays, without: Without = nullcontext) -> dict[str, str]:
+    """The CSV of every chart that the rows of `home` give, by its file name, `without` the Damaged."""
+    charts = (chart for part in parts(home, displays) for chart, _ in charts_of(part, without=without))
     return {f"{chart.stem}.csv": chart_csv(chart) for chart in charts}
 
 
@@ -230,7 +251,7 @@ def vouched(png: bytes, table: str) -> bytes:
 
 
 def vouches(png: Path, table: Path) -> bool:
-    """Whether a PNG says that it shows what a CSV holds; UserError where it is damaged."""
+    """Whether a PNG says that it shows what a CSV holds; Damaged."""
     return _text(png).get(VOUCHES) == _digest(table.read_bytes())
 
 

@@ -7,15 +7,18 @@ import base64
 import io
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from mdebench.errors import UserError
+from mdebench.files import Without, read_bytes, reading
+from mdebench.pictures import read_png
 
 LADDER = ((88, 1), (70, 1), (50, 1), (50, 2), (50, 4))  # (quality, size divided by), tried one after the other
 LONGEST = 16_383  # pixels a side that WebP can have
+WAY_ON = "delete it, and measure or train again"
 URI = "data:image/webp;base64,"
 
 
@@ -44,11 +47,14 @@ class Original:
     drawn: bool = False
 
 
-def fit(originals: Sequence[Original], budget: int, what: str) -> tuple[list[Picture], str]:
+def fit(
+    originals: Sequence[Original], budget: int, what: str, without: Without = nullcontext
+) -> tuple[list[Picture], str]:
     """The pictures, together at most `budget` bytes of data URI, and a sentence where that had a cost ("" where not).
 
-    `what` names them in that sentence. UserError for a damaged file.
+    `what` names them in that sentence. Goes `without` files that are Damaged, and says so.
     """
+    originals, lost = _whole(originals, without)
     pictures: list[Picture] = []
     quality, shrink = LADDER[0]
     for quality, shrink in LADDER:
@@ -66,27 +72,32 @@ def fit(originals: Sequence[Original], budget: int, what: str) -> tuple[list[Pic
         told.append(f"made smaller where longer than {LONGEST:,} pixels ({long} of {len(pictures)})")
     if kept < len(pictures):
         told.append(f"{len(pictures) - kept} of {len(pictures)} left out")
-    return pictures[:kept], f"To keep this page small, {what} are {'; '.join(told)}." if told else ""
+    small = f"To keep this page small, {what} are {'; '.join(told)}." if told else ""
+    return pictures[:kept], " ".join(filter(None, (small, lost)))
+
+
+def _whole(originals: Sequence[Original], without: Without) -> tuple[list[Original], str]:
+    """The pictures whose files are whole, and a sentence on the others."""
+    whole, lost = list[Original](), list[str]()
+    for original in originals:
+        lost.append(original.caption)
+        with without():
+            if isinstance(original.image, Path):
+                read_png(original.image, WAY_ON, pixels=False)
+            whole.append(original)
+            lost.pop()
+    return whole, f"Left out, as the file is damaged: {'; '.join(lost)}." if lost else ""
 
 
 def csv_uri(path: Path) -> str:
     """A CSV file as a data URI."""
-    try:
-        return f"data:text/csv;base64,{base64.b64encode(path.read_bytes()).decode()}"
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}; write the figures again") from error
+    with reading(path, "write the figures again"):
+        return f"data:text/csv;base64,{base64.b64encode(read_bytes(path)).decode()}"
 
 
 def _encode(original: Original, quality: int, shrink: int) -> Picture:
     data = io.BytesIO()
-    try:
-        if isinstance(original.image, Image.Image):
-            image = original.image
-        else:
-            with Image.open(original.image) as opened:
-                image = opened.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise UserError(f"{original.image} is damaged ({error}); delete it, and measure or train again") from error
+    image = original.image if isinstance(original.image, Image.Image) else read_png(original.image, WAY_ON)
     width, height = image.size
     shrink = max(shrink, math.ceil(max(width, height) / LONGEST))
     if shrink > 1:

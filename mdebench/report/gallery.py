@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from mdebench.files import Without
 from mdebench.home import Home
 from mdebench.report.embedded import Original, Picture, fit
 from mdebench.results.displays import setting_order, spoken
@@ -45,14 +46,20 @@ class Exhibit:
         return f"{self.pack}: {spoken(self.scenario)}"
 
 
-def exhibits(home: Home, infos: Sequence[Mapping[str, Any]]) -> tuple[list[Exhibit], str]:
-    """Every gallery of the runs with these run.json, and a sentence on what did not fit ("" where all did)."""
+def exhibits(home: Home, infos: Sequence[Mapping[str, Any]], without: Without) -> tuple[list[Exhibit], str]:
+    """Every gallery of the runs with these run.json, and a sentence on what did not fit or is damaged ("" where all
+    are there)."""
     known = {info["name"]: info for info in infos}
     names = run_names(infos)
     found: dict[tuple[str, str, bytes], list[tuple[str, Gallery]]] = defaultdict(list)
+    lost = []
     for run, where, scenario, path in list_galleries(home):
-        if run in known:
+        if run not in known:
+            continue
+        lost.append(f"{names[run]}, {where}, {spoken(scenario)}")
+        with without():
             gallery = open_gallery(path)
+            lost.pop()
             same = gallery.originals.tobytes() + (b"" if scenario == RESAMPLING else gallery.boxes[:, 0].tobytes())
             found[where, scenario, same].append((run, gallery))
     originals: list[Original] = []
@@ -62,11 +69,12 @@ def exhibits(home: Home, infos: Sequence[Mapping[str, Any]]) -> tuple[list[Exhib
         members = sorted(found[key], key=lambda member: (rank(line_of(known[member[0]])), member[0]))
         plans.append((where, scenario, members[0][1], [names[run] for run, _ in members]))
         originals += [_shared(where, scenario, members[0][1]), *(_made(names[run], g) for run, g in members)]
-    pictures, note = fit(originals, BUDGET, "the pictures of the gallery")
+    pictures, note = fit(originals, BUDGET, "the pictures of the gallery", without)
+    note += f" Left out, as the file is damaged: {'; '.join(lost)}." if lost else ""
     made = []
-    rest = iter(pictures)
+    left = iter(pictures)
     for where, scenario, gallery, runs in plans:
-        shared, own = next(rest, None), [picture for _, picture in zip(runs, rest)]
+        shared, own = next(left, None), [picture for _, picture in zip(runs, left)]
         if shared and own:
             made.append(Exhibit(where, scenario, len(gallery.originals), _rows(gallery), shared, tuple(own)))
     return made, note

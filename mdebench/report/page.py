@@ -13,15 +13,16 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 from mdebench.figures.write import NO_PEOPLE, FigureFile, list_figures
-from mdebench.files import write_atomically
+from mdebench.files import Rest, Without, write_atomically
 from mdebench.home import Home
 from mdebench.report.embedded import Original, Picture, csv_uri, fit
 from mdebench.report.gallery import Exhibit, exhibits, run_names
 from mdebench.results.cells import MISSING, Block, Cell, Table, cost_cell
 from mdebench.results.displays import Displays, used
 from mdebench.results.lines import line_of, rank
+from mdebench.results.paired import damaged_values
 from mdebench.tables.write import build_tables
-from mdebench.words import duration
+from mdebench.words import duration, shown
 
 COMPANIONS = ("table1-interocular", "table3-readings")  # folded: for the second look
 BUDGETS = {"charts": 2_500_000, "grids": 3_500_000, "curves": 1_200_000, "samples": 1_000_000}  # bytes of data URIs
@@ -79,15 +80,19 @@ class Origins:
 def write_report(home: Home, out: Path, displays: Displays, title: str = "mdebench") -> Path:
     """Write the page of all runs, rows, figures, galleries and samples of `home` to the file `out`; returns it.
 
-    `displays` say how each protocol's rows are shown. UserError for damaged rows, runs or pictures, or a full disk.
+    `displays` say how each protocol's rows are shown. UserError for damaged rows, or a full disk. Damaged, once the
+    page is written without them, for pictures and values image by image that are.
     """
+    rest = Rest()
     tables = build_tables(home, displays)
     infos = sorted((run.info for run in home.list_runs()), key=_run_order)
-    figures = list_figures(home)
-    shown, note = exhibits(home, infos)
+    rest.damaged += damaged_values(home, (row for table in tables for row in table.rows)).values()
+    figures = list_figures(home, rest.without)
+    exhibited, note = exhibits(home, infos, rest.without)
     environment = Environment(
         loader=PackageLoader("mdebench.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    environment.finalize = lambda value: shown(value, "\n\t") if type(value) is str else value
     environment.filters |= {"duration": duration, "name": lambda info: line_of(info).name, "spoken": _spoken}
     environment.filters |= {"used": used, "numeric": _numeric, "tflop": lambda row: cost_cell([row], "gflop").text}
     text = environment.get_template("report.html.j2").render(
@@ -102,13 +107,13 @@ def write_report(home: Home, out: Path, displays: Displays, title: str = "mdeben
         ],
         companions=COMPANIONS,
         origins=Origins().add(tables),
-        exhibits=shown,
+        exhibits=exhibited,
         exhibits_note=note,
-        walls=[wall for wall in _walls(home, figures, infos) if wall.pictures],
-        people=_people(home, infos, figures, shown),
+        walls=[wall for wall in _walls(home, figures, infos, rest.without) if wall.pictures or wall.note],
+        people=_people(home, infos, figures, exhibited),
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, text.encode())
+    rest.end(f"{out} is written without these")
     return out
 
 
@@ -125,16 +130,22 @@ def _spoken(text: str) -> str:
     return text.replace("_", " ")
 
 
-def _walls(home: Home, figures: Sequence[FigureFile], infos: Sequence[Mapping[str, Any]]) -> list[Wall]:
+def _walls(
+    home: Home, figures: Sequence[FigureFile], infos: Sequence[Mapping[str, Any]], without: Without
+) -> list[Wall]:
     """The figures, then the learning curves and the last samples of every run."""
     curves = [figure for figure in figures if figure.path.stem.startswith("learning")]
     grids = [figure for figure in figures if figure.kind == "images"]
     charts = [figure for figure in figures if figure not in curves and figure not in grids]
 
+    paths = (path for folder in (home.figures, home.sheets) for path in sorted(folder.glob("*.png")))
+    lost = [path.name for path in paths if path not in {figure.path for figure in figures}]
+
     def hung(title: str, what: str, originals: Sequence[Original], folded: bool = False) -> Wall:
-        return Wall(title, *fit(originals, BUDGETS[what], title.lower()), folded)
+        return Wall(title, *fit(originals, BUDGETS[what], title.lower(), without), folded)
 
     return [
+        *([Wall("Figures left out", (), f"Their files are damaged: {'; '.join(lost)}.")] if lost else []),
         hung("Charts", "charts", [_figure(figure) for figure in charts]),
         hung("Completions side by side", "grids", [_figure(figure) for figure in grids]),
         hung("Learning curves", "curves", [_figure(figure) for figure in curves], folded=True),

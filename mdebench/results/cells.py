@@ -166,6 +166,11 @@ class Table:
     footnotes: tuple[str, ...]
     summary: tuple[tuple[int, str], ...] = ()
 
+    @property
+    def rows(self) -> list[Mapping[Any, Any]]:
+        """The rows that its numbers are from; one that several cells show stands there as often."""
+        return [row for block in self.blocks for line in block.cells for cell in line for row in cell.rows]
+
 
 def cell_from_rows(rows: Iterable[Mapping[Any, Any]], digits: int) -> Cell:
     """The cell of one line and column: "1.40 [1.37, 1.43]", or over several seeds "1.40 ± 0.02 (3 seeds)".

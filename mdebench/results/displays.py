@@ -171,18 +171,24 @@ def from_plain(plain: Any, kind: Any = Display) -> Any:
     """The display whose ``asdict`` was written as JSON; ValueError, KeyError, TypeError, AttributeError else."""
     if get_origin(kind) in (Union, UnionType):
         return None if plain is None else from_plain(plain, next(k for k in get_args(kind) if k is not NoneType))
+    if get_origin(kind) is Literal:
+        return get_args(kind)[get_args(kind).index(plain)]
     if isinstance(kind, type) and is_dataclass(kind):
         hints = get_type_hints(kind)
         return kind(**{name: from_plain(value, hints[name]) for name, value in plain.items()})
-    if get_origin(kind) is tuple:
-        each, *more = get_args(kind)
-        kinds = [each] * len(plain) if more == [...] else [each, *more]
-        return tuple(from_plain(value, own) for value, own in zip(plain, kinds, strict=True))
+    if kind in (str, int, float, bool):
+        if not isinstance(plain, (int, float) if kind is float else kind) or isinstance(plain, bool) is not (
+            kind is bool
+        ):
+            raise ValueError(f"{plain!r} is no {kind.__name__}")
+        return plain
+    if not isinstance(plain, list | tuple):
+        raise ValueError(f"{plain!r} is no list")
     if hasattr(kind, "_fields"):
-        return kind(*plain)
-    if not isinstance(plain, (str, int, float, bool)):
-        raise ValueError(f"{plain!r} is no plain value")
-    return plain
+        return kind(*(from_plain(value, own) for value, own in zip(plain, get_type_hints(kind).values(), strict=True)))
+    each, *more = get_args(kind)
+    kinds = [each] * len(plain) if more == [...] else [each, *more]
+    return tuple(from_plain(value, own) for value, own in zip(plain, kinds, strict=True))
 
 
 ORDER = ("clean", "probe", "knn", *VARIANTS, "step", "stage", "code")  # of settings, by their first word

@@ -4,9 +4,6 @@
 They may show people: they stay in the run's folder.
 """
 
-import io
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mdebench.errors import UserError
-from mdebench.files import write_atomically
+from mdebench.files import read_arrays, reading, writing
 from mdebench.home import Home
 
 IMAGES = 8  # first test images shown
@@ -68,14 +64,9 @@ class Found(NamedTuple):
 def write_gallery(run_folder: Path, pack: str, gallery: Gallery) -> Path:
     """Write a run's gallery on a pack, whole or not at all; returns the path. UserError on a full disk."""
     path = run_folder / "gallery" / pack / f"{gallery.scenario.replace(' ', '-S')}.npz"
-    data = io.BytesIO()
     arrays = {name: getattr(gallery, name) for name in _SHAPES}
-    np.savez_compressed(data, allow_pickle=False, **arrays)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"could not make {path.parent}: {error.strerror}; permit writing there, then go on") from error
-    write_atomically(path, data.getvalue())
+    with writing(path) as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     return path
 
 
@@ -86,17 +77,18 @@ def list_galleries(home: Home) -> list[Found]:
 
 
 def open_gallery(path: Path) -> Gallery:
-    """Read a gallery; UserError when the file is none, or damaged."""
-    try:
-        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays: dict[str, NDArray[Any]] = {name: file[name] for name in _SHAPES}
+    """Read a gallery; Damaged when the file is none, or not whole any more."""
+    way_on = "delete it and measure its run again"
+    found = read_arrays(path, way_on)
+    with reading(path, way_on):
+        if lacking := [name for name in _SHAPES if name not in found]:
+            raise ValueError(f"no gallery: {lacking[0]} is missing")
+        arrays: dict[str, NDArray[Any]] = {name: found[name] for name in _SHAPES}
         n, k, height, width = arrays["completed"].shape[:4]
         known = {"n": n, "k": k, "H": height, "W": width}
         for name, (dtype, shape) in _SHAPES.items():
             if arrays[name].dtype != dtype or arrays[name].shape != tuple(known.get(str(s), s) for s in shape):
-                raise ValueError(f"{name} has another shape")
-    except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} is no gallery, or damaged; delete it and measure its run again") from error
+                raise ValueError(f"no gallery: {name} has another shape")
     return Gallery(_scenario(path), **arrays)
 
 

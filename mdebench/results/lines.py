@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mdebench.results.cells import Line
@@ -119,7 +120,9 @@ def _facts(variant: Mapping[Any, Any]) -> dict[str, Any]:
 def newest_per_seed(rows: pd.DataFrame, displays: Displays) -> tuple[pd.DataFrame, list[str]]:
     """One row per line, seed and measurement: the newest; and a sentence about each run that another one replaces.
 
-    A score by another judge is another measurement; see `judges`.
+    Of one run's rows by a protocol the newest stands last in their file. Only between two runs, whose files have no
+    common order, do clocks decide: those of the machines that measured. A score by another judge is another
+    measurement; see `judges`.
     """
     what = ["line", "seed", "protocol", "setting", "split", "metric", "by"]
     scored = {
@@ -130,7 +133,7 @@ def newest_per_seed(rows: pd.DataFrame, displays: Displays) -> tuple[pd.DataFram
         judge if scored[protocol, metric] else ""
         for protocol, metric, judge in zip(rows["protocol"], rows["metric"], rows["judge"])
     ]
-    ordered = rows.assign(by=by).sort_values("time", kind="stable")
+    ordered = rows.assign(by=by).iloc[np.argsort(_times(rows), kind="stable")]
     last = ordered.drop_duplicates(what, keep="last")
     dropped = ordered.drop(last.index)
     shown = dropped[["run", *what]].merge(last[["run", *what]], on=what, suffixes=("", "_shown"))
@@ -138,6 +141,16 @@ def newest_per_seed(rows: pd.DataFrame, displays: Displays) -> tuple[pd.DataFram
     return last.drop(columns="by").sort_index(), [
         f"Runs {run} and {newer} agree in settings and seed: {newer}, measured last, is shown." for run, newer in pairs
     ]
+
+
+def _times(rows: pd.DataFrame) -> list[str]:
+    """When each row was measured, never before what stands above it in its file."""
+    latest: dict[tuple[str, str], str] = {}
+    times = []
+    for protocol, run, time in zip(rows["protocol"], rows["run"], rows["time"]):
+        latest[protocol, run] = max(latest.get((protocol, run), ""), time)
+        times.append(latest[protocol, run])
+    return times
 
 
 def with_settings(rows: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:

@@ -15,7 +15,6 @@ the runs then, and not of their methods. All comparisons of a table are judged t
 """
 
 import math
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -25,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mdebench.errors import UserError
+from mdebench.files import Damaged, read_arrays
 from mdebench.home import Home
 from mdebench.results.cells import Cell, Rule, Scope, Verdict
 from mdebench.results.intervals import LEVEL, POWER, Spread, holm, interval, limits, p_value, quantile, spread
@@ -262,8 +261,12 @@ def _images(row: Row) -> tuple[Any, ...]:
 
 
 def _sample(home: Home, rows: Sequence[Row]) -> tuple[NDArray[np.float64], NDArray[np.int64] | None] | None:
-    """The mean of the rows' values on each image (n,) and who is on it (n,); None where any row's were not kept."""
-    found = [stored_values(home, row) for row in rows]
+    """The mean of the rows' values on each image (n,) and who is on it (n,); None where any row's were not kept, or are
+    damaged (see `damaged_values`)."""
+    try:
+        found = [stored_values(home, row) for row in rows]
+    except Damaged:
+        return None
     kept = [each for each in found if each is not None]
     if len(kept) < len(rows) or len({len(values) for values, _ in kept}) != 1:
         return None
@@ -273,7 +276,7 @@ def _sample(home: Home, rows: Sequence[Row]) -> tuple[NDArray[np.float64], NDArr
 def stored_values(home: Home, row: Row) -> tuple[NDArray[np.float64], NDArray[np.int64] | None] | None:
     """The numbers (n,) whose mean is the row's value, and who is on each image (n,), -1 or None where that is unknown.
 
-    None where they were not kept.
+    None where they were not kept; Damaged.
     """
     stored = stored_arrays(home, row["key"])
     place = f"{row['setting']}|{row['metric']}|{row['split']}"
@@ -295,7 +298,7 @@ def remade(home: Home, row: Row) -> tuple[float, float, float] | None:
 
 
 def stored_arrays(home: Home, key: str) -> dict[str, NDArray[Any]]:
-    """All arrays kept for a unit, none where there is no file; UserError where that is damaged."""
+    """All arrays kept for a unit, none where there is no file; Damaged."""
     path = values_path(home, key)
     return _stored(path, path.stat().st_mtime_ns) if path.is_file() else {}
 
@@ -303,8 +306,18 @@ def stored_arrays(home: Home, key: str) -> dict[str, NDArray[Any]]:
 @lru_cache(maxsize=4096)
 def _stored(path: Path, modified: int) -> dict[str, NDArray[Any]]:
     """All arrays of a file, read once for all the cells that need one; `modified` makes a new file a new entry."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return dict(stored)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged ({error}); delete it, and comparisons do without it") from error
+    stored = read_arrays(path, "delete it, and comparisons do without it")
+    if odd := [name for name, array in stored.items() if array.ndim != 1 or array.dtype.kind not in "fiu"]:
+        raise Damaged(f"{path} is damaged ({odd[0]} is no list of numbers); delete it, and comparisons do without it")
+    return stored
+
+
+def damaged_values(home: Home, rows: Iterable[Row]) -> dict[str, str]:
+    """Of each file of stored values of these rows that is damaged, its name and the sentence about it."""
+    found = {}
+    for key in dict.fromkeys(row["key"] for row in rows):
+        try:
+            stored_arrays(home, key)
+        except Damaged as problem:
+            found[values_path(home, key).name] = str(problem)
+    return found

@@ -2,12 +2,13 @@
 
 A protocol returns measurements; together with the facts about run, pack and code each becomes a row, one JSON line in
 `results/rows/<protocol>/<run>.jsonl`. The rows of one evaluation form a unit and share a key: the hash of all that
-decides whether they are still good. Rows are appended whole or not at all, and tables are views of them.
+decides whether they are still good. Rows are appended whole or not at all, and tables are views of them. Every line
+carries a digest of itself, which is checked whenever it is read; lines from before there were digests are read as they
+are, and stand in their file as they were written.
 """
 
 import fcntl
 import hashlib
-import io
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mdebench.errors import UserError
-from mdebench.files import write_atomically
+from mdebench.files import Damaged, json_line, read_lines, said, write_atomically, writing
 from mdebench.home import Home
 from mdebench.variants import ALIASES
 
@@ -162,14 +163,14 @@ def append_rows(home: Home, rows: Sequence[Row]) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.parent.parent / ".lock"):
             given = {row.key for row in rows}
-            stored = [row for row in _parse(path) if row["key"] not in given or not width_is_unknown(row)]
-            known = {row["key"] for row in stored}
-            new = [asdict(row) for row in rows if row.key not in known]
+            stored = [each for each in _lines(path) if each[1]["key"] not in given or not width_is_unknown(each[1])]
+            known = {row["key"] for _, row in stored}
+            new = [_line(asdict(row)) for row in rows if row.key not in known]
             if new:
-                write_atomically(path, "".join(map(_line, [*stored, *new])).encode())
+                write_atomically(path, b"".join([*(line for line, _ in stored), *new]))
     except OSError as error:
         raise UserError(
-            f"could not write rows to {path}: {error.strerror}; make room or permit writing, then go on"
+            f"could not write rows to {path}: {said(error)}; make room or permit writing, then go on"
         ) from error
     return len(new)
 
@@ -180,11 +181,12 @@ def change_rows(
     """Put `change(row)` in the place of each row of a run by a protocol, whole or not at all; returns those changed."""
     path = _path(home, protocol, run)
     with _locked(path.parent.parent / ".lock"):
-        stored = _parse(path)
-        made = [change(row) for row in stored]
-        changed = [new for old, new in zip(stored, made) if _line(new) != _line(old)]
+        stored = _lines(path)
+        made = [(line, row, change(row)) for line, row in stored]
+        changed = [new for _, old, new in made if _plain(new) != _plain(old)]
         if changed:
-            write_atomically(path, "".join(map(_line, made)).encode())
+            lines = (line if _plain(new) == _plain(old) else _line(new) for line, old, new in made)
+            write_atomically(path, b"".join(lines))
     return changed
 
 
@@ -218,15 +220,13 @@ def keep_values(
 
 def write_values(home: Home, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write a unit's arrays, named as `keep_values` names them; equal arrays give equal bytes."""
-    data, path = io.BytesIO(), values_path(home, key)
-    np.savez_compressed(data, allow_pickle=False, **arrays)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, data.getvalue())
+    with writing(values_path(home, key)) as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def stored_rows(home: Home, protocol: str, run: str) -> list[dict[str, Any]]:
     """The rows of a run by a protocol, in the order in which they were stored; UserError for a damaged line."""
-    return _parse(_path(home, protocol, run))
+    return [row for _, row in _lines(_path(home, protocol, run))]
 
 
 def has_unit(home: Home, protocol: str, run: str, key: str) -> bool:
@@ -235,9 +235,26 @@ def has_unit(home: Home, protocol: str, run: str, key: str) -> bool:
 
 
 def read_rows(home: Home) -> pd.DataFrame:
-    """All rows, one line each, columns as in `Row`; a damaged line is a UserError that names file and line."""
-    paths = sorted((home.rows).glob("*/*.jsonl"))
-    return pd.DataFrame([row for path in paths for row in _parse(path)], columns=list(COLUMNS))
+    """All rows, one line each, columns as in `Row`, of one file in the order in which they were stored.
+
+    Damaged names a damaged line of each file that has one: without a run, what is said of the others is not the same,
+    as all comparisons of a table are judged together.
+    """
+    rows, damaged = whole_rows(home)
+    if damaged:
+        raise Damaged("; ".join(damaged))
+    return rows
+
+
+def whole_rows(home: Home) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of all files that are whole, and a sentence on each that is not."""
+    rows, damaged = list[dict[str, Any]](), list[str]()
+    for path in sorted(home.rows.glob("*/*.jsonl")):
+        try:
+            rows += [row for _, row in _lines(path)]
+        except Damaged as problem:
+            damaged.append(str(problem))
+    return pd.DataFrame(rows, columns=list(COLUMNS)), damaged
 
 
 def stale(rows: pd.DataFrame, versions: Mapping[str, int]) -> pd.Series:
@@ -267,13 +284,15 @@ def superseded(rows: pd.DataFrame) -> pd.Series:
     """True for each row that a newer unit of the same run, data set, protocol and setting replaces.
 
     Such units differ in their key: the run was trained again (other weights), the pack or the evaluator changed. The
-    newest wins; the older are never averaged with it. The same weights seen by another judge are not replaced.
+    newest wins, that is the one that stands last in the run's file, whatever clocks said: a merge of what two machines
+    measured is read in the order that it was merged in. The older are never averaged with it. The same weights seen by
+    another judge are not replaced.
     """
     if rows.empty:
         return pd.Series(False, index=rows.index, dtype=bool)
-    ordered, unit = rows.sort_values("time", kind="stable"), ["protocol", "run", "dataset", "setting"]
-    newest = ordered.groupby([*unit, "judge"])["key"].transform("last").reindex(rows.index)
-    weights = ordered.groupby(unit)["weights_hash"].transform("last").reindex(rows.index)
+    unit = ["protocol", "run", "dataset", "setting"]
+    newest = rows.groupby([*unit, "judge"])["key"].transform("last")
+    weights = rows.groupby(unit)["weights_hash"].transform("last")
     return (rows["key"] != newest) | (rows["weights_hash"] != weights)
 
 
@@ -281,39 +300,37 @@ def _path(home: Home, protocol: str, run: str) -> Path:
     return home.rows / protocol / f"{run}.jsonl"
 
 
-def _line(row: dict[str, Any]) -> str:
-    """One JSON line; an undefined number (NaN) is null, since JSON has no NaN."""
-    plain = {name: None if isinstance(x, float) and math.isnan(x) else x for name, x in row.items()}
-    return json.dumps(plain, allow_nan=False) + "\n"
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as JSON has it: an undefined number (NaN) is null, since JSON has no NaN."""
+    return {name: None if isinstance(x, float) and math.isnan(x) else x for name, x in row.items()}
 
 
-def _parse(path: Path) -> list[dict[str, Any]]:
-    """The rows in a file (none where there is no file), every one checked."""
-    if not path.exists():
+def _line(row: Mapping[str, Any]) -> bytes:
+    return json_line(_plain(row))
+
+
+def _lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
+    """The lines of a file as they stand and their rows (none where there is no file), every one checked; Damaged."""
+    way_on = (
+        "restore the file from git, or delete all lines of its key and give the command again to compute that unit anew"
+    )
+    try:
+        return read_lines(path, way_on, _checked)
+    except FileNotFoundError:
         return []
-    rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            row = {**LATER, **row} if isinstance(row, dict) else row
-            _check(row)
-        except (ValueError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"Line {number} of {path} is damaged ({error}). "
-                "Restore the file from git, or delete that line and give the command again to compute its unit anew."
-            ) from error
-        rows.append({name: math.nan if row[name] is None else row[name] for name in COLUMNS})
-    return rows
 
 
-def _check(row: Any) -> None:
-    if not isinstance(row, dict):
-        raise ValueError("not a JSON object")
+def _checked(line: dict[str, Any]) -> dict[str, Any]:
+    """The row of a line; ValueError where it is none."""
+    row = {**LATER, **line}
     if wrong := sorted(set(COLUMNS) ^ set(row)):
         raise ValueError(f"fields missing or unknown: {', '.join(wrong)}")
     for name, kind in _TYPES.items():
         if not isinstance(row[name], (int, float, type(None)) if kind is float else kind):
             raise ValueError(f"{name} is {row[name]!r}, not {kind.__name__}")
+        if kind is float and row[name] is not None and math.isinf(row[name]):
+            raise ValueError(f"{name} is {row[name]!r}")
+    return {name: math.nan if row[name] is None else row[name] for name in COLUMNS}
 
 
 @contextmanager

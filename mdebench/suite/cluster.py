@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -21,6 +20,7 @@ import torch
 from rich.console import Console
 
 from mdebench.errors import Interrupted, UserError
+from mdebench.files import unfinished
 from mdebench.home import Home
 from mdebench.runs import Busy
 from mdebench.suite.local_ray import own_ray
@@ -100,10 +100,10 @@ class Cluster:
         needs = {"num_cpus": self.threads, "num_gpus": self.gpus}
         do = ray.remote(max_retries=RETRIES, retry_exceptions=[Interrupted], **needs)(_on_a_machine)
         answers: list[Any] = []
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".seen-by-all-") as sign:
+        with unfinished(folder / "seen-by-all") as (_, sign):
 
             def submit(task: Task) -> Future[str]:
-                answers.append(do.options(name=task.title).remote(Path.cwd(), Path(sign.name), self.threads, task))
+                answers.append(do.options(name=task.title).remote(Path.cwd(), sign, self.threads, task))
                 return _translated(answers[-1].future())
 
             try:

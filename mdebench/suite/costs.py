@@ -7,7 +7,6 @@ bench step --save`), and where there are none for a machine the page says so. Pr
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from tabulate import tabulate
 
 from mdebench import catalog
 from mdebench.bench.record import speed_rows
-from mdebench.files import write_atomically
+from mdebench.files import scratch, write_atomically
 from mdebench.home import Home
 from mdebench.runs import Recipe
 from mdebench.settings import SCALES
@@ -131,7 +130,7 @@ def write_costs(order: Order, out: Path, console: Console) -> Path:
     """
     pack = order.home.pack(order.pack)
     steps = measured_steps(order.home, order.scale)
-    with TemporaryDirectory() as nothing_done:
+    with scratch() as nothing_done:
         whole = replace(order, home=Home(nothing_done), pack=str(pack.absolute()) if pack.exists() else order.pack)
         unit = make_plan(whole, console, lambda recipe: Speed(1.0, 0.0, 0.0)).missing  # an update takes a second
         trainings = [replace(task, seconds=task.seconds - LOADING) for task in unit if task.kind == "run"]
@@ -145,7 +144,6 @@ def write_costs(order: Order, out: Path, console: Console) -> Path:
                 told = [str(what), "", "", "", ""]
             updates = makespan(trainings, machine.slots)
             lines.append([machine.name, f"{machine.slots}", f"{updates:,.0f}", f"{machine.price:,.2f}", *told])
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, _page(order, unit, lines).encode())
     return out
 

@@ -1,18 +1,21 @@
 """A Ray of our own on this machine, which ends with the process that asked for it, however that ends.
 
 A keeper process starts it and waits. Left to themselves two of Ray's processes outlive a killed driver by a minute, and
-its files for ever.
+its files for ever. Nobody else gets in: it listens on loopback and asks for a token, and its files and sockets, which
+Ray opens to all users of the machine, lie in a folder that is closed to them.
 """
 
 import multiprocessing
 import os
 import secrets
 import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
+
+from mdebench.files import SHORT, scratch
 
 STORE = 80 * 2**20  # bytes of Ray's object store, the least it takes: a task's answer is a few lines of text
 
@@ -57,12 +60,13 @@ def _keep(pipe: Connection, cores: int, gpus: int) -> None:
     """Start Ray, tell its address, end it when the other end of the pipe is closed."""
     os.setsid()  # Ctrl-C in the terminal is for the process that we serve
     signal.signal(signal.SIGINT, signal.default_int_handler)  # for what Ray starts, however this process was started
-    # In /tmp, as it leads to sockets, whose paths hold a hundred characters at most.
-    with tempfile.TemporaryDirectory(prefix="mde", dir="/tmp", ignore_cleanup_errors=True) as folder:
+    with scratch(Path(SHORT)) as folder:
         import ray
 
+        inner = folder / "r"  # Ray permits everything to everybody in the folder that it is given
+
         settings: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
-        settings |= {"num_cpus": cores, "num_gpus": gpus, "object_store_memory": STORE, "_temp_dir": folder}
+        settings |= {"num_cpus": cores, "num_gpus": gpus, "object_store_memory": STORE, "_temp_dir": str(inner)}
         context = ray.init(address="local", **settings)
         pipe.send(context.address_info["address"])
         with suppress(EOFError):

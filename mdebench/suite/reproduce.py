@@ -4,7 +4,6 @@ Killed and started again it goes on: what is finished stands in run folders and 
 """
 
 import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from mdebench.errors import UserError
 from mdebench.evaluation.displays import displays as gather_displays
 from mdebench.figures.contact_sheets import write_sheets
 from mdebench.figures.write import write_figures
-from mdebench.files import write_atomically
+from mdebench.files import Damaged, Rest, read_json, reading, write_json
 from mdebench.home import Home
 from mdebench.report.page import write_report
 from mdebench.results.published import paper_dir
@@ -74,7 +73,7 @@ def write(order: Order, console: Console) -> None:
     They are views of files, so where no file has changed since they were written, they are kept as they are.
     """
     stamp, state = order.home.results / ".written.json", _state_of(order.home)
-    written: dict[str, dict[str, Any]] = json.loads(stamp.read_text()) if stamp.is_file() else {}
+    written = _written(stamp, console)
     last = written.get(order.what, {"state": "", "files": []})
     if last["state"] == state and all((order.home.folder / name).is_file() for name in last["files"]):
         tell(console, "kept", f"{len(last['files'])} files in {order.home}: nothing has changed since")
@@ -84,18 +83,40 @@ def write(order: Order, console: Console) -> None:
     names = [str(path.relative_to(order.home.folder)) for path in files]
     # What was drawn on the way, such as contact sheets, is among the files that the next look at them sees.
     written[order.what] = {"state": _state_of(order.home), "files": names}
-    write_atomically(stamp, json.dumps(written).encode())
+    write_json(stamp, written)
+
+
+def _written(stamp: Path, console: Console) -> dict[str, dict[str, Any]]:
+    """What was written by whom: for each order the state that it was made of, and its files."""
+    try:
+        written = read_json(stamp, "all is written anew")
+        with reading(stamp, "all is written anew"):
+            if not all(set(map(type, each["files"])) <= {str} and each["state"] for each in written.values()):
+                raise ValueError("it names no files")
+        return written
+    except FileNotFoundError:
+        return {}
+    except Damaged as error:
+        tell(console, "note", str(error))
+        return {}
 
 
 def _write(order: Order, console: Console) -> list[Path]:
     displays = gather_displays(order.home)
     if order.what.startswith("figure"):
         return write_figures(order.home, displays, console, only={order.what})
-    files = write_tables(order.home, order.home.tables, displays)
-    write_sheets(order.home, order.home.sheets)
+    files, rest = list[Path](), Rest()
+    with rest.without():
+        files += write_tables(order.home, order.home.tables, displays)
+    with rest.without():
+        write_sheets(order.home, order.home.sheets)
     if order.what == "all":
-        files += write_figures(order.home, displays, console)
-        files.append(write_report(order.home, order.home.report, displays))
+        with rest.without():
+            files += write_figures(order.home, displays, console)
+        with rest.without():
+            files.append(write_report(order.home, order.home.report, displays))
+    if rest.damaged:
+        raise Damaged("; ".join(rest.damaged))
     return files
 
 

@@ -3,7 +3,7 @@
 Nothing here is typed by hand about a result: a claim is a comparison (`paired`), with the amount and how sure it is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,6 +14,7 @@ from mdebench.results.rows import of_unknown_width, stale
 from mdebench.tables.made import who
 from mdebench.words import words
 
+FEW = 3  # files that are named
 CONSTANTS = (
     f"{NAMES[CONSTANT.method]}: what a readout makes of one and the same code for every image. The probe makes of it "
     "the majority value of each attribute, the majority class and the mean shape, which a code has to beat under any "
@@ -52,6 +53,15 @@ def footnotes(
         *twins,
     ]
     return notes + _warnings(rows, old, versions)
+
+
+def lacking(damaged: Iterable[str]) -> list[str]:
+    """What a table does without: stored values in damaged files of these names."""
+    names = sorted(damaged)
+    if not names:
+        return []
+    told = words(names[:FEW]) if len(names) <= FEW else f"{len(names)} files"
+    return [f"Damaged values image by image ({told}): what needs them is compared by intervals alone."]
 
 
 def _sources(rows: pd.DataFrame) -> list[str]:

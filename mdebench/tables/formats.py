@@ -1,4 +1,4 @@
-"""A table as Markdown, CSV or LaTeX."""
+"""A table as Markdown, CSV or LaTeX; what others named is spelled out where the format would take it for its own."""
 
 import csv
 import io
@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable
 
 from tabulate import tabulate
 
+from mdebench.results import spelled
 from mdebench.results.cells import Block, Cell, Column, Table
+from mdebench.words import shown
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -26,15 +28,13 @@ CSV_COLUMNS = (
 
 def markdown(table: Table) -> str:
     """A Markdown file: the blocks, what they say, and the notes."""
-
-    def escape(text: str) -> str:
-        return text.replace("|", "\\|")
-
-    parts = [f"# {table.title}"]
+    parts = [f"# {spelled.markdown(table.title)}"]
     for block in table.blocks:
         parts += [
-            f"## {block.title}",
-            tabulate(_texts(block, escape, "**{}**"), headers="firstrow", tablefmt="pipe", disable_numparse=True),
+            f"## {spelled.markdown(block.title)}",
+            tabulate(
+                _texts(block, spelled.markdown, "**{}**"), headers="firstrow", tablefmt="pipe", disable_numparse=True
+            ),
         ]
     if table.reading:
         parts += ["## What it says", _bullets(table.reading)]
@@ -45,9 +45,8 @@ def latex(table: Table) -> str:
     """A LaTeX fragment that needs no package: a tabular per block, then what it says and the notes."""
     parts = [f"% {tex(table.title)}\n\\begin{{table}}\n\\centering\\scriptsize\n\\caption{{{tex(table.title)}}}"]
     for block in table.blocks:
-        body = tabulate(
-            _texts(block, tex, r"\textbf{{{}}}"), headers="firstrow", tablefmt="latex_raw", disable_numparse=True
-        )
+        texts = [[_first(line), *rest] for line, *rest in _texts(block, tex, r"\textbf{{{}}}")]
+        body = tabulate(texts, headers="firstrow", tablefmt="latex_raw", disable_numparse=True)
         parts.append(f"\\medskip\n{tex(block.title)}\\\\\n{body}\n")
     parts.append("\\end{table}")
     notes = "\n".join(f"\\item {tex(text)}" for text in (*table.reading, *table.footnotes))
@@ -56,11 +55,18 @@ def latex(table: Table) -> str:
 
 def tex(text: str) -> str:
     """`text` with every character that LaTeX reads as a command, or may not have, spelled out."""
-    return "".join(_LATEX.get(sign, sign) for sign in text)
+    return "".join(_LATEX.get(sign, sign) for sign in shown(text))
+
+
+def _first(text: str) -> str:
+    """The first cell of a line, which must not be taken for an option of the end of the line before it."""
+    return f"{{}}{text}" if text.startswith(("[", "*")) else text
 
 
 def csv_text(table: Table) -> str:
     """One line per cell; a missing value is empty. Several seeds, runs or keys are separated by spaces.
+
+    A text that a spreadsheet would run as a formula begins with an apostrophe (`spelled.csv_cell`).
 
     Of how a line was made, the source names the field of its rows; only what was measured has notes.
     """
@@ -73,7 +79,8 @@ def csv_text(table: Table) -> str:
                 where = (table.stem, table.dataset, table.scale, block.title, line.name, column.title, column.unit)
                 origin = (" ".join(cell.runs), " ".join(cell.keys), _notes(cell) if column.protocol else "")
                 verdict = (cell.verdict, cell.scope, cell.rule, "yes" if cell.best else "")
-                writer.writerow((*where, *_numbers(cell, column), *verdict, *_source(cell, column), *origin))
+                texts = (*where, *_numbers(cell, column), *verdict, *_source(cell, column), *origin)
+                writer.writerow(map(spelled.csv_cell, texts))
     return out.getvalue()
 
 
@@ -112,4 +119,4 @@ def _texts(block: Block, escape: Callable[[str], str], bold: str) -> list[list[s
 
 
 def _bullets(texts: Iterable[str]) -> str:
-    return "\n".join(f"- {text}" for text in texts)
+    return "\n".join(f"- {spelled.markdown(text.strip())}" for text in texts)

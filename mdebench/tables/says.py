@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from mdebench.results.cells import Table
+from mdebench.results.spelled import markdown
 from mdebench.words import words
 
 BEGIN = "<!-- what the tables say: made from rows -->\n"
@@ -17,7 +18,7 @@ def page(tables: Sequence[Table]) -> str:
     for where in dict.fromkeys((table.dataset, table.scale) for table in tables):
         here = [table for table in tables if (table.dataset, table.scale) == where]
         entries = [_entry(table, "tables", [sentence for _, sentence in table.summary]) for table in here]
-        parts += [f"## {where[0]} · {where[1]}", "\n".join([*_trained_again(here), *entries])]
+        parts += [f"## {markdown(' · '.join(where))}", "\n".join([*_trained_again(here), *entries])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -32,7 +33,11 @@ def block(tables: Sequence[Table]) -> str:
         if (table.dataset, table.scale) == most and table.summary:
             kinds[kind] = max(kinds.get(kind, table), table, key=lambda each: len(each.blocks[0].lines))
     first = next(iter(kinds.values()))
-    lines = [*(note for note in first.footnotes if note.startswith(FACTS)), *_trained_again(kinds.values()), ""]
+    lines = [
+        *(markdown(note) for note in first.footnotes if note.startswith(FACTS)),
+        *_trained_again(kinds.values()),
+        "",
+    ]
     for table in kinds.values():
         lines.append(_entry(table, "results/tables", _chosen(table)))
     more = "All tables, also of the other data sets, and all that they say: [results/README.md](results/README.md)."
@@ -61,7 +66,7 @@ def _trained_again(tables: Iterable[Table]) -> list[str]:
     """A sentence where tables show one run with different weights, as it was trained again in between."""
     weights: dict[str, dict[str, set[str]]] = {}
     for table in tables:
-        for row in (row for each in table.blocks for line in each.cells for cell in line for row in cell.rows):
+        for row in table.rows:
             weights.setdefault(row["run"], {}).setdefault(row["weights_hash"], set()).add(row["protocol"])
     several = {run: by for run, by in weights.items() if len(by) > 1}
     if not several:
@@ -69,11 +74,11 @@ def _trained_again(tables: Iterable[Table]) -> list[str]:
     fewest = sorted({protocol for by in several.values() for protocol in min(by.values(), key=len)})
     return [
         f"Trained again, so that some tables show other weights than others ({words(fewest)} beside the rest): "
-        f"{words(sorted(several))}."
+        f"{words(map(markdown, sorted(several)))}."
     ]
 
 
 def _entry(table: Table, folder: str, sentences: Sequence[str]) -> str:
     title = table.title.removesuffix(f" · {table.dataset} · {table.scale}")
-    said = "".join(f"\n  - {sentence}" for sentence in sentences)
-    return f"- [{title}]({folder}/{table.stem}.md){said}"
+    said = "".join(f"\n  - {markdown(sentence)}" for sentence in sentences)
+    return f"- [{markdown(title)}]({folder}/{table.stem}.md){said}"

@@ -15,8 +15,10 @@ from mdebench.home import Home
 from mdebench.results.cells import Block, Cell, Column, Line, Table, cell_from_rows
 from mdebench.results.displays import SILENT, Display, Displays, Reference, versions
 from mdebench.results.lines import TRIVIAL, lines_of
+from mdebench.results.paired import damaged_values
 from mdebench.results.published import Numbers
-from mdebench.tables.footnotes import footnotes
+from mdebench.results.spelled import file_stem
+from mdebench.tables.footnotes import footnotes, lacking
 from mdebench.tables.judging import Verdicts
 from mdebench.tables.made import how_made
 from mdebench.tables.plain_words import legend, reading, summary
@@ -107,8 +109,9 @@ class View:
         old = self.old[self.old["protocol"].isin(rows["protocol"])]
         first = [*legend(reference.called, blocks, verdicts), *remarks]
         notes = footnotes(rows, old, self.twins, versions(self.displays), first, shared)
+        notes += lacking(damaged_values(self.home, rows.to_dict("records")))
         title = f"{title} · {self.dataset} · {self.scale}"
-        stem = f"{name}-{self.dataset}-{self.scale}"
+        stem = file_stem(f"{name}-{self.dataset}-{self.scale}")
         return Table(stem, title, self.dataset, self.scale, tuple(blocks), tuple(say), tuple(notes), tuple(short))
 
     def _cell(self, line: Line, column: Column, published: Numbers) -> Cell:

@@ -6,10 +6,12 @@ One set per data set and scale, each as Markdown, CSV (one line per cell, with t
 from pathlib import Path
 
 from mdebench.errors import UserError
+from mdebench.files import Rest, write_atomically
 from mdebench.home import Home
 from mdebench.results.cells import Table
 from mdebench.results.displays import Displays
 from mdebench.results.lines import newest_per_seed, with_lines
+from mdebench.results.paired import damaged_values
 from mdebench.results.rows import read_rows, superseded
 from mdebench.tables.formats import csv_text, latex, markdown
 from mdebench.tables.paper import paper_tables
@@ -22,8 +24,9 @@ def write_tables(home: Home, out: Path, displays: Displays) -> list[Path]:
     """Write every table as .md, .csv and .tex into `out`; returns the paths. Into the home's own folder also what they
     say: `results/README.md`, and the block of the home's README where that has its marks (`says.BEGIN`).
 
-    `displays` say how each protocol's rows are shown. UserError when there are no rows, a damaged one, or no room to
-    write.
+    Each file is written whole or not at all. `displays` say how each protocol's rows are shown. UserError when there
+    are no rows, or no room to write; Damaged for rows that are, and, once all is written, for values image by image
+    that are: comparisons do without these, and the tables' notes say so.
     """
     tables = build_tables(home, displays)
     if not tables:
@@ -31,30 +34,24 @@ def write_tables(home: Home, out: Path, displays: Displays) -> list[Path]:
             f"There are no rows under {home.rows} to make tables from: "
             "give `mdebench transfer attributes`, `mdebench transfer landmarks` or `mdebench occlusion` first."
         )
-    paths = []
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for table in tables:
-            for name, text in rendered(table).items():
-                path = out / name
-                path.write_text(text, encoding="utf-8")
-                paths.append(path)
-        if out == home.tables:
-            paths += _write_says(home, tables)
-    except OSError as error:
-        raise UserError(f"Could not write the tables into {out}: {error.strerror or error}.") from error
-    return paths
+    texts = {out / name: text for table in tables for name, text in rendered(table).items()}
+    if out == home.tables:
+        texts |= _says(home, tables)
+    for path, text in texts.items():
+        write_atomically(path, text.encode())
+    rest = Rest()
+    rest.damaged += damaged_values(home, (row for table in tables for row in table.rows)).values()
+    rest.end("the tables are written, and say that they do without these values")
+    return list(texts)
 
 
-def _write_says(home: Home, tables: list[Table]) -> list[Path]:
-    """The page of all that the tables say, and a README's marked block where the home has one."""
+def _says(home: Home, tables: list[Table]) -> dict[Path, str]:
+    """The page of all that the tables say, and the home's README where its marked block changes."""
     texts = {home.results / "README.md": page(tables)}
     readme = home.folder / "README.md"
     if readme.is_file() and (text := readme.read_text("utf-8")) != (new := renewed(text, tables)):
         texts[readme] = new
-    for path, text in texts.items():
-        path.write_text(text, encoding="utf-8")
-    return list(texts)
+    return texts
 
 
 def rendered(table: Table) -> dict[str, str]:

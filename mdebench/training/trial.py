@@ -107,7 +107,7 @@ def _train(trainer: Trainer, rows: NDArray[np.int64]) -> None:
         part, parts = devices.rank(), devices.count()
         batch = Batch(images, index, step, 0, recipe.seed, generator, recipe.updates, part, parts)
         for player in turns:
-            with _LonePixels():
+            with _SmallMaps():
                 loss = trainer.loss(player, batch)
             loss.total.backward(inputs=trainer.players[player].parameters)  # type: ignore[no-untyped-call]
             trainer.optimizers[player].zero_grad(set_to_none=True)
@@ -140,18 +140,21 @@ def _black(count: int, recipe: Recipe, device: torch.device) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-class _LonePixels(TorchFunctionMode):
-    """Where convolutions are watched: of a map of 1×1, torch 2.14 leaves parts of the gradient of larger kernels unset
-    when it computes in bf16 on a CPU."""
+class _SmallMaps(TorchFunctionMode):
+    """Where convolutions are watched: of a map smaller than its stride, torch 2.14 leaves parts of the gradient of the
+    kernel unset when it computes in bf16 on a CPU."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         bf16 = func is F.conv2d and args[0].device.type == "cpu" and torch.is_autocast_enabled("cpu")
-        if bf16 and args[0].shape[2:] == (1, 1) and max(args[1].shape[2:]) > 1:
+        stride = (args[3] if len(args) > 3 else (kwargs or {}).get("stride", 1)) if bf16 else 1
+        step = stride if isinstance(stride, int) else max(stride)
+        if bf16 and min(args[0].shape[2:]) < step and max(args[1].shape[2:]) > 1:
+            side = "×".join(map(str, args[0].shape[2:]))
             raise UserError(
-                "pictures come down to maps of 1×1, whose convolutions torch does not learn rightly in bf16 on a CPU:"
-                " give --set precision=fp32, or take a pack of larger pictures"
+                f"pictures come down to maps of {side}, whose convolutions in steps of {step} torch does not learn"
+                " rightly in bf16 on a CPU: give --set precision=fp32, or take a pack of larger pictures"
             )
         return func(*args, **(kwargs or {}))
 

@@ -250,7 +250,7 @@ def test_the_readme_s_table_of_speed_is_that_of_the_rows():
 def test_a_damaged_row_of_speed_is_a_sentence(home):
     path = save(home, Record("step", "a case", {}, [Measured("ours", "ms", 1, 1, 1, 3)]))
     path.write_text(path.read_text() + "{\n")
-    with pytest.raises(UserError, match=r"line 2 of .*step\.jsonl is damaged"):
+    with pytest.raises(UserError, match=r"Line 2 of .*step\.jsonl is damaged"):
         speed_rows(home)
 
 

@@ -440,7 +440,7 @@ def test_archives_are_known_by_their_content(tmp_path, kind):
 
 
 def test_members_of_a_tar_say_why_they_are_left_out(tmp_path, monkeypatch):
-    monkeypatch.setattr("mdebench.data.store.MAX_BYTES", 1000)
+    monkeypatch.setattr("mdebench.data.store.tars.MAX_BYTES", 1000)
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for name, kind in (("link.jpg", tarfile.SYMTYPE), ("pipe.jpg", tarfile.FIFOTYPE)):
             entry = tarfile.TarInfo(name)

@@ -495,6 +495,42 @@ def test_damaged_files_are_named(home):
         list_figures(home)
 
 
+def test_other_figures_are_drawn_where_something_is_damaged(home):
+    """A log, a gallery with a header that is none, and a picture with other pixels than its checksum says."""
+    whole, broken = add_run(home), add_run(home, seed=1)
+    for folder in (whole, broken):
+        (folder / "log.jsonl").write_text('{"step": 1, "a/b": 1.0}\n{"step": 2, "a/b"')  # the last cut by a kill
+        add_gallery(folder)
+    (broken / "log.jsonl").write_text('{"step": "x", "a/b": 1.0}\n')
+    path = next((whole / "gallery" / "toys").glob("*.npz"))
+    data = path.read_bytes()
+    path.write_bytes(data[:200] + bytes([data[200] ^ 1]) + data[201:])
+    with pytest.raises(UserError, match=r"(?s)(npz|log\.jsonl) is damaged.*; all other figures are drawn"):
+        write_figures(home, NOW, quiet())
+    assert (home.figures / f"learning-{whole.name}.png").exists()
+    assert not (home.figures / f"learning-{broken.name}.png").exists()
+    picture = home.figures / f"learning-{whole.name}.png"
+    before, data = picture.read_bytes(), bytearray(picture.read_bytes())
+    data[len(data) // 2] ^= 1
+    picture.write_bytes(bytes(data))
+    with pytest.raises(UserError, match=r"png is damaged .*delete it and write the figures again"):
+        list_figures(home)
+    with pytest.raises(UserError):  # of the gallery and the log, and the picture is drawn again
+        write_figures(home, NOW, quiet())
+    assert picture.read_bytes() == before
+
+
+def test_a_name_is_no_formula_and_acts_in_no_figure(home):
+    for label in ("a$\\frac{1}$b", "=cmd|x\x1b[31m$1"):
+        folder = add_run(home, label, pack=f"pack{len(label)}")
+        (folder / "log.jsonl").write_text('{"step": 1, "a/b": 1.0}\n')
+        store(home, label, [measured(1.0)])
+    for path in write_figures(home, NOW, quiet()):
+        if path.suffix == ".csv":
+            assert b"\x1b" not in path.read_bytes() and b",=" not in path.read_bytes()
+    assert all("\x1b" not in figure.title + figure.alt for figure in list_figures(home))
+
+
 def test_contact_sheets_are_figures_too(home):
     path = home.sheets / "toys-both_eyes.png"
     path.parent.mkdir(parents=True)

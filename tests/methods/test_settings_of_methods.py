@@ -31,7 +31,7 @@ def test_any_value_is_built_or_refused_in_a_sentence(home, pack, method):
         for value in VALUES:
             try:
                 recipe = recipes.make_recipe(method, pack, "tiny", 0, {**small, key: value})
-                if not isinstance(recipe.settings.get(key), float):  # those are for training: nothing is built otherwise
+                if not isinstance(recipe.settings.get(key), float):  # those are for training alone
                     built(recipe, torch.device("cpu"))
             except UserError as error:
                 assert str(error) and "\n" not in str(error), (key, value)

@@ -242,6 +242,33 @@ def test_a_damaged_picture_is_named(home):
         write_report(home, home.folder / "index.html", NOW)
 
 
+def test_the_page_is_written_without_what_is_damaged_and_says_so(home):
+    folder = add_run(home)
+    picture(folder / "samples" / "000600.png", 10)
+    picture(home.figures / "rank-pack-tiny.png", 40)
+    picture(home.figures / "occlusion-pack-tiny.png", 50)
+    exhibit(folder, "rec 0.1", 200).write_bytes(b"PK\x03\x04")
+    (home.figures / "rank-pack-tiny.png").write_bytes(b"no picture")
+    (folder / "samples" / "000600.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"(?s)rank-pack-tiny\.png is damaged.*npz is damaged.*000600\.png is damaged"):
+        write_report(home, home.folder / "index.html", NOW)
+    text = (home.folder / "index.html").read_text("utf-8")
+    assert "occlusion" in text and text.count("Left out, as the file is damaged: ") == 2
+    assert "Their files are damaged: rank-pack-tiny.png." in text
+    assert str(home.folder) not in text
+
+
+def test_no_control_character_reaches_the_page(home):
+    add_run(home, label="<rec>\x1b[31m\u202e\x00", method="rec")
+    store(home, "pixels", [measured(0.9)])
+    store(home, "\ud800", [measured(1.0, note="\x07<i>")], pack_note="a\x9b31m pack", run="run", key="k")
+    text = page(home)
+    assert not {sign for sign in text if (ord(sign) < 32 and sign not in "\n\t\r") or 0x7F <= ord(sign) < 0xA0}
+    assert (
+        "\u202e" not in text and "\\x1b[31m" in text and "\\ud800" in text and "<i>" not in text.partition("<main")[2]
+    )
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (185.2, "3 min 05 s"), (7805, "2 h 10 min")]
 )

@@ -10,7 +10,16 @@ from scipy import stats
 from mdebench.errors import UserError
 from mdebench.home import Home
 from mdebench.results.cells import cell_from_rows
-from mdebench.results.paired import Family, Seeds, cell_interval, contrast, pooled_seeds, remade
+from mdebench.results.paired import (
+    Family,
+    Seeds,
+    cell_interval,
+    contrast,
+    damaged_values,
+    pooled_seeds,
+    remade,
+    stored_values,
+)
 from mdebench.results.rows import Row, keep_values, values_path
 
 UNKNOWN = Seeds(math.nan, 0)
@@ -207,7 +216,13 @@ def test_rows_can_be_remade_from_their_values(home, rng):
     assert remade(home, row) is None
 
 
-def test_a_damaged_file_is_named(home, runs):
-    values_path(home, runs[0]["key"]).write_bytes(b"PK\x03\x04 no archive")
-    with pytest.raises(UserError, match=r"a{16}\.npz is damaged"):
-        contrast(home, *map(cell, runs), UNKNOWN)
+def test_a_damaged_file_is_named_and_comparisons_do_without_it(home, runs):
+    path = values_path(home, runs[0]["key"])
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    for damaged in (b"PK\x03\x04 no archive", whole[:middle] + bytes([whole[middle] ^ 64]) + whole[middle + 1 :]):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"a{16}\.npz is damaged"):
+            stored_values(home, runs[0])
+        assert list(damaged_values(home, runs)) == [path.name]
+        assert contrast(home, *map(cell, runs), UNKNOWN).rule == "unpaired"

@@ -12,7 +12,17 @@ from madeup import FACTS, POINT, row
 from mdebench.errors import UserError
 from mdebench.home import Home
 from mdebench.results.provenance import _git, provenance
-from mdebench.results.rows import Measurement, append_rows, has_unit, read_rows, stale, superseded, unit_key
+from mdebench.results.rows import (
+    Measurement,
+    append_rows,
+    change_rows,
+    has_unit,
+    read_rows,
+    stale,
+    superseded,
+    unit_key,
+    whole_rows,
+)
 
 
 @pytest.fixture
@@ -25,6 +35,11 @@ KEYED = ("protocol", "protocol_version", "protocol_settings", "method", "setting
 
 def file_of(home: Path) -> Path:
     return home.rows / "landmarks" / "pack-rec-S0.1-small-seed0.jsonl"
+
+
+def older(line: bytes, *lacking: str) -> bytes:
+    """A line as it was written before it had a digest, and these fields."""
+    return json.dumps({k: v for k, v in json.loads(line).items() if k not in ("checksum", *lacking)}).encode() + b"\n"
 
 
 def test_rows_come_back_as_they_went(home):
@@ -40,8 +55,7 @@ def test_rows_come_back_as_they_went(home):
 def test_rows_from_before_the_costs_were_counted_are_read(home):
     append_rows(home, [row()])
     path = file_of(home)
-    old = {key: value for key, value in json.loads(path.read_text()).items() if key not in ("seconds", "gflop")}
-    path.write_text(json.dumps(old) + "\n")
+    path.write_bytes(older(path.read_bytes(), "seconds", "gflop"))
     read = read_rows(home).iloc[0]
     assert math.isnan(read["seconds"]) and math.isnan(read["gflop"]) and read["value"] == POINT.value
 
@@ -97,7 +111,7 @@ def test_one_call_is_one_file(home):
 def test_a_damaged_line_is_named_by_every_reader_and_kept(home, damage, says):
     append_rows(home, [row("a")])
     path = file_of(home)
-    path.write_bytes(path.read_bytes() + damage(path.read_bytes()))
+    path.write_bytes(path.read_bytes() + damage(older(path.read_bytes())))
     before = path.read_bytes()
     for use in (
         lambda: read_rows(home),
@@ -107,6 +121,55 @@ def test_a_damaged_line_is_named_by_every_reader_and_kept(home, damage, says):
         with pytest.raises(UserError, match=rf"Line 2 of .*seed0\.jsonl is damaged \((?s:.*)({says})"):
             use()
     assert path.read_bytes() == before
+
+
+def test_every_digit_of_a_row_is_held_to_its_digest(home, rng):
+    append_rows(home, [row("a"), row("b", replace(POINT, value=0.1 + 0.2, note="1 of 2"))])
+    path, whole = file_of(home), read_rows(home)
+    text = path.read_bytes()
+    digits = [i for i, sign in enumerate(text) if chr(sign).isdigit()]
+    for place in rng.choice(digits, 60, replace=False):
+        path.write_bytes(text[:place] + (b"1" if text[place : place + 1] != b"1" else b"2") + text[place + 1 :])
+        with pytest.raises(UserError, match=r"Line [12] of .*seed0\.jsonl is damaged \(it is not what its checksum"):
+            read_rows(home)
+    for place in rng.integers(len(text), size=200):  # any bit, the name of the digest among them
+        path.write_bytes(text[:place] + bytes([text[place] ^ 1 << rng.integers(8)]) + text[place + 1 :])
+        try:
+            assert read_rows(home).equals(whole)  # white space
+        except UserError as problem:
+            assert " is damaged (" in str(problem)
+
+
+def test_older_lines_stand_as_they_were_written(home):
+    append_rows(home, [row("a"), row("b")])
+    path = file_of(home)
+    first = older(path.read_bytes().splitlines(keepends=True)[0], "width")
+    path.write_bytes(first)
+    append_rows(home, [row("c")])
+    assert path.read_bytes().startswith(first) and list(read_rows(home)["key"]) == ["a", "c"]
+    change_rows(home, "landmarks", FACTS["run"], lambda row: row | {"low": 0.5} if row["key"] == "c" else row)
+    assert path.read_bytes().startswith(first) and list(read_rows(home)["low"]) == [POINT.low, 0.5]
+
+
+def test_every_damaged_file_is_told_and_the_others_can_be_read(home):
+    for run in "abc":
+        append_rows(home, [row(run, run=run)])
+    for path in sorted(home.rows.glob("*/*.jsonl"))[:2]:
+        path.write_bytes(b"\x1b[2J{\n")
+    with pytest.raises(UserError, match=r"(?s)a\.jsonl is damaged.*b\.jsonl is damaged"):
+        read_rows(home)
+    rows, damaged = whole_rows(home)
+    assert list(rows["run"]) == ["c"] and len(damaged) == 2
+
+
+def test_a_row_that_is_too_deep_or_too_large_is_damaged(home):
+    append_rows(home, [row("a")])
+    path = file_of(home)
+    line = older(path.read_bytes())
+    for bad in (b"[" * 100_000, line.replace(b'"value": 1.25', b'"value": 1e999')):
+        path.write_bytes(bad)
+        with pytest.raises(UserError, match=r"jsonl is damaged \("):
+            read_rows(home)
 
 
 def test_a_full_disk_loses_nothing(home, monkeypatch):
@@ -154,9 +217,11 @@ def test_older_evaluators_make_rows_stale(home):
 
 def test_the_newest_unit_of_a_run_supersedes_the_older_setting_by_setting(home):
     head = replace(POINT, setting="frozen-head-5000")
-    old = {"time": "2026-01-01T00:00:00.000+00:00", "weights_hash": "old"}
-    new = {"time": "2026-01-02T00:00:00.000+00:00", "weights_hash": "new"}
-    append_rows(home, [row("new", **new), row("old", **old), row("old", head, **old)])
+    """Whatever the clock said, which was set back in between."""
+    old = {"time": "2026-01-02T00:00:00.000+00:00", "weights_hash": "old"}
+    new = {"time": "2026-01-01T00:00:00.000+00:00", "weights_hash": "new"}
+    append_rows(home, [row("old", **old), row("old", head, **old)])
+    append_rows(home, [row("new", **new)])
     append_rows(home, [row("elsewhere", run="another", **old)])
     read = read_rows(home)
     lost = set(zip(read.loc[superseded(read), "key"], read.loc[superseded(read), "setting"]))

@@ -16,9 +16,10 @@ from mdebench.data.pack import open_pack
 from mdebench.data.writer import PackWriter
 from mdebench.errors import UserError
 from mdebench.figures.write import write_figures
+from mdebench.files import unsealed
 from mdebench.home import Home
 from mdebench.results.intervals import interval
-from mdebench.results.rows import Row, append_rows, keep_values, read_rows, unit_key
+from mdebench.results.rows import Row, append_rows, keep_values, read_rows, stored_rows, unit_key, values_path
 from mdebench.suite.inventory.auditing import audit, told
 from mdebench.suite.inventory.mending import mend
 from mdebench.tables.says import BEGIN, END, renewed
@@ -76,9 +77,11 @@ def test_what_was_made_of_its_rows_holds(home):
 
 
 ROWS, TABLE = "results/rows/landmarks/pack-rec.jsonl", "results/tables/table1-pack-small.md"
+SEAL = r'(.*), "checksum": "\w+"'
 CHANGES = {
-    "a digit of a row": (ROWS, r'"value": 0\.(\d)', r'"value": 1.\1', "stored values"),
-    "a hash of a row": (ROWS, '"weights_hash": "cd', '"weights_hash": "ef', "the key"),
+    "a digit of a row": (ROWS, r'"value": 0\.(\d)', r'"value": 1.\1', "not what its checksum says"),
+    "a digit of an older row": (ROWS, r'"value": 0\.(\d)' + SEAL, r'"value": 1.\1\2', "stored values"),
+    "a hash of an older row": (ROWS, '"weights_hash": "cd' + SEAL, r'"weights_hash": "ef\1', "the key"),
     "a mark of a table": (TABLE, r" \(†\)", " ≈", "table1-pack-small.md, line"),
     "a sentence of a table": (TABLE, "beats", "crushes", "table1-pack-small.md, line"),
     "a sentence of the README": ("README.md", "beaten", "hardly beaten", "README.md, line"),
@@ -136,7 +139,7 @@ def test_a_pack_that_is_not_what_it_was_is_found(home):
 def test_a_hash_is_found_in_whichever_row_of_a_unit_it_was_changed(home):
     """A second row of a unit, of another metric, without values of its own: that is said not to be looked at."""
     path = home.folder / ROWS
-    row = json.loads(path.read_text())
+    row = unsealed(json.loads(path.read_text()))
     path.write_text(path.read_text() + json.dumps(row | {"metric": "other", "weights_hash": "ef" * 32}) + "\n")
     found = audit(home)
     assert sum("pack-rec.jsonl: the key" in find for find in found.finds) == 1
@@ -171,3 +174,33 @@ def test_intervals_of_older_rows_are_mended_from_values_and_pack(tmp_path, rng):
 def test_the_committed_results_hold():
     found = audit(Home(ROOT))
     assert found.finds == [] and len(found.looked) > 5
+
+
+def spoil(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 16
+    path.write_bytes(bytes(data))
+
+
+def test_what_is_damaged_is_a_find_and_the_rest_is_looked_at(home):
+    """A picture; a file of rows and one of values, without which tables are not looked at."""
+    picture = next(home.figures.glob("*.png"))
+    spoil(picture)
+    assert [find for find in audit(home).finds if f"{picture} is damaged (" in find]
+    rows = home.rows / "landmarks" / "pack-rec.jsonl"
+    values = values_path(home, stored_rows(home, "landmarks", "pack-pixels")[0]["key"])
+    spoil(rows)
+    spoil(values)
+    found = audit(home)
+    assert any(f"Line 1 of {rows} is damaged" in find for find in found.finds)
+    assert any(f"{values} is damaged" in find for find in found.finds)
+    assert any("tables and figures against rows, while" in what for what in found.unseen)
+    assert any("2 rows against their keys" in what for what in found.looked)
+
+
+def test_a_damaged_file_of_rows_is_left_as_it_is_when_others_are_mended(home):
+    rows = home.rows / "landmarks" / "pack-rec.jsonl"
+    spoil(rows)
+    before = rows.read_bytes()
+    done = list(mend(home))
+    assert [line for line in done if line.startswith("left as it is: Line 1 of")] and rows.read_bytes() == before

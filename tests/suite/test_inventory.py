@@ -1,5 +1,6 @@
 """Runs listed, shown, compared, removed and slimmed: what is said is what is there, and nothing is lost by it."""
 
+import fcntl
 import re
 from datetime import datetime
 
@@ -7,14 +8,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from mdebench import catalog
+from mdebench import catalog, files
 from mdebench.cli.main import cli
 from mdebench.errors import UserError
 from mdebench.evaluation import measuring
 from mdebench.evaluation.subjects import load_subject
+from mdebench.home import Home
 from mdebench.results.rows import read_rows
 from mdebench.suite.inventory.comparing import compare_text
 from mdebench.suite.inventory.showing import show_text
+from mdebench.suite.inventory.strays import strays
 from mdebench.suite.inventory.upkeep import freeable
 from mdebench.training.recipes import make_recipe, train_run
 
@@ -67,15 +70,44 @@ def test_prune_says_what_it_frees_and_frees_what_can_be_made_again(home, runs, p
     said = invoke(home, "prune", "--dry-run")
     for what in ("features of", "optimizer state of", "left half written (1 kB)"):
         assert what in said
-    assert len(freeable(home)) == 5  # two of each, and one scrap
+    assert len(freeable(home)) == 4 and len(strays(home)) == 1  # two of each, and one scrap
     size = runs[0].state_path.stat().st_size
     assert "freed" in invoke(home, "prune")
-    assert freeable(home) == [] and "nothing to free" in invoke(home, "prune")
+    assert freeable(home) == strays(home) == [] and "nothing to free" in invoke(home, "prune")
     assert runs[0].state_path.stat().st_size < 0.6 * size
     again = home.find_run(runs[0].folder.name)
     assert again.finished and (load_subject(again).features(pack, pack.indices("test")) == codes).all()
     assert measuring.measure(home, "landmarks", runs, pack, {"setting": "frozen-probe"}, console) == 0
     assert read_rows(home).equals(rows)
+
+
+def test_prune_clears_what_kills_left_wherever_it_lies_and_nothing_that_is_at_work(home, runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "SHORT", str(tmp_path / "tmp"))
+    packs, temporary = tmp_path / "own", tmp_path / "tmp" / ".mdebench-abcdefgh"
+    (tmp_path / "packs").unlink()
+    packs.mkdir()
+    (tmp_path / "packs").symlink_to(packs)
+    temporary.mkdir(parents=True, mode=0o700)
+    files_left = [home.rows / "landmarks" / ".a.jsonl.0f.partial", home.values / ".a.npz.0f.partial"]
+    files_left += [home.folder / ".report.html.0f.partial", runs[0].folder / "samples" / ".a.png.0f.partial"]
+    for path in files_left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * 1000)
+    for folder in (packs / ".faces.part", packs / ".busy.part", runs[0].folder / "features" / "tmpabcd1234"):
+        folder.mkdir(parents=True)
+    others = [home.folder / "mine" / ".a.b.0f.partial", home.folder / "mine.partial"]  # not where a home's files lie
+    for path in others:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (home.runs / "empty").mkdir()
+    with (packs / ".busy.lock").open("w") as lock, home.run("new").lock():
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        said = invoke(home, "prune")
+        assert (packs / ".busy.part").is_dir() and home.run("new").folder.is_dir()
+    cleared = [*files_left, packs / ".faces.part", home.runs / "empty", temporary]
+    cleared.append(runs[0].folder / "features" / "tmpabcd1234")
+    assert not any(path.exists() for path in cleared) and all(path.exists() for path in others)
+    assert all(str(path) in said for path in files_left) and f"{temporary}, a temporary folder left" in said
 
 
 def test_what_is_being_trained_is_left_alone_by_prune(home, runs):
@@ -137,3 +169,13 @@ def test_equal_weights_have_equal_rows(home, runs, pack, console):
     said = compare_text(home, runs[0], runs[0])
     assert "equal settings" in said and "0.00 ± 0.00" in said
     assert torch.equal(*(load_subject(runs[0]).method.state_dict()["generator.encoder.to_code.0.weight"] for _ in "ab"))
+
+
+def test_prune_frees_what_kills_left_in_results(tmp_path):
+    home = Home(tmp_path)
+    for place in (home.tables, home.rows / "landmarks", home.packs, home.values):
+        place.mkdir(parents=True, exist_ok=True)
+        (place / ".table1.md.0a1b2c3d.partial").write_bytes(b"half")
+    assert len(strays(home)) == 4 and not freeable(home)
+    invoke(home, "prune")
+    assert strays(home) == [] and not list(tmp_path.rglob("*.partial"))

@@ -172,3 +172,25 @@ def test_a_pack_that_must_be_drawn_first_is_planned_with_all_that_follows(tmp_pa
 def test_a_pack_that_cannot_be_drawn_is_asked_for(tmp_path, console):
     with pytest.raises(UserError, match="mdebench data prepare"):
         make_plan(Order(Home(tmp_path), "table3", "tiny", "celeba64"), console)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"table3": 1}', '{"table3": {"state": "x", "files": [1]}}', "\xff", ""])
+def test_a_damaged_note_of_what_was_written_is_told_and_made_anew(order, console, monkeypatch, text):
+    written = []
+    monkeypatch.setattr(reproduce, "_write", lambda order, console: written.append(order.what) or [])
+    stamp = order.home.results / ".written.json"
+    stamp.parent.mkdir()
+    stamp.write_text(text)
+    reproduce.write(order, console)
+    said = console.file.getvalue()
+    assert f"note {stamp} is damaged (" in said and "; all is written anew" in said and written == ["table3"]
+    reproduce.write(order, console)
+    assert "kept 0 files" in console.file.getvalue() and written == ["table3"]
+
+
+@pytest.mark.parametrize("text", ["[]", "3", '{"source": 4}', "{", "\xff"])
+def test_of_a_damaged_pack_no_source_is_known(tmp_path, text):
+    home = Home(tmp_path)
+    home.pack("faces").mkdir(parents=True)
+    (home.pack("faces") / "pack.json").write_text(text)
+    assert home.source_of("faces") in ("", "4")

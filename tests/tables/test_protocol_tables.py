@@ -13,6 +13,7 @@ from mdebench.errors import UserError
 from mdebench.evaluation.displays import displays as displays_in
 from mdebench.figures.chart import parts
 from mdebench.figures.write import charts_of
+from mdebench.files import write_json
 from mdebench.home import Home
 from mdebench.results.displays import Display, Metric, from_plain, setting_order
 from mdebench.results.rows import keep_values
@@ -359,8 +360,24 @@ def test_what_somebody_elses_protocol_said_of_its_rows_is_read_back_from_beside_
     assert made.title.startswith("Spun") and texts(made.blocks[0])["rec 0.1"]["left (turns)"].endswith("(†) unpaired")
     assert any("Stale: " in note for note in made.footnotes)  # measured by version 1
     assert "Code of others: protocol spin from spin.py." in made.footnotes
-    (home.rows / "spin" / "display.json").write_text('{"metrics": 3}')
-    with pytest.raises(UserError, match=r"display\.json is damaged"):
+    for bad in (
+        '{"metrics": 3}',
+        '{"metrics": [{"digits": "x"}]}',
+        '{"metrics": [{"name": "a", "better": "up"}]}',
+        "[]",
+    ):
+        (home.rows / "spin" / "display.json").write_text(bad)
+        with pytest.raises(UserError, match=r"display\.json is damaged \(.*; measure spin again"):
+            displays_in(home)
+
+
+def test_a_display_is_held_to_its_digest(home):
+    store(home, "rec 0.1", [measured(2.0)], protocol="spin")
+    path = home.rows / "spin" / "display.json"
+    write_json(path, asdict(Display("Spun", (Metric("twist", better="lower"),), version=3)))
+    assert displays_in(home)["spin"].version == 3
+    path.write_text(path.read_text().replace('"version": 3', '"version": 2'))
+    with pytest.raises(UserError, match="not what its checksum says"):
         displays_in(home)
 
 

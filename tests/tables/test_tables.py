@@ -16,7 +16,9 @@ from mdebench.figures.contact_sheets import write_sheets
 from mdebench.home import Home
 from mdebench.pictures import GAP, grid
 from mdebench.results.cells import MISSING, cell_from_rows
+from mdebench.results.lines import newest_per_seed
 from mdebench.results.published import paper_dir
+from mdebench.results.rows import keep_values, read_rows, values_path
 from mdebench.tables.formats import csv_text, latex, markdown, tex
 from mdebench.tables.says import page
 from mdebench.tables.write import build_tables, write_tables
@@ -320,6 +322,15 @@ def test_a_run_trained_again_supersedes_and_is_never_averaged(home):
     assert len(superseded) == 1 and "1 older rows of rec 0.1-small-seed0 (weights 0ld0ld0l)" in superseded[0]
 
 
+def test_the_newest_by_another_judge_stands_last_whatever_the_clock_said(home):
+    """Rows of one run that two judges have a part in: of what no judge says, the one stored last is shown."""
+    times = ("2026-01-02T00:00:00.000+00:00", "2026-01-01T00:00:00.000+00:00")
+    for value, time in zip((9.0, 1.0), times):
+        store(home, "rec 0.1", [measured(value)], key=f"of {value}", judge=f"judge {value}", time=time)
+    shown, _ = newest_per_seed(read_rows(home).assign(line="rec 0.1"), NOW)
+    assert list(shown["value"]) == [1.0]
+
+
 def test_equal_runs_are_not_seeds(home):
     store(home, "rec 0.1", [measured(9.0)], key="one", run="one")
     store(home, "rec 0.1", [measured(1.0)], key="two", run="two", time="2026-01-02T00:00:00.000+00:00")
@@ -590,6 +601,73 @@ def test_a_damaged_strip_is_named(home):
     (home.runs / "a" / "sheets" / "pack-occlusion-mouth.png").write_bytes(b"not a picture")
     with pytest.raises(UserError, match=r"pack-occlusion-mouth\.png is damaged"):
         write_sheets(home, home.folder / "out")
+
+
+def test_other_sheets_are_made_where_a_strip_is_damaged(home):
+    record = '{"label": "rec", "method": "rec", "scale": "tiny", "seed": 0}'
+    strip(home.runs / "a", record, 50)
+    for name in ("pack-occlusion-nose.png", "pack-occlusion-mouth.png"):
+        (home.runs / "a" / "sheets" / name).write_bytes((home.runs / "a/sheets/pack-occlusion-mouth.png").read_bytes())
+    spoil(home.runs / "a" / "sheets" / "pack-occlusion-mouth.png")
+    with pytest.raises(UserError, match=r"mouth\.png is damaged .*; the sheets without these are written"):
+        write_sheets(home, home.folder / "out")
+    assert [path.name for path in (home.folder / "out").iterdir()] == ["pack-nose.png"]
+
+
+def spoil(path):
+    """Flip one bit in the middle of a file, where its data are."""
+    data = path.read_bytes()
+    middle = len(data) // 2
+    path.write_bytes(data[:middle] + bytes([data[middle] ^ 16]) + data[middle + 1 :])
+
+
+def test_a_full_disk_leaves_every_table_as_it_was(home, monkeypatch):
+    everybody(home)
+    before = {path: path.read_bytes() for path in write_tables(home, home.tables, NOW)}
+    store(home, "rec 0.3", [measured(0.1)])
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match=r"could not write .*: No space left on device; what stood there"):
+        write_tables(home, home.tables, NOW)
+    assert {path: path.read_bytes() for path in before} == before
+    assert set(home.tables.iterdir()) <= set(before)  # and nothing half written
+
+
+def test_tables_say_which_values_they_do_without(home, rng):
+    everybody(home)
+    for label in ("pixels", "rec 0.1"):
+        values = rng.normal(1, 0.1, 330).astype(np.float32)
+        keep_values(home, f"landmarks of {label}-small-seed0", [measured(1.0, values=values)])
+    write_tables(home, home.tables, NOW)
+    assert "Damaged" not in (home.tables / "table1-pack-small.md").read_text()
+    path = values_path(home, "landmarks of rec 0.1-small-seed0")
+    spoil(path)
+    with pytest.raises(UserError, match=r"npz is damaged .*; the tables are written, and say"):
+        write_tables(home, home.tables, NOW)
+    assert f"Damaged values image by image ({path.name})" in (home.tables / "table1-pack-small.md").read_text()
+
+
+def test_names_of_others_do_nothing_in_any_format(home):
+    label, note = "=<img/src=x/onerror=alert(1)>|`a`\x1b[31m\u202e", "<b>pack</b>\n# big\x07"
+    store(home, "pixels", [measured(0.9)], pack_note=note)
+    store(home, label, [measured(1.2)], run="=run", pack_note=note)
+    made = table(home, "table1-pack-small")
+    for text in (markdown(made), csv_text(made), latex(made), page([made])):
+        assert "\x1b" not in text and "\u202e" not in text and "\x07" not in text
+        assert all(ord(sign) >= 32 or sign == "\n" for sign in text)
+    assert "<img" not in markdown(made) and "<b>" not in markdown(made) + page([made]) and "&lt;img" in markdown(made)
+    cells = [cell for line in csv.reader(csv_text(made).splitlines()) for cell in line]
+    assert any(cell.startswith("'=<img") for cell in cells) and not any(cell.startswith("=") for cell in cells)
+
+
+def test_a_data_set_cannot_name_a_file_elsewhere(home):
+    store(home, "rec 0.1", [measured(1.0)], dataset="../../evil")
+    paths = write_tables(home, home.tables, NOW)
+    assert all(path.resolve().is_relative_to(home.results.resolve()) for path in paths)
+    assert {path.parent for path in paths} == {home.tables, home.results}
 
 
 def test_losses_that_follow_from_a_setting_are_not_told_beside_it(home):

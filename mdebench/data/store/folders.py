@@ -4,8 +4,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from mdebench import files
 from mdebench.data.report import Report
 from mdebench.data.store.members import MAX_BYTES, BadImage
+from mdebench.errors import UserError
 
 
 def files_below(root: Path, report: Report) -> Iterator[tuple[str, str | BadImage]]:
@@ -40,8 +42,11 @@ def files_below(root: Path, report: Report) -> Iterator[tuple[str, str | BadImag
 
 
 def read_file(root: Path, path: str) -> bytes:
-    """The bytes of a file below `root`; BadImage('too_large') above `MAX_BYTES`, OSError."""
-    file = root / path
-    if file.stat().st_size > MAX_BYTES:
-        raise BadImage("too_large")
-    return file.read_bytes()
+    """The bytes of a file below `root`; BadImage('too_large') above `MAX_BYTES`, or when it is no file; OSError."""
+    try:
+        with files.regular(root / path) as file:
+            if os.fstat(file.fileno()).st_size > MAX_BYTES:
+                raise BadImage("too_large")
+            return file.read()
+    except UserError as error:
+        raise BadImage("not_a_file", "a device or pipe") from error

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mdebench.data.store import PICTURES, ImageStore
@@ -54,7 +55,7 @@ def as_listed(store: ImageStore, names: Collection[str], notes: list[str]) -> Im
         f"{len(renamed):,} pictures have another ending than their list says ({first} for {name}), and were taken by "
         "the name before it"
     )
-    return ImageStore(store.where, {renamed.get(key, key): member for key, member in store.members.items()}, store.read)
+    return replace(store, members={renamed.get(key, key): member for key, member in store.members.items()})
 
 
 def _stem(name: str) -> str:

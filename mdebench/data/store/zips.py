@@ -1,7 +1,7 @@
 """Members of a zip: listed by Python's zipfile, and unpacked by it in whichever process needs them.
 
 zipfile keeps half a kilobyte of every member, and reads the whole directory before the first. So it lists them once,
-and what is kept of a member, and handed to other processes, are the 32 bytes that unpacking it needs.
+and what is kept of a member, and handed to other processes, are the 34 bytes that unpacking it needs.
 """
 
 import bz2
@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import IO
 
+from mdebench import files
 from mdebench.data.report import Report
 from mdebench.data.store.members import MAX_BYTES, BadImage
 
@@ -28,7 +30,11 @@ _METHODS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 10: "PKWARE Implode", 12:
 _METHODS |= dict.fromkeys((2, 3, 4, 5), "Reduce") | {18: "IBM TERSE", 19: "IBM LZ77", 93: "Zstandard", 94: "MP3"}
 _METHODS |= {95: "XZ", 96: "JPEG", 97: "WavPack", 98: "PPMd", 99: "AES"}
 _UNICODE_PATH = 0x7075
-_MEMBER = struct.Struct("<3QL2H")  # where it begins, its bytes packed and unpacked, checksum, method, flags
+# 4.3.16 and 4.3.14: mark and number of entries in all
+_END, _END_MARK, _TAIL = struct.Struct("<10sH10x"), b"PK\5\6", 22 + 2**16
+_WIDE_END, _WIDE_END_MARK = struct.Struct("<32sQ16x"), b"PK\6\6"
+# Where it begins, its bytes packed and unpacked, checksum, method, flags, and a checksum of its name
+_MEMBER = struct.Struct("<3QL3H")
 _PIECE = 4096  # packed bytes at a time, where zipfile sets no bound to what they unpack to: some 30 MB of LZMA
 
 
@@ -48,7 +54,8 @@ class Zip:
         """Name of every member that is no folder, with what `read` takes, or why it is none; a name whose encoding had
         to be guessed is reported. BadZipFile, NotImplementedError, ValueError, struct.error for a damaged directory.
         """
-        with zipfile.ZipFile(self.where) as archive:
+        with files.regular(self.where) as file, zipfile.ZipFile(file) as archive:
+            _check_count(file, len(archive.filelist))
             for info in archive.infolist():
                 name, guessed = _name(info)
                 if name.replace("\\", "/").endswith("/"):
@@ -61,13 +68,15 @@ class Zip:
                     yield name, BadImage("not_a_file", "a link")
                     continue
                 sizes = (info.compress_size, info.file_size)
-                yield name, _MEMBER.pack(info.header_offset, *sizes, info.CRC, info.compress_type, info.flag_bits)
+                named = _named(info.orig_filename.encode("utf-8" if info.flag_bits & _UTF_8 else "cp437"))
+                how = (info.CRC, info.compress_type, info.flag_bits, named)
+                yield name, _MEMBER.pack(info.header_offset, *sizes, *how)
 
     def read(self, member: bytes) -> bytes:
         """The bytes of a member. BadImage when it is encrypted, packed in a way that zipfile does not know, larger than
         `MAX_BYTES`, or not what the directory says of it.
         """
-        place, packed, size, checksum, method, flags = _MEMBER.unpack(member)
+        place, packed, size, checksum, method, flags, named = _MEMBER.unpack(member)
         if flags & (_ENCRYPTED | _STRONGLY_ENCRYPTED):
             raise BadImage("encrypted", "AES" if method == 99 else "")
         if max(packed, size) > MAX_BYTES:
@@ -77,10 +86,14 @@ class Zip:
             mark, *lengths = _HEADER.unpack(file.read(place, _HEADER.size))
             if mark != b"PK\3\4" or flags & _PATCHED:
                 raise zipfile.BadZipFile("it does not begin where the archive says")
+            if _named(file.read(place + _HEADER.size, lengths[0])) != named:
+                raise zipfile.BadZipFile("the archive has two names for it")
             data = _unpacked(file.read(place + _HEADER.size + sum(lengths), packed), size, checksum, method)
         except NotImplementedError as error:
             raise BadImage("packed", f"method {method}, {_METHODS.get(method, 'which has no name')}") from error
         except Exception as error:  # what zipfile and its decompressors raise of hostile bytes is not to be foreseen
+            if files.wanting(error):
+                raise
             raise BadImage("unreadable", _reason(error)) from error
         if len(data) != size:
             raise BadImage("unreadable", f"{len(data):,} bytes where the archive says {size:,}")
@@ -91,9 +104,8 @@ class _Open:
     """A file that is open as long as this object lives."""
 
     def __init__(self, where: Path) -> None:
-        stream = where.open("rb")
-        self._handle = stream.fileno()
-        weakref.finalize(self, stream.close)
+        self._handle = os.open(where, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._handle)
 
     def read(self, place: int, count: int) -> bytes:
         """So many bytes from there on, whatever other threads read; EOFError."""
@@ -109,6 +121,25 @@ def _opened(archive: Zip) -> _Open:
     if _stamp(archive.where) != archive.stamp:
         raise BadImage("unreadable", "the archive has changed since it was opened")
     return _Open(archive.where)
+
+
+def _check_count(file: IO[bytes], found: int) -> None:
+    """BadZipFile unless as many entries were found as the end of the directory says: zipfile does not look, and a wrong
+    length of one entry can hide all after it.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _TAIL))
+    tail = file.read()
+    plain = len(tail) - _END.size  # where the record lies if no comment follows it
+    place = plain if tail.startswith(_END_MARK, max(plain, 0)) else tail.rfind(_END_MARK)
+    if place < 0 or len(tail) - place < _END.size:
+        return  # zipfile has found it elsewhere
+    _, count = _END.unpack_from(tail, place)
+    wide = tail.rfind(_WIDE_END_MARK, 0, place)
+    if count == 2**16 - 1 and wide >= 0 and place - wide >= _WIDE_END.size:
+        _, count = _WIDE_END.unpack_from(tail, wide)
+    if count not in (found, found % 2**16):
+        raise zipfile.BadZipFile(f"its directory lists {found:,} files, and says that they are {count:,}")
 
 
 def _unpacked(packed: bytes, size: int, checksum: int, method: int) -> bytes:
@@ -156,6 +187,11 @@ def _unicode_path(raw: bytes, extra: bytes) -> str | None:
         if kind == _UNICODE_PATH and len(field) > 5 and struct.unpack_from("<L", field, 1)[0] == zlib.crc32(raw):
             return field[5:].decode("utf-8", "replace")
     return None
+
+
+def _named(name: bytes) -> int:
+    """Sixteen bits of a checksum: a name stands in the directory and before the data, and damage is in one of them."""
+    return zlib.crc32(name) & 0xFFFF
 
 
 def _reason(error: Exception) -> str:

@@ -20,11 +20,12 @@ from mdebench.data.pack import open_pack, verify_pack
 from mdebench.errors import UserError
 from mdebench.evaluation.displays import displays
 from mdebench.figures.write import chart_data, list_figures, vouches
+from mdebench.files import Rest, Without
 from mdebench.home import Home
 from mdebench.results.cells import Table
-from mdebench.results.displays import versions
-from mdebench.results.paired import remade
-from mdebench.results.rows import read_rows, stale, superseded, unit_key
+from mdebench.results.displays import Displays, versions
+from mdebench.results.paired import damaged_values, remade
+from mdebench.results.rows import stale, superseded, unit_key, values_path, whole_rows
 from mdebench.tables.says import page, renewed
 from mdebench.tables.write import build_tables, rendered
 
@@ -47,30 +48,49 @@ class Audit:
 
 
 def audit(home: Home) -> Audit:
-    """Look at all results under `home`; UserError where there are none, or a file is damaged."""
-    rows = read_rows(home)
-    if rows.empty:
+    """Look at all results under `home`; UserError where there are none. What is damaged is a find, and the rest is
+    looked at without it."""
+    rows, damaged = whole_rows(home)
+    if rows.empty and not damaged:
         raise UserError(f"there are no rows under {home.rows} to audit")
-    found, shown = Audit(), displays(home)
+    found = Audit()
+    if damaged:
+        found.look("files of rows", damaged)
     records = rows.to_dict("records")
     found.look(f"{len(records):,} rows against their keys", _keys(home, records))
-    made = [(row, remade(home, row)) for row in records]
+    values = damaged_values(home, records)
+    if values:
+        found.look("files of stored values", values.values())
+    readable = [row for row in records if values_path(home, row["key"]).name not in values]
+    made = [(row, remade(home, row)) for row in readable]
     kept = [(row, again) for row, again in made if again is not None]
     found.look(f"{len(kept):,} rows against their stored values", _values(home, kept))
     bare = [row["metric"] for row, again in made if again is None]
     if bare:
         metrics = ", ".join(sorted(set(bare)))
         found.unseen.append(f"values image by image, which were not kept, of {len(bare):,} rows ({metrics})")
-    found.look("versions of protocols", _stale(rows[~superseded(rows)], versions(shown)))
+    rest = Rest()
+    with rest.without():
+        shown = displays(home)
+        found.look("versions of protocols", _stale(rows[~superseded(rows)], versions(shown)))
+        if damaged or values:
+            found.unseen.append("tables and figures against rows, while rows or values are damaged")
+        else:
+            _views(home, shown, found, rest)
+    found.finds += rest.damaged
+    _packs_and_runs(home, rows, found)
+    return found
+
+
+def _views(home: Home, shown: Displays, found: Audit, rest: Rest) -> None:
+    """What is made from rows against what stands there."""
     tables = build_tables(home, shown)
     if home.tables.is_dir():
         found.look(f"{len(tables)} tables, made again", _tables(home, tables))
-    charts = chart_data(home, shown)
+    charts = chart_data(home, shown, rest.without)
     if home.figures.is_dir():
-        found.look("data and pictures of figures", _figures(home, charts, found))
+        found.look("data and pictures of figures", _figures(home, charts, found, rest.without))
     found.look("README", _readme(home.folder / "README.md", tables))
-    _packs_and_runs(home, rows, found)
-    return found
 
 
 def told(found: Audit) -> str:
@@ -122,7 +142,7 @@ def _tables(home: Home, tables: Sequence[Table]) -> Iterator[str]:
     yield from _files(home.results, {"README.md": page(tables)}, ())
 
 
-def _figures(home: Home, charts: dict[str, str], found: Audit) -> Iterator[str]:
+def _figures(home: Home, charts: dict[str, str], found: Audit, without: Without) -> Iterator[str]:
     others = {path.name for path in home.figures.glob("*.csv")} - set(charts)
     made_of_runs = {
         name for name in others if name.startswith(("learning-", "figure1-", "figure5-", "figure6-", "figure7-"))
@@ -132,7 +152,7 @@ def _figures(home: Home, charts: dict[str, str], found: Audit) -> Iterator[str]:
         found.unseen.append(
             f"the logs and galleries behind {len(made_of_runs)} figures: their data against their pictures"
         )
-    for figure in list_figures(home):
+    for figure in list_figures(home, without):
         if figure.csv and not vouches(figure.path, figure.csv):
             yield f"{figure.path}: is no picture of {figure.csv.name} as it is; draw it again with `mdebench figures`"
 
@@ -143,10 +163,14 @@ def _files(folder: Path, made: dict[str, str], endings: Sequence[str], known: It
         path = folder / name
         if not path.is_file():
             yield f"{path}: is missing; `mdebench tables` and `mdebench figures` write it"
-        elif (said := path.read_text("utf-8")) != text:
+        elif (said := _read(path)) != text:
             yield _first_difference(path, said, text)
     there = {path.name for ending in endings for path in folder.glob(f"*.{ending}")}
     yield from (f"{folder / name}: no rows give it any more" for name in sorted(there - set(made) - set(known)))
+
+
+def _read(path: Path) -> str:
+    return path.read_bytes().decode("utf-8", "replace")  # a byte that is no text is a difference like others
 
 
 def _first_difference(path: Path, said: str, text: str) -> str:
@@ -163,7 +187,7 @@ def _first_difference(path: Path, said: str, text: str) -> str:
 
 def _readme(path: Path, tables: Sequence[Table]) -> Iterator[str]:
     if path.is_file():
-        text = path.read_text("utf-8")
+        text = _read(path)
         if renewed(text, tables) != text:
             yield _first_difference(path, text, renewed(text, tables))
         for link in re.findall(r"\]\((results/[^)#]+)", text):
@@ -176,7 +200,10 @@ def _packs_and_runs(home: Home, rows: pd.DataFrame, found: Audit) -> None:
     names = {str(name): set(part) for name, part in rows.groupby("dataset")["pack_hash"]}
     here = {name: home.pack(name) for name in names if (home.pack(name) / "pack.json").is_file()}
     for name, path in here.items():
-        found.look(f"pack {name}", _pack(path, names[name]))
+        rest = Rest()
+        with rest.without():
+            found.look(f"pack {name}", _pack(path, names[name]))
+        found.finds += rest.damaged
     weights = {str(run): set(part) for run, part in rows[~superseded(rows)].groupby("run")["weights_hash"]}
     runs = {run: home.run(run) for run in weights if home.run(run).info}
     found.look(

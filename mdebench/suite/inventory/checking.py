@@ -6,7 +6,6 @@ The suite's own methods are held to the same checks by its tests.
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from mdebench.data.pack import open_pack
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Subject
 from mdebench.evaluation.displays import display_of
+from mdebench.files import scratch
 from mdebench.methods.contract import Batch, Completes, Encodes, Method, Stages
 from mdebench.results.rows import Measurement
 from mdebench.runs import Recipe
@@ -251,15 +251,15 @@ def _shown(code: Code) -> None:
 def _measures(code: Code) -> None:
     """On a few drawn faces, by an untrained network that can do what is needed."""
     module = code.load()
-    with TemporaryDirectory() as scratch:
-        pack = open_pack(prepare("toyfaces", root=None, size=SIZE, packs_dir=Path(scratch), count=300))
+    with scratch() as folder:
+        pack = open_pack(prepare("toyfaces", root=None, size=SIZE, packs_dir=folder, count=300))
         if reason := module.requires(pack):
             raise Broken(f"it cannot be tried on drawn faces: {reason}")
         entry = catalog.method("rec")
         method = _built(entry)
         found = []
         for _ in range(2):
-            subject = Subject("an untrained rec", method, Path(scratch) / "run", 0, weights_hash(method))
+            subject = Subject("an untrained rec", method, folder / "run", 0, weights_hash(method))
             found.append([m for case in module.cases(module.Settings()) for m in module.evaluate(subject, pack, case)])
     if not found[0] or not all(isinstance(m, Measurement) for m in found[0]):
         raise Broken("evaluate returns a list of Measurement, at least one")

@@ -8,8 +8,6 @@ beside this file, others in ``home/results/counts.json``.
 import ast
 import hashlib
 import importlib
-import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -23,12 +21,13 @@ from tabulate import tabulate
 import mdebench
 from mdebench import catalog
 from mdebench.catalog import Code
-from mdebench.errors import UserError
-from mdebench.files import write_atomically
+from mdebench.files import read_json, reading, write_json
 from mdebench.home import Home
+from mdebench.results.rows import whole_rows
 from mdebench.runs import Recipe
 from mdebench.settings import SCALES, choose
 from mdebench.variants import ALIASES
+from mdebench.words import tell
 
 if TYPE_CHECKING:
     from mdebench.methods.contract import Method
@@ -65,7 +64,7 @@ def list_methods(home: Home, scale: str, console: Console) -> list[Listed]:
     Methods of other distributions are named, and not loaded.
     """
     choose(scale, SCALES, "scale")
-    places, kept, listed, new = _places(home), _kept(home), list[Listed](), False
+    places, kept, listed, new = _places(home, console), _kept(home), list[Listed](), False
     for name, entry in catalog.methods().items():
         key, counted = f"{name} {scale}", None
         if not entry.place:
@@ -78,15 +77,13 @@ def list_methods(home: Home, scale: str, console: Console) -> list[Listed]:
         tried = {place for each in called for place in places[each]}
         listed.append(Listed(name, counted, tuple(sorted(tried)), entry.place))
     if new:
-        home.results.mkdir(parents=True, exist_ok=True)
         write_counts(home.results / "counts.json", kept)
     return listed
 
 
 def write_counts(path: Path, counts: Mapping[str, Counted]) -> None:
     """Keep counts by "<method> <scale>"."""
-    text = json.dumps({key: asdict(counted) for key, counted in sorted(counts.items())}, indent=0)
-    write_atomically(path, (text + "\n").encode())
+    write_json(path, {key: asdict(counted) for key, counted in sorted(counts.items())})
 
 
 def _kept(home: Home) -> dict[str, Counted]:
@@ -94,28 +91,23 @@ def _kept(home: Home) -> dict[str, Counted]:
     found: dict[str, Counted] = {}
     for path in (OWN, home.results / "counts.json"):
         if path.is_file():
-            try:
-                plain = json.loads(path.read_text())
+            way_on = "delete it, and methods are counted again"
+            plain = read_json(path, way_on)
+            with reading(path, way_on):
                 found |= {
                     key: Counted(**{**each, "abilities": tuple(each["abilities"])}) for key, each in plain.items()
                 }
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise UserError(f"{path} is damaged ({error}); delete it, and methods are counted again") from error
     return found
 
 
-def _places(home: Home) -> dict[str, set[str]]:
-    """Method → the packs and scales that there are rows of. A file is of one run, so its first row tells the method and
-    the scale; reading them all as `read_rows` does would take seconds."""
+def _places(home: Home, console: Console) -> dict[str, set[str]]:
+    """Method → the packs and scales that there are rows of; of files that are damaged it is said."""
     places: dict[str, set[str]] = defaultdict(set)
-    for path in sorted(home.rows.glob("*/*.jsonl")):
-        data = path.read_bytes()
-        try:
-            first = json.loads(data.partition(b"\n")[0])
-            method, scale = first["method"].partition(":")[0], first["scale"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} is damaged ({error}); restore it from git, or delete its first line") from error
-        places[method] |= {f"{pack.decode()} {scale}" for pack in re.findall(rb'"dataset": "([^"]*)"', data)}
+    rows, damaged = whole_rows(home)
+    for problem in damaged:
+        tell(console, "damaged", problem)
+    for method, dataset, scale in set(zip(rows["method"], rows["dataset"], rows["scale"])):
+        places[method.partition(":")[0]].add(f"{dataset} {scale}")
     return places
 
 

@@ -14,6 +14,7 @@ from mdebench.data.pack import SPLITS, Pack, open_pack
 from mdebench.errors import UserError
 from mdebench.evaluation.scenarios import test_images
 from mdebench.evaluation.tasks import Classes, Landmarks
+from mdebench.files import Damaged
 from mdebench.home import Home
 from mdebench.results.intervals import interval, known_people
 from mdebench.results.paired import stored_arrays, stored_values
@@ -24,7 +25,11 @@ def mend(home: Home) -> Iterator[str]:
     """Make intervals anew, run by run; yields what was done in words."""
     packs = _packs(home)
     for path in sorted(home.rows.glob("*/*.jsonl")):
-        changed = change_rows(home, path.parent.name, path.stem, lambda row: _mended(home, packs, row))
+        try:
+            changed = change_rows(home, path.parent.name, path.stem, lambda row: _mended(home, packs, row))
+        except Damaged as problem:
+            yield f"left as it is: {problem}"
+            continue
         if changed:
             people = sorted({row["people"] for row in changed})
             told = " and ".join(f"{count} people" if count else "images" for count in people)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from mdebench import files
 from mdebench.errors import UserError
+from mdebench.files import said
 from mdebench.home import Home
 from mdebench.runs import Run
 from mdebench.words import size
@@ -38,10 +40,11 @@ def list_text(home: Home, runs: Sequence[Run]) -> str:
 
 def size_of(folder: Path) -> str:
     """What a folder takes on disk, in words."""
-    return size(_bytes(folder))
+    return size(bytes_of(folder))
 
 
-def _bytes(folder: Path) -> int:
+def bytes_of(folder: Path) -> int:
+    """What the files below a folder take."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
@@ -65,12 +68,12 @@ def remove_runs(runs: Iterable[Run]) -> str:
     for run in chosen:
         with run.lock():
             pass
-    freed = sum(_bytes(run.folder) for run in chosen)
+    freed = sum(bytes_of(run.folder) for run in chosen)
     for run in chosen:
         try:
             shutil.rmtree(run.folder)
         except OSError as error:
-            raise UserError(f"could not delete {run.folder}: {error.strerror}") from error
+            raise UserError(f"could not delete {run.folder}: {said(error)}") from error
     return size(freed)
 
 
@@ -84,21 +87,19 @@ class Freeable:
 
 
 def freeable(home: Home) -> list[Freeable]:
-    """Cached features, what a kill left half written, and of finished runs the part of the checkpoint that only more
-    training needs. A run that is being trained is left alone."""
+    """Cached features, and of finished runs the part of the checkpoint that only more training needs.
+
+    A run that is being trained is left alone.
+    """
     found = []
     for features in sorted(home.runs.glob("*/features")):
-        if count := _bytes(features):
+        if count := bytes_of(features):
             found.append(
                 _folder(f"features of {features.parent.name}, computed again when it is measured", features, count)
             )
     for folder in sorted(path for place in (home.runs, home.judges) for path in place.glob("*") if path.is_dir()):
-        if _held(Run(folder)):
+        if is_held(folder / ".lock"):
             continue
-        for path in sorted(folder.glob(".*.partial")):
-            found.append(
-                Freeable(f"{path}, left half written ({size(path.stat().st_size)})", path.stat().st_size, path.unlink)
-            )
         run = Run(folder)
         if run.finished and (spare := _optimizers(run)):
             text = f"optimizer state of {folder.name}, which is finished ({size(spare)})"
@@ -110,12 +111,9 @@ def _folder(what: str, folder: Path, count: int) -> Freeable:
     return Freeable(f"{what} ({size(count)})", count, partial(shutil.rmtree, folder))
 
 
-def _held(run: Run) -> bool:
-    try:
-        with run.lock():
-            return False
-    except UserError:
-        return True
+def is_held(lock: Path) -> bool:
+    """Whether a process holds a lock file; nothing is written."""
+    return lock.is_file() and files.holder(lock) is not None
 
 
 def _optimizers(run: Run) -> int:
@@ -145,6 +143,6 @@ def free(found: Iterable[Freeable]) -> str:
         try:
             each.free()
         except OSError as error:
-            raise UserError(f"could not free {each.text}: {error.strerror}; {size(total)} are freed") from error
+            raise UserError(f"could not free {each.text}: {said(error)}; {size(total)} are freed") from error
         total += each.bytes
     return size(total)
