@@ -13,6 +13,7 @@ from mutations import Usual, last, mishap
 from scene import JOBS, WRITING, Stage, differences
 
 SECONDS = 10.0
+TIMED = 0.3  # of the kills come after a time, the others before a change of a folder
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 
 
@@ -22,7 +23,7 @@ def kill(number: int, seed: int, scene: Path, room: Path, usual: Usual) -> Verdi
     job = JOBS[f"w {WRITING[number % len(WRITING)].name}"]
     before, expected = usual(f"w {job.name}")
     chosen = SIGNALS[int(rng.integers(len(SIGNALS)))]
-    timed = rng.random() < 0.4
+    timed = rng.random() < TIMED
     stop = Stop(
         chosen,
         seconds=float(rng.uniform(0, before.seconds)) if timed else None,

@@ -11,7 +11,7 @@ from pathlib import Path
 GOOD = {
     "same": "the same result, bit for bit",
     "told": "told in words, and refused or left out",
-    "repaired": "told, and mended: the same result",
+    "repaired": "told, and mended or cleared (a kill: by `prune`): the same result",
     "unknowable": "another result; the file's format has no checksum that could tell",
     "too late": "it had ended before the signal came",
     "skipped": "could not be tried on this machine",
