@@ -67,6 +67,9 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
             name.replace(path)  # under the lock: nobody takes it for a stray
         _sync_folder(path.parent)
+    except (FileExistsError, NotADirectoryError) as error:
+        where = error.filename or path.parent
+        raise UserError(f"{where}: a file is where a folder is wanted; choose another path") from error
     except OSError as error:
         raise UserError(f"could not write {path}: {said(error)}; what stood there before is kept") from error
 

@@ -65,7 +65,7 @@ def speed_rows(home: Home) -> list[dict[str, Any]]:
 
 def _checked(row: dict[str, Any]) -> dict[str, Any]:
     """A row of speed; ValueError where it is none."""
-    texts, numbers = ("machine", "bench", "case", "metric", "unit"), ("value", "low", "high", "n")
+    texts, numbers = ("machine", "bench", "case", "metric"), ("value", "low", "high", "n")
     if wrong := [name for name in texts if not isinstance(row.get(name), str)]:
         raise ValueError(f"{wrong[0]} is {row.get(wrong[0])!r}, not a text")
     if wrong := [name for name in numbers if not isinstance(row.get(name), int | float)]:

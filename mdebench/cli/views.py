@@ -10,6 +10,8 @@ from mdebench.files import Damaged, Rest
 from mdebench.home import Home
 from mdebench.words import new_console
 
+AS_THEY_CAN = "all is written, with rows of that protocol shown as they can"
+
 
 @click.command()
 @click.option(
@@ -26,8 +28,9 @@ def tables(out: Path | None, home: Home) -> None:
 
     console = new_console()
     rest = Rest()
+    shown = displays(home, rest)
     with rest.without():
-        for path in write_tables(home, out or home.tables, displays(home)):
+        for path in write_tables(home, out or home.tables, shown):
             console.print(str(path))
     with rest.without():
         for path in write_sheets(home, out / "sheets" if out else home.sheets):
@@ -65,12 +68,13 @@ def figures(home: Home) -> None:
     from mdebench.evaluation.displays import displays
     from mdebench.figures.write import write_figures
 
-    console = new_console()
-    written = write_figures(home, displays(home), console)
+    console, rest = new_console(), Rest()
+    written = write_figures(home, displays(home, rest), console)
     for path in written:
         console.print(str(path))
     if not written:
         console.print(f"nothing to draw: there are neither rows nor logs of runs under {home}")
+    rest.end(AS_THEY_CAN)
 
 
 @click.command()
@@ -81,4 +85,6 @@ def report(out: Path | None, home: Home) -> None:
     from mdebench.evaluation.displays import displays
     from mdebench.report.page import write_report
 
-    new_console().print(str(write_report(home, out or home.report, displays(home))))
+    rest = Rest()
+    new_console().print(str(write_report(home, out or home.report, displays(home, rest))))
+    rest.end(AS_THEY_CAN)

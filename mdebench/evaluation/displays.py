@@ -1,11 +1,12 @@
 """How rows are shown: as the files of the protocols say that are here, else as was written beside the rows."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 from mdebench import catalog
 from mdebench.catalog import Code
 from mdebench.errors import UserError
-from mdebench.files import read_json, reading
+from mdebench.files import Rest, read_json, reading
 from mdebench.home import Home
 from mdebench.results.displays import Display, Displays, from_plain
 
@@ -19,10 +20,11 @@ def display_of(code: Code) -> Display:
     return replace(said, version=module.VERSION, needs=module.NEEDS, source=code.source)
 
 
-def displays(home: Home) -> Displays:
+def displays(home: Home, rest: Rest | None = None) -> Displays:
     """Protocol → how its rows are shown, for every protocol with rows in ``home``; those of nobody show as they can.
 
-    Damaged for a display.json that is: which way is better stands there, and nowhere else.
+    A display.json that is damaged is Damaged, or kept by ``rest``, and its protocol's rows show as they can: which way
+    is better stands there, and nowhere else.
     """
     found = {}
     for folder in sorted(path for path in home.rows.glob("*") if path.is_dir()):
@@ -31,7 +33,8 @@ def displays(home: Home) -> Displays:
             found[folder.name] = display_of(catalog.own_protocols()[folder.name])
         elif written.is_file():
             way_on = f"measure {folder.name} again to write it, or delete it, and its rows show as they can"
-            plain = read_json(written, way_on)
-            with reading(written, way_on):
-                found[folder.name] = from_plain(plain)
+            with rest.without() if rest else nullcontext():
+                plain = read_json(written, way_on)
+                with reading(written, way_on):
+                    found[folder.name] = from_plain(plain)
     return found

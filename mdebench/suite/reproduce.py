@@ -102,10 +102,12 @@ def _written(stamp: Path, console: Console) -> dict[str, dict[str, Any]]:
 
 
 def _write(order: Order, console: Console) -> list[Path]:
-    displays = gather_displays(order.home)
-    if order.what.startswith("figure"):
-        return write_figures(order.home, displays, console, only={order.what})
     files, rest = list[Path](), Rest()
+    displays = gather_displays(order.home, rest)
+    if order.what.startswith("figure"):
+        files = write_figures(order.home, displays, console, only={order.what})
+        rest.end("all is written, with rows of that protocol shown as they can")
+        return files
     with rest.without():
         files += write_tables(order.home, order.home.tables, displays)
     with rest.without():

@@ -604,8 +604,7 @@ def test_a_damaged_strip_is_named(home):
 
 
 def test_other_sheets_are_made_where_a_strip_is_damaged(home):
-    record = '{"label": "rec", "method": "rec", "scale": "tiny", "seed": 0}'
-    strip(home.runs / "a", record, 50)
+    strip(home.runs / "a", {"label": "rec", "scale": "tiny"}, 50)
     for name in ("pack-occlusion-nose.png", "pack-occlusion-mouth.png"):
         (home.runs / "a" / "sheets" / name).write_bytes((home.runs / "a/sheets/pack-occlusion-mouth.png").read_bytes())
     spoil(home.runs / "a" / "sheets" / "pack-occlusion-mouth.png")

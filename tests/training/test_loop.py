@@ -18,7 +18,7 @@ import torch
 
 from mdebench.errors import Interrupted, UserError
 from mdebench.evaluation import measuring
-from mdebench.files import write_json
+from mdebench.files import read_json, write_json
 from mdebench.home import Home
 from mdebench.methods.contract import Loss, polynomial
 from mdebench.methods.mde import Method
@@ -302,9 +302,9 @@ def test_wrong_recipe_values(pack, key, value):
 
 def begun_as(run, **changed):
     """The run as one that another machine began and left."""
-    info = json.loads(run.info_path.read_text())
+    info = read_json(run.info_path, "")
     info |= {"status": "interrupted", "recipe": info["recipe"] | changed}
-    run.info_path.write_text(json.dumps(info | {key: value for key, value in changed.items() if key in info}))
+    write_json(run.info_path, info | {key: value for key, value in changed.items() if key in info})
 
 
 def test_a_run_moved_to_another_machine_goes_on_in_its_own_precision(home, pack, console, monkeypatch):
@@ -352,6 +352,7 @@ def test_a_pack_replaced_under_its_name_is_told_by_both_hashes(home, pack, conso
 def test_a_refused_run_leaves_no_folder_and_one_that_was_there_stays(tmp_path):
     new, old = Run(tmp_path / "new"), Run(tmp_path / "old")
     old.folder.mkdir()
+    (old.folder / "notes.txt").touch()
     for run in (new, old):
         with pytest.raises(UserError), run.lock():
             raise UserError("no")

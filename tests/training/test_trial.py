@@ -229,8 +229,9 @@ def test_a_method_that_cannot_be_copied_is_not_tried_and_that_is_said(home, pack
 
 
 def test_too_little_memory_asks_for_a_smaller_batch():
-    said = trial._sentence(torch.OutOfMemoryError("CUDA out of memory"), recipe_of("rec"), None, "trained on")
-    assert said.endswith("needs more memory than is free here: give a smaller --set batch=N")
+    told = r"not enough memory for batches of \d+ of 16×16 pixels; give a smaller --set batch=N or --scale"
+    with pytest.raises(UserError, match=told), trial.room(recipe_of("rec")):
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_a_plan_tells_it_as_well(home):

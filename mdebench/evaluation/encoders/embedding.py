@@ -56,7 +56,7 @@ def embed(encoder: Encoder, folder: Path, out: Path, console: Console) -> tuple[
     writer.writerows([("row", "file"), *enumerate(names)])
     listed = out.with_suffix(".csv")
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(listed, lines.getvalue().encode())
+    write_atomically(listed, lines.getvalue().encode("utf-8", "surrogateescape"))  # names as the disk has them
     write_atomically(out, data.getvalue())
     lost = f"; {len(paths) - len(names):,} of {len(paths):,} pictures left out" if len(names) < len(paths) else ""
     console.print(f"{len(names):,} codes of {encoder.feature_dim:,} numbers{lost}")

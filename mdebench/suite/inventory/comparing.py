@@ -15,7 +15,7 @@ from mdebench.home import Home
 from mdebench.results.cells import Cell, cell_from_rows
 from mdebench.results.displays import SILENT, Metric, setting_order
 from mdebench.results.intervals import quantile
-from mdebench.results.paired import Family, Seeds, contrast
+from mdebench.results.paired import Family, Seeds, contrast, damaged_values
 from mdebench.results.rows import read_rows, superseded
 from mdebench.runs import Run
 
@@ -41,7 +41,9 @@ def compare_text(home: Home, one: Run, other: Run) -> str:
     headers = ("protocol", "setting", "metric", "A", "B", "A − B", "A is", "compared")
     parts.append(tabulate(shared, headers=headers, disable_numparse=True) if shared else "no rows that both have")
     alone = [f"{name}: {', '.join(sorted(found))}" for name, found in _alone(rows, names).items() if found]
-    return "\n\n".join([*parts, *([f"measured for one alone: {'; '.join(alone)}"] if alone else [])])
+    parts += [f"measured for one alone: {'; '.join(alone)}"] if alone else []
+    parts += damaged_values(home, rows.to_dict("records")).values()
+    return "\n\n".join(parts)
 
 
 def _settings(run: Run) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Runs on disk: listed with date, size and last loss; removed; and what can be made again freed."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -49,13 +48,12 @@ def bytes_of(folder: Path) -> int:
 
 
 def _last_losses(run: Run) -> str:
-    """The last whole line of the log, "–" where there is none."""
-    lines = run.log_path.read_text(errors="replace").splitlines() if run.log_path.is_file() else []
-    for line in reversed(lines):
-        try:
-            values = json.loads(line)
-        except ValueError:  # cut short by a kill: the one before it is whole
-            continue
+    """The last whole line of the log, "–" where there is none, or what is wrong with it."""
+    try:
+        lines = run.log()
+    except files.Damaged:
+        return "the log is damaged"
+    for values in lines[-1:]:
         told = [f"{name.partition('/')[2]} {value:.3g}" for name, value in values.items() if "/" in name]
         return " ".join(told) or "–"
     return "–"
