@@ -68,7 +68,7 @@ def _checked(row: dict[str, Any]) -> dict[str, Any]:
     texts, numbers = ("machine", "bench", "case", "metric"), ("value", "low", "high", "n")
     if wrong := [name for name in texts if not isinstance(row.get(name), str)]:
         raise ValueError(f"{wrong[0]} is {row.get(wrong[0])!r}, not a text")
-    if wrong := [name for name in numbers if not isinstance(row.get(name), int | float)]:
+    if wrong := [name for name in numbers if not isinstance(row.get(name), int | float | None)]:
         raise ValueError(f"{wrong[0]} is {row.get(wrong[0])!r}, not a number")
     return row
 

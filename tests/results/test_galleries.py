@@ -91,7 +91,7 @@ def test_a_header_that_is_damaged_is_one_sentence(tmp_path):
 
 def test_a_disk_that_refuses_is_one_sentence(rng, tmp_path):
     (tmp_path / "gallery").write_text("in the way")
-    with pytest.raises(UserError, match="could not write"):
+    with pytest.raises(UserError, match="a file is where a folder is wanted"):
         write_gallery(tmp_path, "pack64", made_up(rng))
 
 
