@@ -215,7 +215,7 @@ def test_what_does_not_fit_is_told_by_name_and_shape(tmp_path):
         "few": (less, r"of the 75 tensors of timm's test_resnet \d+ are missing \(layer2\.0"),
         "shape": (other, rf"75 tensors .* 1 is of another shape \({first} is \(2, 3\), not \("),
         "stranger": (stranger, r"75 are missing .*; 5 are the file's alone \(vit\.encoder\.0\.weight"),
-        "nested": ({"net": short}, r'test_resnet \(from "net", without "a\."\) 1 of another'),
+        "nested": ({"net": short}, r'test_resnet \(from "net", without "a\."\) 1 is of another'),
         "int8": (
             {name: each.to(torch.int8) for name, each in state.items()},
             rf"{first} is torch.int8, not torch.float32",
