@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import io
 import json
+import mmap
 import os
 import re
 import secrets
@@ -19,7 +20,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -32,9 +33,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CHECKSUM = "checksum"  # the key of a digest in JSON of ours
+GROUP = "group"  # the key of which lines belong together
 SHORT = "/tmp"  # where temporary folders have short paths: those of sockets hold a hundred characters
 _SCRATCH = ".mdebench-"
-_UNFINISHED = re.compile(r"\..+\.[0-9a-f]+\.partial")
+_UNFINISHED = re.compile(r"\.(.+)\.[0-9a-f]+\.partial")
+SPARE = 2**26  # bytes; less than a linear-algebra library takes for its own when it is first called
+# How libraries say in words of their own that there was nothing left to take.
+_MEMORY = re.compile(
+    r"failed to map|(can't|cannot) allocate|(not enough|out of) memory|bad_alloc|ALLOC_FAILED|start new thread"
+    r"|could not (create|execute) a primitive(?! descriptor)",
+    re.IGNORECASE,
+)
 # Of the machine, not of a file: nothing that lies on a disk is to blame.
 _WANT = {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ENODEV}
 
@@ -56,11 +65,15 @@ def write_atomically(path: Path, data: bytes) -> None:
 def writing(path: Path) -> Iterator[IO[bytes]]:
     """A stream whose bytes become ``path`` when the block ends well, and nothing when it does not.
 
+    The folder is made if need be; what a kill left of an earlier writing of the same file is cleared, and said.
     UserError for whatever the disk refuses, by whichever library the block wrote (torch and numpy say it in words of
-    their own); what stood there before is kept. The folder is made if need be.
+    their own); what stood there before is kept.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in strays(path.parent, below=False):
+            if _UNFINISHED.sub(r"\1", left.name) == path.name and _is_left(left, delete=True):
+                tell(new_console(), "cleared", f"{left}, which a killed command left")
         with unfinished(path) as (file, name):
             yield file
             file.flush()
@@ -190,6 +203,24 @@ def wanting(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _WANT)
 
 
+def wants_memory(error: BaseException) -> bool:
+    """Whether that is what an error says: Python and numpy by its kind, the system by a number, libraries in words."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError | ImportError) and bool(_MEMORY.search(str(error)))
+    )
+
+
+def short_of_memory() -> bool:
+    """Whether a limit of this process leaves it less than `SPARE`: what libraries say then may be anything at all."""
+    try:
+        mmap.mmap(-1, SPARE).close()
+    except OSError:
+        return True
+    return False
+
+
 def said(error: OSError) -> str:
     """What an OSError says, in words; never 'None'."""
     return error.strerror or str(error) or type(error).__name__
@@ -244,7 +275,7 @@ def reading(path: Path | str, way_on: str) -> Iterator[None]:
 
 
 @contextmanager
-def regular(path: Path) -> Iterator[IO[bytes]]:
+def regular(path: Path) -> Iterator[io.BufferedReader]:
     """A file to read from; UserError, at once, where it is a pipe, a device or a socket, which may never end.
 
     OSError as of any opening.
@@ -317,36 +348,67 @@ def json_line(values: Mapping[str, Any]) -> bytes:
     return json.dumps(sealed(values), allow_nan=False).encode() + b"\n"
 
 
+def json_lines(group: Sequence[Mapping[str, Any]]) -> list[bytes]:
+    """Lines that belong together: each says of which group it is, and of how many lines, so that one is missed."""
+    name = digest(b"".join(map(json_line, group)))
+    return [json_line({**values, GROUP: [name, len(group)]}) for values in group]
+
+
+def changed_line(line: bytes, values: Mapping[str, Any]) -> bytes:
+    """Other values in the place of those of a line, of the same group."""
+    before = json.loads(line)
+    return json_line({**values, GROUP: before[GROUP]} if GROUP in before else values)
+
+
 def read_lines(
     path: Path, way_on: str, parse: Callable[[dict[str, Any]], T], appended: bool = False
 ) -> list[tuple[bytes, T]]:
     """Each line of a file of JSON lines as it stands, and what ``parse`` makes of it, held to its digest if it has one.
 
     Of a file that is ``appended`` to, such as a log, a last line without its end was cut short by a kill, and is passed
-    over. Damaged names the first line that is not whole, or that ``parse`` raises anything on; FileNotFoundError.
+    over. Damaged names the first line that is not whole, that ``parse`` raises anything on, or of whose group another
+    is missing; FileNotFoundError.
     """
-    found = []
+    found, groups = list[tuple[bytes, T]](), dict[tuple[str, int], list[int]]()
     with reading(path, way_on):
         lines = read_bytes(path).splitlines(keepends=True)
-    if appended and lines and not lines[-1].endswith(b"\n"):
+    if appended and lines and not lines[-1].endswith(b"\n") and lines[-1][:2] == b'{"'[: len(lines[-1])]:
         lines.pop()
     for number, line in enumerate(lines, start=1):
         with reading(f"Line {number} of {path}", way_on):
-            found.append((line, parse(unsealed(json.loads(line.decode("utf-8"))))))
+            values = unsealed(json.loads(line.decode("utf-8")))
+            if GROUP in values:
+                name, count = values.pop(GROUP)
+                groups.setdefault((name, count), []).append(number)
+            found.append((line, parse(values)))
+    for (_, count), numbers in groups.items():
+        with reading(path, way_on):
+            if len(numbers) != count:
+                lie = f"{len(numbers)} of the {count} lines that were written together with line {numbers[0]}"
+                raise ValueError(f"it has {lie}")
     return found
 
 
 def read_archive(path: Path, way_on: str) -> dict[str, bytes]:
     """The members of a zip archive of ours, each held to its checksum; Damaged, or FileNotFoundError."""
     with reading(path, way_on), regular(path) as file, zipfile.ZipFile(file) as archive:
+        _check_end(file)
         return {name: archive.read(name) for name in archive.namelist()}
 
 
 def check_archive(path: Path, way_on: str) -> None:
     """Hold every member of a zip archive (a checkpoint of torch, say) to its checksum, a piece at a time; Damaged."""
     with reading(path, way_on), regular(path) as file, zipfile.ZipFile(file) as archive:
+        _check_end(file)
         if (bad := archive.testzip()) is not None:
             raise ValueError(f"{bad} is not what its checksum says")
+
+
+def _check_end(file: IO[bytes]) -> None:
+    """ValueError where a zip archive of ours does not end with its directory, as readers of zip archives permit."""
+    file.seek(-22, os.SEEK_END)
+    if not file.read().startswith(b"PK\5\6"):
+        raise ValueError("there is something behind its end")
 
 
 def read_arrays(path: Path, way_on: str) -> "dict[str, NDArray[Any]]":

@@ -136,6 +136,18 @@ class Home:
             raise UserError(f"there is no run {name!r} {where}.{suggest(name, names)}")
         return run
 
+    def run_folder(self, name: str) -> Path:
+        """Where the run called ``name`` is, though it be damaged; UserError as `find_run` has it."""
+        from mdebench.files import Damaged
+
+        try:
+            return self.find_run(name).folder
+        except Damaged:
+            folder = self.runs / Path(name).name
+            if "/" in name and Path(name).resolve() != folder.resolve():
+                raise
+            return folder
+
     def judge(self, pack: str) -> "Run":
         """The run that trains the judge of a pack, begun or not."""
         from mdebench.runs import Run

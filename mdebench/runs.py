@@ -16,7 +16,7 @@ import shutil
 import socket
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -69,6 +69,9 @@ class Recipe:
         parts = [self.pack, self.label.replace(" ", "-S"), self.scale]
         parts += [f"{key}={Path(value).name}" for key, value in sorted(self.overrides.items())]
         return re.sub(r"[^\w.=+-]", "_", "-".join([*parts, f"seed{self.seed}"]))
+
+
+LOG_WAY_ON = "delete it to go on without it"
 
 
 class Busy(UserError):
@@ -135,50 +138,9 @@ class Run:
         self.info.update(values)
         files.write_json(self.info_path, self.info)
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the run for this process; Busy when another one does, UserError where files cannot be locked.
-
-        The kernel releases it however we end; on a shared file system its server does, after a machine's death not at
-        once. A folder in which there is nothing afterwards is removed.
-        """
-        with self._locked() as file:
-            file.truncate(0)
-            file.write(f"pid {os.getpid()} on {socket.gethostname()}")
-            file.flush()
-            try:
-                yield
-            finally:
-                with suppress(FileNotFoundError):
-                    if [path.name for path in self.folder.iterdir()] == [".lock"]:
-                        (self.folder / ".lock").unlink()
-                        self.folder.rmdir()
-
-    @contextmanager
-    def _locked(self) -> Iterator[IO[str]]:
-        """The lock's file, held; opened again where its folder was removed by the one who held it before."""
-        path = self.folder / ".lock"
-        while True:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                file = path.open("a+")
-            except FileNotFoundError:
-                continue
-            with file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError as error:
-                    raise Busy(
-                        f"run {self.folder.name} is being trained by another process ({_owner(file)})"
-                    ) from error
-                except OSError as error:
-                    raise UserError(
-                        f"{self.folder} cannot be locked against other processes ({files.said(error)});"
-                        " choose another --home"
-                    ) from error
-                if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    yield file
-                    return
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the run for this process, as `held` has it."""
+        return held(self.folder)
 
     def strays(self) -> list[Path]:
         """What kills left in the folder, and nobody is writing: unfinished files, and folders of older builds."""
@@ -260,32 +222,92 @@ class Run:
     def log(self) -> list[dict[str, Any]]:
         """The lines of the log, each held to its checksum; none where there is no log. Damaged.
 
-        A last line that a kill cut short is left out.
+        A last line that a kill cut short is left out, as long as the run can go on and write it again.
         """
         return [line for _, line in self._lines()]
 
-    def _lines(self) -> list[tuple[str, dict[str, Any]]]:
+    def _lines(self) -> list[tuple[bytes, dict[str, Any]]]:
         try:
-            with files.reading(self.log_path, "delete it to go on without it"):
-                lines = files.read_bytes(self.log_path).decode().splitlines(keepends=True)
-                whole = [line for line in lines if line.endswith("\n")]
-                return [(line, _logged(line, number)) for number, line in enumerate(whole, start=1)]
+            going_on = self.info.get("status") != "finished"
+            lines = files.read_lines(self.log_path, LOG_WAY_ON, _logged, appended=going_on)
         except FileNotFoundError:
             return []
+        with files.reading(self.log_path, LOG_WAY_ON):
+            for place, (_, logged) in enumerate(lines, start=1):
+                if logged.get("line", place) != place:  # older builds did not number them
+                    raise ValueError(f"lines are missing or out of order: line {place} says {logged['line']!r:.20}")
+        return lines
 
     def add_to_log(self, line: Mapping[str, Any]) -> None:
-        """Write one more line; UserError on a full disk."""
+        """Write one more line, which says in "line" the how-manieth it is; UserError on a full disk."""
         try:
-            with self.log_path.open("a") as file:
-                file.write(json.dumps(files.sealed(line)) + "\n")
+            with self.log_path.open("ab") as file:
+                file.write(json.dumps(files.sealed(line)).encode() + b"\n")
         except OSError as error:
             raise UserError(f"could not write {self.log_path}: {files.said(error)}") from error
 
-    def cut_log(self, step: int) -> None:
-        """Drop the log's lines after ``step``: a resumed run writes them again."""
-        if self.log_path.is_file():
-            kept = [line for line, logged in self._lines() if logged["step"] <= step]
-            files.write_atomically(self.log_path, "".join(kept).encode())
+    def sync_log(self) -> None:
+        """Have the log on the disk before the checkpoint that knows how long it is."""
+        with suppress(FileNotFoundError), self.log_path.open("rb") as file:
+            os.fsync(file.fileno())
+
+    def cut_log(self, step: int, lines: int | None = None) -> int:
+        """Drop the log's lines after ``step``: a resumed run writes them again. Returns how many are left.
+
+        Damaged where these are not as many as ``lines``, which the checkpoint says; no log at all may be gone on with.
+        """
+        if not self.log_path.is_file():
+            return 0
+        kept = [line for line, logged in self._lines() if logged["step"] <= step]
+        with files.reading(self.log_path, LOG_WAY_ON):
+            if lines not in (None, len(kept)):
+                raise ValueError(f"it has {len(kept)} of {lines} lines up to update {step}")
+        files.write_atomically(self.log_path, b"".join(kept))
+        return len(kept)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a run's folder for this process; Busy when another one does, UserError where files cannot be locked.
+
+    The kernel releases it however we end; on a shared file system its server does, after a machine's death not at
+    once. A folder in which there is nothing afterwards is removed.
+    """
+    with _locked(folder) as file:
+        file.truncate(0)
+        file.write(f"pid {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            with suppress(FileNotFoundError):
+                if [path.name for path in folder.iterdir()] == [".lock"]:
+                    (folder / ".lock").unlink()
+                    folder.rmdir()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[IO[str]]:
+    """The lock's file, held; opened again where its folder was removed by the one who held it before."""
+    path = folder / ".lock"
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            file = path.open("a+")
+        except FileNotFoundError:
+            continue
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Busy(f"run {folder.name} is being trained by another process ({_owner(file)})") from error
+            except OSError as error:
+                raise UserError(
+                    f"{folder} cannot be locked against other processes ({files.said(error)}); choose another --home"
+                ) from error
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                yield file
+                return
 
 
 def runs_in(folder: Path) -> list[Run]:
@@ -327,17 +349,14 @@ def _lacking(state: Any) -> str:
     weights = state["method"]
     if not isinstance(weights, dict) or not all(isinstance(each, torch.Tensor) for each in weights.values()):
         return "its 'method' is no table of tensors"
-    return "" if isinstance(state["optimizers"], dict) else "its 'optimizers' are none"
+    others = [state["optimizers"], state.get("since", {})]
+    return "" if all(isinstance(each, dict) for each in others) else "its 'optimizers' are none"
 
 
-def _logged(line: str, number: int) -> dict[str, Any]:
-    try:
-        logged = files.unsealed(json.loads(line))
-        if type(logged.get("step")) is not int:
-            raise ValueError("it says no step")
-    except ValueError as error:
-        raise ValueError(f"line {number}: {error}") from error
-    return logged
+def _logged(line: dict[str, Any]) -> dict[str, Any]:
+    if type(line.get("step")) is not int:
+        raise ValueError("it says no step")
+    return line
 
 
 @contextmanager

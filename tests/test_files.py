@@ -184,3 +184,82 @@ def test_who_holds_a_lock_is_read_and_nothing_is_written(tmp_path):
         fcntl.flock(held, fcntl.LOCK_EX)
         assert files.holder(path) == "pid 7 on here"
     assert path.read_text() == "pid 7 on here"
+
+
+def test_a_line_is_missed_by_those_it_was_written_with(tmp_path):
+    path, ours, others = tmp_path / "a.jsonl", [{"n": n} for n in (1, 2, 2)], [{"n": 1}, {"n": 2}]
+    lines = [*files.json_lines(ours), *files.json_lines(others)]
+
+    def read(kept):
+        path.write_bytes(b"".join(kept))
+        return [value for _, value in files.read_lines(path, WAY_ON, dict)]
+
+    assert read(lines) == ours + others
+    assert read(lines[:3]) == ours and read([*lines[3:], *lines[:3]]) == others + ours  # a group is gone, or moved
+    for place in range(5):
+        with pytest.raises(files.Damaged, match=r"it has [12] of the [23] lines .* with line \d"):
+            read(lines[:place] + lines[place + 1 :])
+        with pytest.raises(files.Damaged, match=r"it has [34] of the [23] lines"):
+            read([*lines, lines[place]])
+    lines[1] = files.changed_line(lines[1], {"n": 9})
+    assert read(lines) == [{"n": 1}, {"n": 9}, {"n": 2}, *others]
+    old = files.json_line({"n": 5})  # from before there were groups
+    assert files.changed_line(old, {"n": 6}) == files.json_line({"n": 6}) and read([old, *lines[3:]]) == [
+        {"n": 5},
+        *others,
+    ]
+
+
+def test_the_cut_last_line_of_a_log_is_one_of_ours(tmp_path):
+    path, line = tmp_path / "log.jsonl", files.json_line({"n": 1})
+    for cut in range(len(line)):
+        path.write_bytes(line + line[:cut])
+        assert len(files.read_lines(path, WAY_ON, dict, appended=True)) == 1
+    for other in (b"[" * 50, b"\0" * 50, b"x"):
+        path.write_bytes(line + other)
+        with pytest.raises(files.Damaged, match="Line 2"):
+            files.read_lines(path, WAY_ON, dict, appended=True)
+
+
+def test_an_archive_ends_where_its_directory_does(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, a=np.arange(3))
+    files.check_archive(path, WAY_ON)
+    with path.open("ab") as file:
+        file.write(b"more")
+    with zipfile.ZipFile(path) as archive:  # which is none of its concerns
+        assert archive.testzip() is None
+    for read in (files.check_archive, files.read_archive, files.read_arrays):
+        with pytest.raises(files.Damaged, match="something behind its end"):
+            read(path, WAY_ON)
+
+
+def test_what_a_kill_left_of_a_file_is_cleared_when_it_is_written_again(tmp_path, capsys):
+    stray, other = tmp_path / ".a.png.0a1b2c3d.partial", tmp_path / ".b.a.png.0a1b2c3d.partial"
+    stray.touch()
+    other.touch()
+    files.write_atomically(tmp_path / "a.png", b"whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "a.png"]
+    assert f"cleared {stray}, which a killed command left" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("error", "wants"),
+    [
+        (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("could not create a primitive descriptor for a convolution"), False),
+        (RuntimeError("could not execute a primitive"), True),
+        (ValueError("not enough memory cells"), False),
+    ],
+)
+def test_want_of_memory_is_told_from_what_cannot_be_done(error, wants):
+    assert files.wants_memory(error) is wants
+
+
+def test_a_process_that_may_take_little_more_is_short_of_memory():
+    code = "import resource; from pathlib import Path; from mdebench import files; print(files.short_of_memory())\n"
+    code += "pages = int(Path('/proc/self/statm').read_text().split()[0])\n"
+    code += "most = pages * resource.getpagesize() + files.SPARE // 2\n"
+    code += "resource.setrlimit(resource.RLIMIT_AS, (most, most)); print(files.short_of_memory())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]

@@ -15,7 +15,7 @@ from tabulate import tabulate
 
 from mdebench.bench.clock import Measured
 from mdebench.compute.machine import default_device
-from mdebench.files import json_line, read_bytes, read_lines, write_atomically
+from mdebench.files import json_lines, read_bytes, read_lines, write_atomically
 from mdebench.home import Home
 from mdebench.results.provenance import provenance
 
@@ -50,7 +50,7 @@ def save(home: Home, record: Record) -> Path:
     facts = {"bench": record.bench, "case": record.case, "settings": dict(record.settings), "machine": machine()}
     facts |= {"device": default_device().type, **provenance()}
     before = read_bytes(path) if path.exists() else b""
-    write_atomically(path, before + b"".join(json_line({**facts, **asdict(m)}) for m in record.measured))
+    write_atomically(path, before + b"".join(json_lines([{**facts, **asdict(m)} for m in record.measured])))
     return path
 
 
@@ -58,7 +58,7 @@ def speed_rows(home: Home) -> list[dict[str, Any]]:
     """All rows of speed, the newest of each machine, bench, case and metric."""
     newest: dict[tuple[str, ...], dict[str, Any]] = {}
     for path in sorted((home.speed).glob("*.jsonl")):
-        for _, row in read_lines(path, "delete that line and measure again", _checked):
+        for _, row in read_lines(path, "delete the lines of its group and measure again", _checked):
             newest[row["machine"], row["bench"], row["case"], row["metric"]] = row
     return list(newest.values())
 

@@ -5,10 +5,9 @@ from typing import Literal
 
 import click
 
-from mdebench.cli.options import RUNS, Whole, existing_home_option, home_option
+from mdebench.cli.options import RUNS, SEED, Whole, existing_home_option, home_option
 from mdebench.errors import UserError
 from mdebench.home import Home
-from mdebench.settings import SEEDS
 from mdebench.words import new_console
 
 
@@ -72,7 +71,7 @@ def embed(run: str, folder: Path, out: Path, home: Home) -> None:
 @click.option("--boxes", help="What is seen of red, green and blue; three boxes x1:y1:x2:y2 in [0, 1], with commas.")
 @click.option("--crop", help="centre, face, or x,y,side in pixels; by default the square as of the run's pack.")
 @click.option("-n", "count", type=Whole(1), default=1, show_default=True, help="Samples of each picture.")
-@click.option("--seed", type=Whole(0, SEEDS - 1), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=".", show_default=True)
 @home_option
 def complete(

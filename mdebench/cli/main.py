@@ -36,10 +36,6 @@ _REFUSED = {
     errno.EAGAIN: "end something, or take less at a time (--jobs 1)",
     **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENODEV), "see to the disk, then give the command again"),
 }
-# How libraries say in words of their own that there was nothing left to take.
-_MEMORY = re.compile(
-    r"failed to map|(can't|cannot) allocate|(not enough|out of) memory|bad_alloc|ALLOC_FAILED|start new thread", re.I
-)
 _DESCRIPTORS = re.compile("too many open files", re.I)
 _LESS = "end something, or give less at a time (--jobs 1, --set batch=N, a smaller --scale)"
 
@@ -67,6 +63,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # ? for what a terminal has no sign for, such as ×
     try:
+        if files.short_of_memory():
+            raise MemoryError(f"less than {files.SPARE // 2**20} MiB are left of what this process may take")
         sys.exit(cli.main(standalone_mode=False))
     except click.ClickException as error:
         error.show()
@@ -90,7 +88,7 @@ def refused(error: Exception) -> str:
         what = "a file is where a folder is wanted" if error.errno == errno.EEXIST else files.said(error)
         return f"{f'{error.filename}: ' if error.filename else ''}{what}; {_REFUSED[error.errno]}"
     what = (str(error).splitlines() or [type(error).__name__])[0]
-    if isinstance(error, MemoryError) or _MEMORY.search(what):
+    if files.wants_memory(error) or files.short_of_memory():
         return f"there is not enough memory for this ({what}); {_LESS}"
     if _DESCRIPTORS.search(what):
         return f"{what}; {_REFUSED[errno.EMFILE]}"

@@ -10,7 +10,7 @@ import click
 from mdebench import catalog
 from mdebench.errors import UserError
 from mdebench.home import Home
-from mdebench.settings import SCALES, suggest
+from mdebench.settings import SCALES, SEEDS, suggest
 from mdebench.variants import ALIASES
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ class Whole(click.IntRange):
         if isinstance(value, str) and not value.isascii():
             self.fail(f"{value!r} is not a whole number.", param, ctx)
         return super().convert(value, param, ctx)
+
+
+SEED = Whole(0, SEEDS - 1)
 
 
 def _existing(ctx: click.Context, param: click.Parameter, home: Home) -> Home:

@@ -16,16 +16,16 @@ def runs(names: tuple[str, ...], remove: bool, home: Home) -> None:
     """List the runs (or those named): how far they are, when they were last at work, their size on disk, last loss."""
     from mdebench.suite.inventory.upkeep import list_text, remove_runs, size_of
 
-    chosen = find_runs(home, names)
-    if not remove:
-        new_console().print(list_text(home, chosen or home.list_runs()))
-        return
-    if not chosen:
-        raise UserError("--remove: name the runs to delete, as in `mdebench runs NAME --remove`")
     console = new_console()
-    for run in chosen:
-        console.print(f"{run.folder} ({size_of(run.folder)})")
-    console.print(f"{remove_runs(chosen)} freed")
+    if not remove:
+        console.print(list_text(home, find_runs(home, names) or home.list_runs()))
+        return
+    if not names:
+        raise UserError("--remove: name the runs to delete, as in `mdebench runs NAME --remove`")
+    folders = [home.run_folder(name) for name in names]
+    for folder in folders:
+        console.print(f"{folder} ({size_of(folder)})")
+    console.print(f"{remove_runs(folders)} freed")
 
 
 @click.command()

@@ -8,6 +8,7 @@ from mdebench import catalog
 from mdebench.cli.options import (
     METHODS,
     PROTOCOLS,
+    SEED,
     check_pack,
     completing,
     home_option,
@@ -80,12 +81,11 @@ def reproduce(
 
 def _seeds(text: str) -> tuple[int, ...]:
     try:
-        numbers = tuple(dict.fromkeys(int(seed) for seed in text.split(",")))
-    except ValueError as error:
-        raise UserError(f"--seeds {text}: expected whole numbers with commas, such as 0,1,2") from error
-    if min(numbers) < 0:
-        raise UserError(f"--seeds {text}: a seed is at least 0")
-    return numbers
+        return tuple(dict.fromkeys(SEED.convert(seed.strip(), None, None) for seed in text.split(",")))
+    except click.BadParameter as error:
+        raise UserError(
+            f"--seeds {text}: expected whole numbers with commas, such as 0,1,2 ({error.message})"
+        ) from error
 
 
 @click.command()

@@ -6,10 +6,20 @@ from typing import TYPE_CHECKING
 import click
 
 from mdebench import catalog
-from mdebench.cli.options import METHODS, PACKS, Whole, check_pack, home_option, pack_option, scale_option, set_option
+from mdebench.cli.options import (
+    METHODS,
+    PACKS,
+    SEED,
+    Whole,
+    check_pack,
+    home_option,
+    pack_option,
+    scale_option,
+    set_option,
+)
 from mdebench.errors import UserError
 from mdebench.home import Home
-from mdebench.settings import SCALES, SEEDS, choose, parse_overrides
+from mdebench.settings import SCALES, choose, parse_overrides
 from mdebench.words import new_console, tell
 
 if TYPE_CHECKING:
@@ -24,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--S", "S", help="Masking ratio in (0, 1), where the variant has one.")
 @scale_option
 @pack_option("Pack to train on; by default toyfaces at the scale's size.")
-@click.option("--seed", type=Whole(0, SEEDS - 1), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--updates", help="Number of updates instead of the scale's.")
 @click.option("--devices", type=Whole(1), help="GPUs (processes, without one) that share each batch; by default 1.")
 @click.option(

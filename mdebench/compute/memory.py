@@ -6,7 +6,6 @@ them before it hands them out again. An update frees and takes the same blocks o
 """
 
 import ctypes
-import errno
 import re
 import resource
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 import torch
 
 from mdebench.errors import UserError
+from mdebench.files import wants_memory
 from mdebench.words import size
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of <malloc.h>
@@ -67,11 +67,3 @@ def enough_memory(what: str, way_on: str) -> Iterator[None]:
 
 
 _UNITS = {"bytes": 1.0, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30, "tib": 2.0**40, "pib": 2.0**50, "eib": 2.0**60}
-_WORDS = re.compile(r"can't allocate memory|not enough memory|out of memory|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
-
-
-def wants_memory(error: BaseException) -> bool:
-    """Whether that is what an error says: Python and numpy by its kind, torch in words, the system by a number."""
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_WORDS.search(str(error))))

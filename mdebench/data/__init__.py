@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mdebench.data.pack import Pack, open_pack
-from mdebench.data.report import printable
 from mdebench.errors import UserError
+from mdebench.words import shown
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -36,7 +36,7 @@ def _quoting_strangers() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise type(error)(printable(str(error))) from error
+        raise type(error)(shown(str(error))) from error
 
 
 @_quoting_strangers()
@@ -106,7 +106,7 @@ def list_packs(packs_dir: Path | str) -> tuple[list[Pack], list[str]]:
         try:
             packs.append(open_pack(path))
         except UserError as error:
-            problems.append(printable(str(error)))
+            problems.append(shown(str(error)))
     return packs, problems
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mdebench.data.report import printable
 from mdebench.data.tables import is_unknown, number
 from mdebench.errors import UserError
+from mdebench.words import shown
 
 SPLIT_WORDS = {"train": 0, "training": 0, "test": 2, "testing": 2}
 SPLIT_WORDS |= dict.fromkeys(("val", "valid", "validation", "dev", "eval"), 1)
@@ -91,7 +91,7 @@ def read_codes(column: str, texts: Sequence[str]) -> Codes:
             f"{column}: read as {len(words):,} words, numbered in sorted order, since {_some([*map(repr, odd)])} "
             f"{'is no whole number' if len(odd) == 1 else 'are no whole numbers'}"
         )
-    words = None if words is None else [printable(word) for word in words]
+    words = None if words is None else [shown(word) for word in words]
     return Codes(np.fromiter(codes, np.int32, len(texts)), words, notes)
 
 

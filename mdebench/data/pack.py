@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdebench import files
-from mdebench.data.report import printable, report_lines
+from mdebench.data.report import report_lines
 from mdebench.errors import UserError
+from mdebench.words import shown
 
 if TYPE_CHECKING:
     import torch
@@ -171,7 +172,7 @@ class Pack:
         counts["with only some of the five points"] = int((~whole & (self.landmark_source != NO_LANDMARKS)).sum())
         parts = [f"{n:,} {word}" for word, n in counts.items() if n]
         parts += [f"{n:,} with points outside the crop"] if (n := int(outside_crop(self.landmarks).sum())) else []
-        line = printable(f"{line}; landmarks: {', '.join(parts)}" if parts else line)
+        line = shown(f"{line}; landmarks: {', '.join(parts)}" if parts else line)
         kept = self.info.get("report", {}).get("kept_twin", {}).get("count", 0)
         return f"{line}; {kept:,} images of val or test are also in train or val (--keep-duplicates)" if kept else line
 
@@ -194,7 +195,7 @@ class Pack:
         if not (self.split == SPLITS.index("test")).any():
             lines.append("no test images: protocols measure on them, so nothing can be measured with this pack")
         lines += [f"crop: {self.info['crop']}; resize: {self.info['resize']}"]
-        return [printable(line) for line in lines + self.info["notes"] + report_lines(self.info["report"])]
+        return [shown(line) for line in lines + self.info["notes"] + report_lines(self.info["report"])]
 
 
 def open_pack(path: Path | str) -> Pack:
@@ -203,7 +204,7 @@ def open_pack(path: Path | str) -> Pack:
     Its images are only held to their digest when they are used.
     """
     path = Path(path)
-    info = _read_manifest(path)
+    info = read_manifest(path)
     arrays = {name: _open_array(path, name, info["arrays"][name]) for name in ARRAYS}
     return Pack(path, info, **arrays)
 
@@ -213,7 +214,7 @@ def verify_pack(path: Path | str) -> list[str]:
     path = Path(path)
     problems, arrays = [], {}
     try:
-        info = _read_manifest(path)
+        info = read_manifest(path)
     except UserError as error:
         return [str(error)]
     for name in ARRAYS:
@@ -241,7 +242,7 @@ def _damaged(path: Path, what: str) -> files.Damaged:
     return files.Damaged(f"The pack {path} is damaged: {what}; {WAY_ON}")
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
     """pack.json, with the checksum of its fields if it has one."""
     file = path / "pack.json"
     if not path.is_dir():

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any
 
 from mdebench.errors import UserError
+from mdebench.words import shown
 
 LEFT_OUT, CONVERTED, UNLABELLED, DOUBTFUL = "left out", "converted", "label missing", "in doubt"
 NOTED = "noted"
@@ -73,11 +74,6 @@ KINDS: dict[str, tuple[str, str]] = {
 }
 
 
-def printable(text: str) -> str:
-    """What strangers wrote, for a terminal: without control characters, escape sequences, and broken UTF-8."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-
-
 FIRST = 10  # so many names are kept for each kind
 
 
@@ -93,7 +89,7 @@ class Report:
         self.counts[kind] += 1
         first = self.names.setdefault(kind, [])
         if len(first) < FIRST:
-            first.append(printable(name))
+            first.append(shown(name))
 
     def as_json(self) -> dict[str, dict[str, Any]]:
         """Kind → {"outcome", "meaning", "count", "names" (the first ten)}, in the order of `KINDS`."""

@@ -12,8 +12,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from mdebench.data.report import printable
 from mdebench.errors import UserError
+from mdebench.words import shown
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 # In any case. What pandas takes for a missing value, and the question mark of the UCI repository.
@@ -110,7 +110,7 @@ def read_table(data: bytes, name: str, needed: str, known: Collection[str]) -> T
     head, *rows = filter(any, every)
     if blank := len(every) - len(rows) - 1:
         notes.append(f"{name} has {blank:,} empty row{'s' * (blank > 1)}, left out")
-    head = [cell.lower() if cell.lower() in known else printable(cell) for cell in head]
+    head = [cell.lower() if cell.lower() in known else shown(cell) for cell in head]
     return _tidied(head, rows, name, notes)
 
 

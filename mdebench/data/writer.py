@@ -35,9 +35,10 @@ from mdebench.data.pack import (
     names_digest,
     open_pack,
 )
-from mdebench.data.report import Report, printable
+from mdebench.data.report import Report
 from mdebench.errors import UserError
 from mdebench.version import __version__
+from mdebench.words import shown
 
 Progress = Callable[[int, int], None]  # (images done, images in all)
 
@@ -49,7 +50,7 @@ def check_name(name: str) -> None:
     """UserError unless a pack may be called so: a name and no path, as it is written among the packs alone."""
     if not PACK_NAME.fullmatch(name):
         raise UserError(
-            f"'{printable(name)}' cannot name a pack: use letters, digits, '.', '_' and '-' (ASCII, at most 100, the "
+            f"'{shown(name)}' cannot name a pack: use letters, digits, '.', '_' and '-' (ASCII, at most 100, the "
             "first a letter or digit)."
         )
 
@@ -186,7 +187,7 @@ class PackWriter:
             "count": len(self._names),
             "splits": {split: int((arrays["split"] == i).sum()) for i, split in enumerate(SPLITS)},
             **self.info,
-            "notes": [printable(note) for note in self.info["notes"]],
+            "notes": [shown(note) for note in self.info["notes"]],
             "attribute_names": list(self.attribute_names),
             "report": self.report.as_json(),
             "made_with": {"mdebench": __version__, "pillow": _version("pillow"), "numpy": np.__version__},

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from mdebench.figures.chart import Chart, Panel
-from mdebench.files import read_lines, reading
+from mdebench.files import reading
 from mdebench.results.cells import Cell
 from mdebench.results.displays import Metric, spoken
 from mdebench.results.lines import line_of
-from mdebench.runs import Run
+from mdebench.runs import LOG_WAY_ON, Run
 
 BINS = 300  # points of a learning curve: a longer log is averaged in so many equal parts
 
@@ -22,10 +22,9 @@ def learning(run: Run) -> Chart | None:
     """
     if not run.log_path.is_file():
         return None
-    way_on = f"delete {run.folder} to train this run again"
-    lines = read_lines(run.log_path, way_on, dict, appended=True)
-    with reading(run.log_path, way_on):
-        log = pd.DataFrame([line for _, line in lines])
+    lines = run.log()
+    with reading(run.log_path, LOG_WAY_ON):
+        log = pd.DataFrame(lines)
         log = log.astype({"step": "int64"}).set_index("step").sort_index()
         log = log[[name for name in log.columns if "/" in name]].apply(pd.to_numeric, errors="coerce")
     if log.empty or not len(log.columns):

@@ -55,10 +55,10 @@ def path_of(text: str) -> Path:
 def file_hash(path: Path) -> str:
     """The sha256 (hex) of a file; UserError when it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with files.regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+        raise UserError(f"{path} cannot be read ({files.said(error)})") from error
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ def load_perceptual(spec: str) -> Perceptual | None:
         network = _imagenet()
     elif spec.partition(":")[0] == "random":
         seed = spec.partition(":")[2] or "0"
-        if not seed.isdigit():
+        if not (seed.isascii() and seed.isdigit()):
             raise UserError(f"perceptual={spec}: the seed after 'random:' must be a whole number")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(seed))

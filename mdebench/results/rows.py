@@ -23,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mdebench.errors import UserError
-from mdebench.files import Damaged, json_line, read_lines, said, write_atomically, writing
+from mdebench.files import Damaged, changed_line, json_lines, read_lines, said, write_atomically, writing
 from mdebench.home import Home
 from mdebench.variants import ALIASES
 
@@ -165,7 +165,11 @@ def append_rows(home: Home, rows: Sequence[Row]) -> int:
             given = {row.key for row in rows}
             stored = [each for each in _lines(path) if each[1]["key"] not in given or not width_is_unknown(each[1])]
             known = {row["key"] for _, row in stored}
-            new = [_line(asdict(row)) for row in rows if row.key not in known]
+            units = dict[str, list[dict[str, Any]]]()
+            for row in rows:
+                if row.key not in known:
+                    units.setdefault(row.key, []).append(_plain(asdict(row)))
+            new = [line for unit in units.values() for line in json_lines(unit)]
             if new:
                 write_atomically(path, b"".join([*(line for line, _ in stored), *new]))
     except OSError as error:
@@ -185,7 +189,7 @@ def change_rows(
         made = [(line, row, change(row)) for line, row in stored]
         changed = [new for _, old, new in made if _plain(new) != _plain(old)]
         if changed:
-            lines = (line if _plain(new) == _plain(old) else _line(new) for line, old, new in made)
+            lines = (line if _plain(new) == _plain(old) else changed_line(line, _plain(new)) for line, old, new in made)
             write_atomically(path, b"".join(lines))
     return changed
 
@@ -303,10 +307,6 @@ def _path(home: Home, protocol: str, run: str) -> Path:
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row as JSON has it: an undefined number (NaN) is null, since JSON has no NaN."""
     return {name: None if isinstance(x, float) and math.isnan(x) else x for name, x in row.items()}
-
-
-def _line(row: Mapping[str, Any]) -> bytes:
-    return json_line(_plain(row))
 
 
 def _lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:

@@ -100,12 +100,13 @@ def pretrain(
             if devices.count() > 1:
                 _meet(trainer, console)
             devices.on_first(run.update, **record, status="running", step=trainer.step)
-            devices.on_first(run.cut_log, trainer.step)
+            since = (state or {}).get("since", {})
+            since["lines"] = devices.on_first(run.cut_log, trainer.step, since.get("lines"))
             if trainer.players:
                 devices.on_first(_keep_trained_on, run, trainer.step, pack)
             try:
                 with entry.guarded() if entry else nullcontext(), room(recipe):
-                    _loop(trainer, run, pack, console, save_seconds, signals)
+                    _loop(trainer, run, pack, console, save_seconds, signals, since)
             except (UserError, Interrupted) as stop:
                 status = "interrupted" if isinstance(stop, Interrupted) else "failed"
                 if devices.rank() == 0:
@@ -305,18 +306,27 @@ def _record(recipe: Recipe, method: Method, pack: Pack, device: torch.device) ->
 
 
 def _loop(
-    trainer: Trainer, run: Run, pack: Pack, console: Console, save_seconds: float, signals: Sequence[str]
+    trainer: Trainer,
+    run: Run,
+    pack: Pack,
+    console: Console,
+    save_seconds: float,
+    signals: Sequence[str],
+    since: Mapping[str, Any],
 ) -> None:
+    """Train to the end; ``since`` is what the checkpoint keeps of the log, its line under way, and the operations."""
     recipe, device = trainer.recipe, trainer.device
     train = pack.indices("train")
     seconds, first, started = run.info.get("seconds", 0.0), trainer.step, time.monotonic()
-    gflop, counts = run.info.get("gflop", 0.0), Operations()
-    saved, cost, sums = started, 0.0, _Means()
-    updates = recipe.updates if trainer.players else 0
+    gflop, counts = since.get("gflop", run.info.get("gflop", 0.0)), Operations()
+    saved, cost, sums = started, 0.0, _Means(since.get("sums", {}), since.get("counts", {}))
+    updates, lines = recipe.updates if trainer.players else 0, since["lines"]
     sheet_steps = {updates * i // SAMPLES for i in range(1, SAMPLES + 1)}
 
     def write(begin: float) -> None:
-        run.save_state(trainer.state())
+        # In the checkpoint and not in run.json alone: a kill between the two must change neither the log nor the costs.
+        run.sync_log()
+        run.save_state({**trainer.state(), "since": {"gflop": gflop, "lines": lines, **sums.state()}})
         spent = seconds + begin - started
         speed = (trainer.step - first) * recipe.batch / max(begin - started, 1e-9)
         run.update(step=trainer.step, seconds=round(spent, 1), images_per_second=round(speed, 1), gflop=gflop)
@@ -336,8 +346,9 @@ def _loop(
             gflop += operations
             speed = (trainer.step - first) * recipe.batch / (time.monotonic() - started)
             if trainer.step % LOG_EVERY == 0 or trainer.step == updates:
-                means = sums.take()
-                devices.on_first(run.add_to_log, {"step": trainer.step, **means, "images_per_second": round(speed, 1)})
+                means, lines = sums.take(), lines + 1
+                line = {"step": trainer.step, "line": lines, **means, "images_per_second": round(speed, 1)}
+                devices.on_first(run.add_to_log, line)
                 show(trainer.step, means, speed)
             if trainer.step in sheet_steps and isinstance(trainer.method, Completes):
                 devices.on_first(_sample_sheet, trainer, trainer.method, run, pack)
@@ -353,13 +364,15 @@ def _loop(
 class _Means:
     """Running means of the loss parts, kept as tensors so that no step waits for the device."""
 
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
+    def __init__(self, sums: Mapping[str, Tensor], counts: Mapping[str, int]):
+        self.sums, self.counts = dict(sums), dict(counts)
+
+    def state(self) -> dict[str, Any]:
+        return {"sums": dict(self.sums), "counts": dict(self.counts)}
 
     def add(self, parts: Mapping[str, Tensor]) -> None:
         for key, value in parts.items():
-            self.sums[key] = self.sums[key] + value if key in self.sums else value
+            self.sums[key] = self.sums[key].to(value.device) + value if key in self.sums else value
             self.counts[key] = self.counts.get(key, 0) + 1
 
     def take(self) -> dict[str, float]:

@@ -14,7 +14,7 @@ from scene import JOBS, WRITING, Stage, differences
 
 POINTS = 18  # of a full disk
 SECONDS = 10.0
-MARGIN = 3 * 2**20  # what a disk has beyond the scene when it is not full
+MARGIN = 32 * 2**20  # what a disk has beyond the scene when it is not full: a judge is written beside itself
 
 
 def cannot_mount() -> str:
@@ -64,7 +64,7 @@ def scarce(number: int, seed: int, scene: Path, room: Path, usual: Usual) -> Ver
         few = int(rng.integers(6, 24))
         how, limits = f"{few} descriptors", Limits(limits.seconds, descriptors=few)
     else:
-        memory = int(2 ** rng.uniform(18, 28))
+        memory = int(2 ** rng.uniform(24, 29))
         how, limits = f"{memory / 2**20:.1f} MB more memory", Limits(limits.seconds, memory=memory)
     stage = Stage(scene, room)
     stage.clear(job)
@@ -82,7 +82,7 @@ def _starved(verdict: Verdict, stage: Stage, name: str, usual: Usual, limits: Li
     if failure and not (failure[0] == "memory" and "Traceback" not in outcome.said):
         return _with(verdict, *failure)
     found = stage.result(job)
-    if outcome.status == before.status:
+    if outcome.status == before.status and (before.status == 0 or last(outcome) == last(before)):
         changed = differences(expected, found)
         return _with(verdict, "silent", ", ".join(changed[:4])) if changed else verdict
     if "rror: " not in outcome.said or "None" in last(outcome):

@@ -2,13 +2,17 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
 from mdebench.cli import main
 from mdebench.data.pack import open_pack
+from mdebench.errors import UserError
+from mdebench.methods.perceptual import load_perceptual
 from mdebench.training.recipes import make_recipe, train_run
 
 
@@ -73,3 +77,22 @@ def test_a_terminal_without_our_signs_shows_a_mark_in_their_place(trained):
 def test_few_descriptors_are_enough(trained):
     done = run(trained, "doctor", before="ulimit -n 64; ")
     assert done.returncode == 0 and "open files: 64 at most" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("reproduce", "table1", "--seeds", "0,٣"), "--seeds 0,٣: expected whole numbers"),
+        (("reproduce", "table1", "--seeds", "-1"), "--seeds -1: expected whole numbers"),
+        (("reproduce", "table1", "--seeds", str(2**64)), "expected whole numbers with commas"),
+    ],
+)
+def test_digits_of_other_scripts_and_numbers_out_of_range_are_refused(tmp_path, words, sentence):
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        CliRunner().invoke(main.cli, [*words, "--home", str(tmp_path)], catch_exceptions=False)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_seed_of_a_random_network_is_in_ascii():
+    with pytest.raises(UserError, match="the seed after 'random:' must be a whole number"):
+        load_perceptual("random:٣")

@@ -198,7 +198,8 @@ def test_large_pictures_are_decoded_one_at_a_time(monkeypatch):
 
 
 def _locked(member: object) -> bytes:
-    assert isinstance(decoder.one_at_a_time, type(workers.loky.backend.get_context("loky").RLock()))
+    shared = type(workers.loky.backend.get_context("loky").RLock())
+    assert isinstance(decoder.one_at_a_time, shared), f"{decoder.one_at_a_time!r}, {shared}, pid {os.getpid()}"
     return picture(1)
 
 

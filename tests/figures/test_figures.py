@@ -497,7 +497,7 @@ def test_damaged_files_are_named(home):
 
 def test_other_figures_are_drawn_where_something_is_damaged(home):
     """A log, a gallery with a header that is none, and a picture with other pixels than its checksum says."""
-    whole, broken = add_run(home), add_run(home, seed=1)
+    whole, broken = add_run(home, status="interrupted"), add_run(home, seed=1)
     for folder in (whole, broken):
         (folder / "log.jsonl").write_text('{"step": 1, "a/b": 1.0}\n{"step": 2, "a/b"')  # the last cut by a kill
         add_gallery(folder)

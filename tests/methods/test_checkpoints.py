@@ -19,7 +19,7 @@ from timm.layers import resample_abs_pos_embed
 from mdebench.baselines import timm_encoder
 from mdebench.errors import UserError
 from mdebench.evaluation.judging.judges import find_judge
-from mdebench.methods.checkpoints import read
+from mdebench.methods.checkpoints import file_hash, read
 from mdebench.methods.classifiers import trained
 from mdebench.methods.perceptual import load_perceptual
 from mdebench.training.recipes import make_recipe, train_run

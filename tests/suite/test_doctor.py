@@ -160,7 +160,7 @@ def damage_everything(home):
         "the pack lost": False,
         f"{b / 'features'}": True,
         f"{c / 'features'}": True,
-        f"{c / 'log.jsonl'} is damaged (line 1)": False,
+        f"Line 1 of {c / 'log.jsonl'} is damaged": False,
         "empty, a run in which there is nothing": True,
         "headless has no run.json": False,
         ".state.pt.12ab.partial, left half written": True,

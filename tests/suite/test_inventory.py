@@ -54,6 +54,22 @@ def test_a_run_is_removed_with_its_folder_and_its_rows_stay(home, runs, pack, co
     assert len(read_rows(home)) == before
 
 
+def test_a_damaged_run_is_removed_and_stops_no_pruning(home, runs):
+    damaged, state = runs[0].info_path, runs[1].state_path
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    state.write_bytes(state.read_bytes()[:-1])
+    said = invoke(home, "prune")
+    assert f"left out {damaged} is damaged" in said and f"left as it is {state} is damaged" in said
+    assert "freed" in invoke(home, "runs", str(runs[0].folder), "--remove")
+    assert not runs[0].folder.exists() and runs[1].folder.exists()
+    elsewhere = home.folder / "elsewhere" / runs[1].folder.name
+    elsewhere.mkdir(parents=True)
+    runs[1].info_path.write_text("{")
+    with pytest.raises(UserError, match="is damaged"):
+        CliRunner().invoke(cli, ["runs", str(elsewhere), "--remove", "--home", str(home)], catch_exceptions=False)
+    assert runs[1].folder.exists()
+
+
 def test_a_run_that_is_being_trained_is_not_removed(home, runs):
     with runs[1].lock(), pytest.raises(UserError, match="being trained by another process"):
         CliRunner().invoke(

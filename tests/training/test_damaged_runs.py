@@ -298,3 +298,55 @@ def test_what_an_older_stretch_did_not_keep_is_not_called_changed(run, pack, con
     pretrain(recipe_of(pack), run, pack, console)
     assert "on: " not in console.file.getvalue()
     assert Run(run.folder).info["stretches"][1]["threads"] == torch.get_num_threads()
+
+
+def test_a_kill_between_the_state_and_the_word_about_it_changes_neither_log_nor_costs(run, pack, home, monkeypatch):
+    """The log's means are over two updates here, of which the kill comes after the first."""
+    monkeypatch.setattr("mdebench.training.loop.LOG_EVERY", 2)
+    recipe, quiet = recipe_of(pack, updates=6), Console(quiet=True)
+    unbroken, broken = Run(home.runs / "unbroken"), Run(home.runs / "broken")
+    pretrain(recipe, unbroken, pack, quiet, save_seconds=0)
+    true = Run.update
+
+    def update(self, **values):
+        if values.get("step") == 3 and "gflop" in values:
+            raise SystemExit(9)
+        true(self, **values)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(Run, "update", update)
+        pretrain(recipe, broken, pack, quiet, save_seconds=0)
+    assert broken.load_state()["step"] == 3 and Run(broken.folder).info["step"] == 2
+    pretrain(recipe, Run(broken.folder), pack, quiet, save_seconds=0)
+
+    def told(run):
+        return [{k: v for k, v in line.items() if k != "images_per_second"} for line in run.log()]
+
+    one, other = Run(unbroken.folder), Run(broken.folder)
+    assert other.info["gflop"] == one.info["gflop"] and told(other) == told(one) and len(told(one)) == 3
+    assert same(other.load_state(), one.load_state())
+
+
+def test_a_line_that_is_gone_from_a_log_is_missed(run, pack, monkeypatch):
+    monkeypatch.setattr("mdebench.training.loop.LOG_EVERY", 1)
+    recipe, log = recipe_of(pack, updates=6), Run(run.folder.with_name("going-on"))
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("mdebench.training.loop._Means.take", stop)
+        patch.setattr("mdebench.training.loop.LOG_EVERY", 5)
+        pretrain(recipe, log, pack, Console(quiet=True), save_seconds=0)
+    pretrain(recipe, log, pack, Console(quiet=True), save_seconds=0)
+    lines = log.log_path.read_bytes().splitlines(keepends=True)
+    assert [line["line"] for line in log.log()] == list(range(1, len(lines) + 1)) and len(lines) > 1
+    for place in range(len(lines) - 1):
+        log.log_path.write_bytes(b"".join(lines[:place] + lines[place + 1 :]))
+        with pytest.raises(Damaged, match="lines are missing or out of order"):
+            log.log()
+    log.log_path.write_bytes(b"".join(lines[:-1]))
+    with pytest.raises(Damaged, match=r"it has 1 of 2 lines up to update 6\); delete it to go on without it"):
+        log.cut_log(6, log.load_state()["since"]["lines"])
+    log.log_path.unlink()
+    assert log.cut_log(6, 2) == 0

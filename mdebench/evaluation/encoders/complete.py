@@ -7,7 +7,6 @@ takes: what a run fills in has no more, so it is not pasted into the large pictu
 """
 
 import io
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
+from mdebench.data.pack import read_manifest
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Subject
 from mdebench.evaluation.encoders.mask_files import SAY, MaskFile, MaskIs, read_mask
@@ -182,12 +182,12 @@ def _cut_of(run: Run, home: Home, console: Console) -> Cut:
 
 
 def _crop_of_pack(pack: Path, digest: str) -> str:
-    """How a pack's pictures were cut; "" where it is gone or another one by now."""
+    """How a pack's pictures were cut; "" where it is gone, damaged or another one by now."""
     try:
-        info = json.loads((pack / "pack.json").read_text("utf-8"))
-        return str(info["crop"]) if info["hash"] == digest else ""
-    except (OSError, ValueError, KeyError, TypeError):
+        info = read_manifest(pack)
+    except UserError:
         return ""
+    return str(info["crop"]) if info["hash"] == digest else ""
 
 
 def mask_fragments(mask: MaskFile, picture: Picture, size: int) -> Fragments:

@@ -3,7 +3,6 @@
 Each thing is looked at by its own reader, and alone: what is wrong with one hides nothing of the others.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -108,35 +107,12 @@ def _run(run: Run) -> Iterator[Told]:
     elif status == "finished":
         yield Told("finding", f"{run.folder} is said to be finished, but has no state.pt", way_on)
     yield from wrong(run.trained_on_path, "delete it, and they are looked up in the pack", run.trained_on)
-    yield from _log(run)
+    yield from wrong(run.log_path, "delete it: curves are drawn without it", run.log)
     if status != "finished" and not is_held(run.folder / ".lock"):
         last = f"{datetime.fromtimestamp(run.info_path.stat().st_mtime):%Y-%m-%d %H:%M}"
         how_far = f"stopped at {step:,} of {run.info.get('updates', 0):,} updates ({status}), last at work {last}"
         ways = f"the command that began it goes on, `mdebench runs {run.folder.name} --remove` gives it up"
         yield Told("note", f"{run.folder.name} {how_far}: {ways}")
-
-
-def _log(run: Run) -> Iterator[Told]:
-    """Lines of the log that are none; the last may be cut short by a kill, and is cut when the run goes on."""
-    if not run.log_path.is_file():
-        return
-    bad: list[int] = []
-
-    def read() -> None:
-        lines = files.read_bytes(run.log_path).splitlines(keepends=True)
-        for number, line in enumerate(lines, start=1):
-            try:
-                files.unsealed(json.loads(line.decode("utf-8")))
-            except ValueError:
-                if line.endswith(b"\n") or run.finished:
-                    bad.append(number)
-
-    yield from wrong(run.log_path, "delete it: curves are drawn without it", read)
-    if bad:
-        which = f"line {bad[0]}" + (f" and {len(bad) - 1} more" if len(bad) > 1 else "")
-        yield Told(
-            "finding", f"{run.log_path} is damaged ({which}); delete what is damaged: curves are drawn without it"
-        )
 
 
 def _features(run: Run) -> Iterator[Told]:

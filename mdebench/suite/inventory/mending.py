@@ -60,7 +60,12 @@ def _mended(home: Home, packs: Mapping[str, Pack], row: dict[str, Any]) -> dict[
             name = f"people|{row['setting']}|{row['metric']}|{row['split']}" if of_split in arrays else of_split
             write_values(home, row["key"], arrays | {name: people})
     _, low, high = interval(values, people, row["unit"])
-    return row | {"low": low, "high": high, "people": known_people(people)}
+    known = known_people(people)
+    if row["people"] == known and np.allclose(
+        [low, high], [row["low"], row["high"]], rtol=1e-6, atol=0, equal_nan=True
+    ):
+        return row  # which was made from more digits than are stored
+    return row | {"low": low, "high": high, "people": known}
 
 
 def _people(pack: Pack, row: Mapping[str, Any], count: int) -> NDArray[np.int64] | None:

@@ -13,8 +13,8 @@ from mdebench import files
 from mdebench.errors import UserError
 from mdebench.files import said
 from mdebench.home import Home
-from mdebench.runs import Run
-from mdebench.words import size
+from mdebench.runs import Run, held, runs_in
+from mdebench.words import new_console, size, tell
 
 TRAINING = "optimizers"  # the part of a checkpoint that nothing but going on with the training needs
 
@@ -59,19 +59,18 @@ def _last_losses(run: Run) -> str:
     return "–"
 
 
-def remove_runs(runs: Iterable[Run]) -> str:
-    """Delete runs with all that is in their folders; returns what that freed. UserError for one that is being trained,
+def remove_runs(folders: Sequence[Path]) -> str:
+    """Delete runs' folders with all that is in them; returns what that freed. UserError for one that is being trained,
     before any is deleted."""
-    chosen = list(runs)
-    for run in chosen:
-        with run.lock():
+    for folder in folders:
+        with held(folder):
             pass
-    freed = sum(bytes_of(run.folder) for run in chosen)
-    for run in chosen:
+    freed = sum(map(bytes_of, folders))
+    for folder in folders:
         try:
-            shutil.rmtree(run.folder)
+            shutil.rmtree(folder)
         except OSError as error:
-            raise UserError(f"could not delete {run.folder}: {said(error)}") from error
+            raise UserError(f"could not delete {folder}: {said(error)}") from error
     return size(freed)
 
 
@@ -95,12 +94,11 @@ def freeable(home: Home) -> list[Freeable]:
             found.append(
                 _folder(f"features of {features.parent.name}, computed again when it is measured", features, count)
             )
-    for folder in sorted(path for place in (home.runs, home.judges) for path in place.glob("*") if path.is_dir()):
-        if is_held(folder / ".lock"):
+    for run in [*home.list_runs(), *runs_in(home.judges)]:
+        if is_held(run.folder / ".lock"):
             continue
-        run = Run(folder)
         if run.finished and (spare := _optimizers(run)):
-            text = f"optimizer state of {folder.name}, which is finished ({size(spare)})"
+            text = f"optimizer state of {run.folder.name}, which is finished ({size(spare)})"
             found.append(Freeable(text, spare, partial(_slim, run)))
     return found
 
@@ -115,12 +113,17 @@ def is_held(lock: Path) -> bool:
 
 
 def _optimizers(run: Run) -> int:
-    """Bytes that a finished run's checkpoint would lose; 0 where they are gone, or nothing was trained."""
-    if not run.info.get("updates") or run.info.get("slim"):
+    """Bytes that a finished run's checkpoint would lose; 0 where they are gone, nothing was trained, or the checkpoint
+    is damaged, which is told."""
+    if not run.info.get("updates"):
         return 0
     import torch
 
-    state = run.load_state()
+    try:
+        state = run.load_state()
+    except UserError as problem:
+        tell(new_console(), "left as it is", str(problem))
+        return 0
     tensors = [
         value for each in state.get(TRAINING, {}).values() for kept in each["state"].values() for value in kept.values()
     ]
@@ -131,7 +134,6 @@ def _slim(run: Run) -> None:
     with run.lock():
         state = run.load_state()
         run.save_state({**state, TRAINING: {}})
-        run.update(slim=True)
 
 
 def free(found: Iterable[Freeable]) -> str:
