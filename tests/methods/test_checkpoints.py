@@ -361,3 +361,5 @@ def test_a_pipe_is_no_weight_file(tmp_path):
     os.mkfifo(tmp_path / "w.safetensors")
     with pytest.raises(UserError, match="is a pipe, not a file"):
         read(tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match="is a pipe, not a file"):
+        file_hash(tmp_path / "w.safetensors")
