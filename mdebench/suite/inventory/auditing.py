@@ -222,7 +222,9 @@ def _packs_and_runs(home: Home, rows: pd.DataFrame, found: Audit) -> None:
 
 
 def _pack(path: Path, hashes: set[str]) -> Iterator[str]:
-    yield from verify_pack(path)
+    if problems := verify_pack(path):
+        yield from problems
+        return
     pack = open_pack(path)
     if pack.hash not in hashes:
         told = ", ".join(sorted(each[:8] for each in hashes))
