@@ -37,6 +37,7 @@ GROUP = "group"  # the key of which lines belong together
 SHORT = "/tmp"  # where temporary folders have short paths: those of sockets hold a hundred characters
 _SCRATCH = ".mdebench-"
 _UNFINISHED = re.compile(r"\.(.+)\.[0-9a-f]+\.partial")
+_BEGUN = re.compile(rb'\{|\{"[ -~]*')  # a line of JSON as we write it, without its end
 SPARE = 2**26  # bytes; less than a linear-algebra library takes for its own when it is first called
 # How libraries say in words of their own that there was nothing left to take.
 _MEMORY = re.compile(
@@ -348,9 +349,8 @@ def json_line(values: Mapping[str, Any]) -> bytes:
     return json.dumps(sealed(values), allow_nan=False).encode() + b"\n"
 
 
-def json_lines(group: Sequence[Mapping[str, Any]]) -> list[bytes]:
+def json_lines(name: str, group: Sequence[Mapping[str, Any]]) -> list[bytes]:
     """Lines that belong together: each says of which group it is, and of how many lines, so that one is missed."""
-    name = digest(b"".join(map(json_line, group)))
     return [json_line({**values, GROUP: [name, len(group)]}) for values in group]
 
 
@@ -372,7 +372,7 @@ def read_lines(
     found, groups = list[tuple[bytes, T]](), dict[tuple[str, int], list[int]]()
     with reading(path, way_on):
         lines = read_bytes(path).splitlines(keepends=True)
-    if appended and lines and not lines[-1].endswith(b"\n") and lines[-1][:2] == b'{"'[: len(lines[-1])]:
+    if appended and lines and _BEGUN.fullmatch(lines[-1]):
         lines.pop()
     for number, line in enumerate(lines, start=1):
         with reading(f"Line {number} of {path}", way_on):

@@ -188,7 +188,7 @@ def test_who_holds_a_lock_is_read_and_nothing_is_written(tmp_path):
 
 def test_a_line_is_missed_by_those_it_was_written_with(tmp_path):
     path, ours, others = tmp_path / "a.jsonl", [{"n": n} for n in (1, 2, 2)], [{"n": 1}, {"n": 2}]
-    lines = [*files.json_lines(ours), *files.json_lines(others)]
+    lines = [*files.json_lines("ours", ours), *files.json_lines("others", others)]
 
     def read(kept):
         path.write_bytes(b"".join(kept))

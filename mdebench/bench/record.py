@@ -7,6 +7,7 @@ A row of speed belongs to a machine, not to a run or a data set, so these are ke
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import torch
@@ -50,7 +51,9 @@ def save(home: Home, record: Record) -> Path:
     facts = {"bench": record.bench, "case": record.case, "settings": dict(record.settings), "machine": machine()}
     facts |= {"device": default_device().type, **provenance()}
     before = read_bytes(path) if path.exists() else b""
-    write_atomically(path, before + b"".join(json_lines([{**facts, **asdict(m)} for m in record.measured])))
+    write_atomically(
+        path, before + b"".join(json_lines(token_hex(8), [{**facts, **asdict(m)} for m in record.measured]))
+    )
     return path
 
 
