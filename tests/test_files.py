@@ -215,7 +215,7 @@ def test_the_cut_last_line_of_a_log_is_one_of_ours(tmp_path):
     for cut in range(len(line)):
         path.write_bytes(line + line[:cut])
         assert len(files.read_lines(path, WAY_ON, dict, appended=True)) == 1
-    for other in (b"[" * 50, b"\0" * 50, b"x"):
+    for other in (b"[" * 50, b"\0" * 50, b"x", line[:5] + b"\0" * 5):
         path.write_bytes(line + other)
         with pytest.raises(files.Damaged, match="Line 2"):
             files.read_lines(path, WAY_ON, dict, appended=True)

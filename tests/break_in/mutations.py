@@ -32,6 +32,7 @@ WORDS = re.compile(
 class Kind:
     """A kind of file: globs below the scene, the commands that read it, whether it has a checksum, and whether it grows
     line by line, so that its beginning alone is what it was once, and what notes the hash of its bytes, changed or not.
+    ``refused``: views are made of all of them or not at all, as each comparison counts all others of its table.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Kind:
     jobs: Sequence[str]
     checked: bool = True
     grows: bool = False
+    refused: bool = False
     noted_in: str = ""
 
 
@@ -69,6 +71,7 @@ KINDS = [
         ("home/results/rows/*/*.jsonl",),
         ("tables", "audit", "report", "figures", "compare", "measure what is there"),
         grows=True,
+        refused=True,
     ),
     Kind("values", ("home/results/values/*.npz",), ("tables", "audit", "compare", "figures")),
     Kind("gallery", ("home/runs/*/gallery/*/*.npz",), ("figures", "report", "tables")),
@@ -159,7 +162,7 @@ def judge(
     if outcome.status in (1, 2) and outcome.status != before.status:
         if "rror: " not in outcome.said:
             return "unsaid", outcome.said[-300:]
-        if job.makes and not any(stage.home.glob(job.makes)):
+        if job.makes and not kind.refused and not any(stage.home.glob(job.makes)):
             return "hides", last(outcome)
         return ("told", "") if job.told in outcome.said else ("hides", last(outcome))
     if outcome.status != before.status:
