@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import loky
 import numpy as np
+from loky.backend.synchronize import RLock
 from numpy.typing import NDArray
 
 from mdebench.data import decode as decoder
@@ -130,7 +131,7 @@ def workers(images: int) -> Executor:
     count = min(16, loky.cpu_count())
     if images < MANY:
         return ThreadPoolExecutor(count)
-    shared = (os.getpid(), loky.backend.get_context("loky").RLock())
+    shared = (os.getpid(), RLock())
     executor: Executor = loky.ProcessPoolExecutor(count, initializer=_start_worker, initargs=shared)
     return executor
 

@@ -299,11 +299,11 @@ def test_a_run_that_kept_no_word_of_its_crop_asks_its_pack(home_with_runs, align
     info = json.loads((packs / "toyfaces16" / "pack.json").read_text())
     (home.packs / "toyfaces16").mkdir(parents=True)
     manifest = home.packs / "toyfaces16" / "pack.json"
-    manifest.write_text(json.dumps(info | {"crop": "square of side 0.75·W centred at (W/2, 121/218·H)"}))
+    write_json(manifest, info | {"crop": "square of side 0.75·W centred at (W/2, 121/218·H)"})
     complete_images(home, [aligned], RUN, console, preset="mouth", out=tmp_path)
     assert "133.5×133.5 on the face" in said(console)
     console.file.truncate(0)
-    manifest.write_text(json.dumps(info | {"hash": "another"}))  # a pack that was replaced under its name
+    write_json(manifest, info | {"hash": "another"})  # a pack that was replaced under its name
     complete_images(home, [aligned], RUN, console, preset="mouth", out=tmp_path)
     assert "178×178 in the middle" in said(console) and "not here" in said(console)
 
