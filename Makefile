@@ -11,7 +11,7 @@ demo: $(INSTALLED)
 	$(VENV)/bin/mdebench demo
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2
 
 slow: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -m slow
