@@ -241,8 +241,8 @@ class Run:
     def add_to_log(self, line: Mapping[str, Any]) -> None:
         """Write one more line, which says in "line" the how-manieth it is; UserError on a full disk."""
         try:
-            with self.log_path.open("ab") as file:
-                file.write(json.dumps(files.sealed(line)).encode() + b"\n")
+            with self.log_path.open("a") as file:
+                file.write(json.dumps(files.sealed(line)) + "\n")
         except OSError as error:
             raise UserError(f"could not write {self.log_path}: {files.said(error)}") from error
 
