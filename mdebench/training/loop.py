@@ -78,12 +78,12 @@ def pretrain(
             return
         loose = held.enter_context(same_bits(device)) if recipe.deterministic else []
         method = method or built(recipe, device, entry)
-        for note in method.notes:
-            tell(console, "note", f"{note}")
         with entry.guarded() if entry else nullcontext():
             source = entry.source if entry else ""
             record = _record(recipe, method, pack, device) | {"source": source, "files": files}
             rows = _first_rows(pack, recipe, method)
+        for note in method.notes:  # some stand there only once a perceptual network was asked for
+            tell(console, "note", f"{note}")
         with polite_stop() as signals:  # a second signal must not end us between the state and the word about it
             try_out(method, recipe, device, rows, console, entry)
             trainer = Trainer(method, recipe, device)
