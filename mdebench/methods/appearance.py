@@ -105,8 +105,8 @@ def id_mrf(output_map: Tensor, image_map: Tensor, bandwidth: float = 0.5, epsilo
 
 def _max_of_others(x: Tensor) -> Tensor:
     """For each number of the last dimension the largest of the others, of the same shape."""
-    (first, second), place = x.topk(2).values.split(1, dim=-1), x.argmax(dim=-1, keepdim=True)
-    return first.expand_as(x).scatter(-1, place, second)
+    largest, places = x.topk(2)
+    return largest[..., :1].expand_as(x).scatter(-1, places[..., :1], largest[..., 1:])
 
 
 def _logsumexp_of_others(x: Tensor) -> Tensor:
