@@ -7,8 +7,8 @@ staged: the absolute error alone, then the local judge as well, then the global 
 and other than in the authors' code, a judge's gradient reaches no pixel outside the hole but through what is in it. The
 error is L1 as in that code, to which its weights belong; the paper's text speaks of L2.
 Changed for small images (the paper's have 128 pixels): the judges have as many of their last stages as leave a map of
-at least 3×3. Every loss is divided by the number of the image's values, which is 3·128² there (the authors' error is a
-sum), so that the weights say the same at all sizes.
+at least 3×3, and the authors' sum of absolute errors is their mean times the 3·128² values of the paper's images, so
+that the weights say the same at all sizes.
 Left open by our sources, and chosen: the first two of the three stages take a tenth of the run each; at test time the
 noise is the same for all images, so that an image is completed in one way; the judges' weights start by He's rule, too,
 as the signal of narrow layers without normalisation dies out from N(0, 0.02); where channels are missing one by one,
@@ -46,7 +46,7 @@ from ._squares import cut, draw_corners, hole_side, outside
 
 BACKBONES = {"native": "the paper's network", "mde": "the Missing Data Encoder's"}
 SHRINKS = 16  # times, through the encoder's four poolings
-SUMMED = 3 * 128**2  # values of the paper's images: its absolute error is a sum over them
+PIXELS = 128**2  # of the paper's images, over which its absolute error and its parsing loss are summed
 LEAST_MAP = 3  # pixels per side of what a judge's last layer sees
 
 
@@ -280,9 +280,9 @@ class Method(BaseMethod):
 
     def _fill(self, real: Tensor, output: Tensor, corners: Tensor, judges: tuple[str, ...]) -> Loss:
         s = self.settings
-        weights = {"local": s.local_weight / SUMMED, "global": s.global_weight / SUMMED}
+        weights = {"local": s.local_weight, "global": s.global_weight}
         parts = {"l1": (output - real).abs().mean()}
-        total = parts["l1"]
+        total = 3 * PIXELS * parts["l1"]
         fake = self._composite(real, output, corners)
         for judge in judges:
             parts[judge] = L.generator_adversarial(self.judges[judge](self._part(judge, fake, corners)))
@@ -292,8 +292,7 @@ class Method(BaseMethod):
             with torch.no_grad():
                 target = parser((real + 1) / 2).argmax(1)
             parts["parsing"] = cross_entropy(parser((fake + 1) / 2), target)
-            # A mean over pixels, of which there are a third as many as values.
-            total = total + s.parsing_weight / 3 * parts["parsing"]
+            total = total + s.parsing_weight * PIXELS * parts["parsing"]
         return Loss(total, parts)
 
     def _composite(self, real: Tensor, output: Tensor, corners: Tensor) -> Tensor:
