@@ -1,12 +1,23 @@
 """The completing network of DeepFill (Yu et al. 2018, 2019): a coarse stage, then a refinement with a branch that
-borrows what it lacks from the seen parts of the image.
+borrows what it lacks from the seen parts of the image; and what methods that train it have in common.
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import elu, fold, interpolate, max_pool2d, normalize, pad, unfold
+from torch.nn.functional import adaptive_avg_pool2d, elu, fold, interpolate, max_pool2d, normalize, pad, unfold
+
+from mdebench.compute.machine import at_least_float32
+from mdebench.errors import UserError
+from mdebench.methods.contract import Method
+from mdebench.methods.networks import Generator
+from mdebench.settings import Count, choose
+
+BACKBONES = {"native": "the paper's two stages", "mde": "the generator of the Missing Data Encoder, in one stage"}
+CELLS = 4  # per side, of the representation
 
 
 class Gated(nn.Conv2d):
@@ -26,6 +37,22 @@ class Gated(nn.Conv2d):
         return elu(value) * gate.sigmoid()
 
 
+class Smooth(nn.Conv2d):
+    """Convolution and ELU: (N, channels, h, w) → (N, out, h / stride, w / stride) (Yu et al. 2018, section 3.1)."""
+
+    def __init__(self, channels: int, out: int, kernel: int = 3, stride: int = 1, dilation: int = 1):
+        super().__init__(channels, out, kernel, stride, dilation * (kernel // 2), dilation)
+        # For a ~ N(0, 1.63) E[ELU(a)²] ≈ 1: what goes in with variance 1 comes out with it.
+        nn.init.normal_(self.weight, std=math.sqrt(1.63 / (channels * kernel**2)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve."""
+        return elu(super().forward(x))
+
+
+Layer = type[Gated] | type[Smooth]
+
+
 class Up(nn.Module):
     """Nearest-neighbour upsampling: (N, C, h, w) → (N, C, 2h, 2w)."""
 
@@ -34,35 +61,37 @@ class Up(nn.Module):
         return interpolate(x, scale_factor=2, mode="nearest")
 
 
-def _descend(channels: int, half: tuple[int, int], quarter: tuple[int, int, int], first: int) -> nn.Sequential:
+def _descend(
+    layer: Layer, channels: int, half: tuple[int, int], quarter: tuple[int, int, int], first: int
+) -> nn.Sequential:
     """k5, then two strides of 2: an image → (N, quarter[-1], h / 4, w / 4)."""
     return nn.Sequential(
-        Gated(channels, first, kernel=5),
-        Gated(first, half[0], stride=2),
-        Gated(half[0], half[1]),
-        Gated(half[1], quarter[0], stride=2),
-        Gated(quarter[0], quarter[1]),
-        Gated(quarter[1], quarter[2]),
+        layer(channels, first, kernel=5),
+        layer(first, half[0], stride=2),
+        layer(half[0], half[1]),
+        layer(half[1], quarter[0], stride=2),
+        layer(quarter[0], quarter[1]),
+        layer(quarter[1], quarter[2]),
     )
 
 
-def _dilated(channels: int) -> nn.Sequential:
-    return nn.Sequential(*(Gated(channels, channels, dilation=dilation) for dilation in (2, 4, 8, 16)))
+def _dilated(layer: Layer, channels: int) -> nn.Sequential:
+    return nn.Sequential(*(layer(channels, channels, dilation=dilation) for dilation in (2, 4, 8, 16)))
 
 
-def _ascend(channels: int, n: int) -> nn.Sequential:
-    """(N, channels, h, w) → image (N, 3, 4h, 4w) in (-1, 1)."""
+def _ascend(layer: Layer, channels: int, n: int, last: nn.Module) -> nn.Sequential:
+    """(N, channels, h, w) → image (N, 3, 4h, 4w) in the range of ``last``."""
     return nn.Sequential(
-        Gated(channels, 4 * n),
-        Gated(4 * n, 4 * n),
+        layer(channels, 4 * n),
+        layer(4 * n, 4 * n),
         Up(),
-        Gated(4 * n, 2 * n),
-        Gated(2 * n, 2 * n),
+        layer(4 * n, 2 * n),
+        layer(2 * n, 2 * n),
         Up(),
-        Gated(2 * n, n),
-        Gated(n, n // 2),
+        layer(2 * n, n),
+        layer(n, n // 2),
         nn.Conv2d(n // 2, 3, 3, padding=1),
-        nn.Tanh(),
+        last,
     )
 
 
@@ -77,21 +106,24 @@ def network_input(masked: Tensor, hole: Tensor) -> Tensor:
 
 
 class TwoStage(nn.Module):
-    """Masked image → a coarse and a fine one, with ``n`` channels through the gates of the first layer (24 in v2).
+    """Masked image → a coarse and a fine one, with ``n`` channels out of the first layer (v2: 24; v1: 32).
 
-    ``rate`` is that of the attention. The refinement starts at half the coarse stage's widths, as in v1 and v2.
+    ``rate`` is that of the attention, ``layer`` the kind of convolution, ``last`` what keeps images in [-1, 1]. With
+    ``told`` the refinement is told of the hole, too. It starts at half the coarse stage's widths, as in v1 and v2.
     """
 
-    def __init__(self, n: int, rate: int):
+    def __init__(self, n: int, rate: int, layer: Layer = Gated, last: type[nn.Module] = nn.Tanh, told: bool = False):
         super().__init__()
-        self.rate = rate
-        self.coarse_encoder = _descend(5, (2 * n, 2 * n), (4 * n, 4 * n, 4 * n), first=n)
-        self.coarse_dilated = _dilated(4 * n)
-        self.coarse_decoder = _ascend(4 * n, n)
-        self.fine_dilated = nn.Sequential(_descend(3, (n, 2 * n), (2 * n, 4 * n, 4 * n), first=n), _dilated(4 * n))
-        self.attention_encoder = _descend(3, (n, 2 * n), (4 * n, 4 * n, 4 * n), first=n)
-        self.attention_after = nn.Sequential(Gated(4 * n, 4 * n), Gated(4 * n, 4 * n))
-        self.fine_decoder = _ascend(8 * n, n)
+        self.rate, self.told = rate, told
+        self.coarse_encoder = _descend(layer, 5, (2 * n, 2 * n), (4 * n, 4 * n, 4 * n), first=n)
+        self.coarse_dilated = _dilated(layer, 4 * n)
+        self.coarse_decoder = _ascend(layer, 4 * n, n, last())
+        channels = 5 if told else 3
+        descent = _descend(layer, channels, (n, 2 * n), (2 * n, 4 * n, 4 * n), first=n)
+        self.fine_dilated = nn.Sequential(descent, _dilated(layer, 4 * n))
+        self.attention_encoder = _descend(layer, channels, (n, 2 * n), (4 * n, 4 * n, 4 * n), first=n)
+        self.attention_after = nn.Sequential(layer(4 * n, 4 * n), layer(4 * n, 4 * n))
+        self.fine_decoder = _ascend(layer, 8 * n, n, last())
 
     def forward(self, masked: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Complete images in [-1, 1], 0 where not ``seen``, both (N, 3, H, W): (coarse, fine), each (N, 3, H, W)."""
@@ -101,9 +133,9 @@ class TwoStage(nn.Module):
 
     def refine(self, composite: Tensor, hole: Tensor) -> Tensor:
         """The map that the fine image is made from, both branches: (N, 8n, H / 4, W / 4)."""
-        looking = self.attention_encoder(composite)
-        borrowed = contextual_attention(looking, max_pool2d(hole, 4), self.rate)
-        return torch.cat([self.fine_dilated(composite), self.attention_after(borrowed)], dim=1)
+        x = network_input(composite, hole) if self.told else composite
+        borrowed = contextual_attention(self.attention_encoder(x), max_pool2d(hole, 4), self.rate)
+        return torch.cat([self.fine_dilated(x), self.attention_after(borrowed)], dim=1)
 
     def maps(self, images: Tensor) -> dict[str, Tensor]:
         """What whole images (N, 3, H, W) in [-1, 1] look like on the way.
@@ -161,3 +193,80 @@ def fuse(scores: Tensor) -> Tensor:
         padded = pad(lines, (1, 1, 1, 1))
         scores = (padded[..., :-2, :-2] + lines + padded[..., 2:, 2:]).movedim((-2, -1), (there, here))
     return scores
+
+
+@dataclass(frozen=True)
+class TwoStageSettings:
+    """What every method has that trains the two stages.
+
+    ``rate`` of the attention. ``code``, numbers of the representation, is for ``backbone`` mde only.
+    """
+
+    width: Count = 64
+    code: Count = 4000
+    backbone: str = "native"
+    rate: Count = 2
+
+    def __post_init__(self) -> None:
+        choose(self.backbone, BACKBONES, "backbone")
+
+
+class TwoStageMethod(Method):
+    """Completes with the two stages, of which both are the encoder, or with the network of the MDE.
+
+    ``build`` makes the two stages from the channels of their first layer, ``first`` at width 64, and the rate. Critics,
+    losses and masks are each method's own.
+    """
+
+    settings: TwoStageSettings
+
+    def __init__(self, settings: TwoStageSettings, size: int, first: int, build: Callable[[int, int], TwoStage]):
+        super().__init__(settings, size)
+        self.generator: TwoStage | Generator
+        if settings.backbone == "mde":
+            self.generator = Generator(size, settings.width, settings.code, channels=5, last=nn.Tanh())
+            self.feature_dim = settings.code
+            return
+        rate = settings.rate if size >= 64 else 1
+        if rate != settings.rate:
+            self.notes.append(f"contextual attention at rate 1, not {settings.rate}: {size} pixels are too few")
+        if size % 4 or rate < 1 or size // 4 % rate:
+            way = "make a pack of a --size that 4 divides" if size % 4 else "give another --set rate=N, such as 1"
+            why = "a quarter of the size has to be a multiple of rate"
+            raise UserError(f"rate={rate} at {size} pixels: {why}; {way}")
+        n = max(4, first * settings.width // 64)
+        self.generator = build(n, rate)
+        self.feature_dim = (4 + 8) * n * CELLS**2
+
+    def outputs(self, images: Tensor, seen: Tensor) -> list[Tensor]:
+        """Each stage's image in [-1, 1] for images in [0, 1] and seen, all (N, 3, H, W); the finest last."""
+        masked = (2 * images - 1) * seen
+        if isinstance(self.generator, TwoStage):
+            return list(self.generator(masked, seen))
+        return [self.generator(network_input(masked, hole_of(seen)))]
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Whole images (N, 3, H, W) in [0, 1] → (N, feature_dim)."""
+        if isinstance(self.generator, TwoStage):
+            maps = list(self.stages(images).values())[-2:]
+            return torch.cat([adaptive_avg_pool2d(each, CELLS).flatten(1) for each in maps], dim=1)
+        code: Tensor = self.generator.encoder(self._whole(images))[0]
+        return code
+
+    def stages(self, images: Tensor) -> dict[str, Tensor]:
+        """The maps of `TwoStage.maps` (or of the MDE's encoder) for whole images (N, 3, H, W) in [0, 1]."""
+        if isinstance(self.generator, TwoStage):
+            return self.generator.maps(2 * images - 1)
+        return self.generator.encoder.maps(self._whole(images))
+
+    def _whole(self, images: Tensor) -> Tensor:
+        return network_input(2 * images - 1, torch.zeros_like(images[:, :1]))
+
+    def complete(self, images: Tensor, seen: Tensor) -> Tensor:
+        """The fine stage's image: images (N, 3, H, W) in [0, 1], seen broadcastable → (N, 3, H, W) in [0, 1]."""
+        return (at_least_float32(self.outputs(images, seen.expand_as(images))[-1]) + 1) / 2
+
+
+def composite(real: Tensor, outputs: list[Tensor], seen: Tensor) -> Tensor:
+    """The seen part as it was, in the hole the finest output, all (N, 3, H, W); in float32 or wider."""
+    return seen * real + (1 - seen) * at_least_float32(outputs[-1])

@@ -221,7 +221,7 @@ UNSTEADY = PROTOCOL.replace(
         (PEEKS, "`complete` looks at pixels that are not seen"),
         (NEIGHBOURS, "depends on its neighbours in the batch"),
         (WRONG_SHAPE, r"promises \(N, feature_dim\) = \(5, 3\)"),
-        (NOT_MOVED, "two updates do not move the encoder"),
+        (NOT_MOVED, "updates do not move the encoder"),
         (FORGETFUL, "does not go on to the same bits"),
         (NOT_FINITE, "not finite"),
         (METHOD.replace("Expected:", ""), "it lacks Expected"),
