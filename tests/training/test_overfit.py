@@ -24,7 +24,7 @@ LEARN = {
     "rec": (32, 1100, {"S": 0.1, "losses": "compl", "generator_lr": 2e-3}),
     "context_encoder": (32, 200, {}),
     "glcic": (32, 700, {"phases": "95,1,4", "width": 16}),
-    "deepfill_v1": (16, 500, {"lr": 2e-3, "adv_weight": 1e-4, "width": 16}),
+    "deepfill_v1": (16, 600, {"lr": 2e-3, "adv_weight": 1e-4, "width": 16}),
     "deepfill_v2": (16, 900, {"lr": 1e-3, "adv_weight": 0.01, "width": 16}),
     "edge_connect": (32, 700, {"generator_lr": 2e-3, "adv_weight": 0.01, "width": 16, "phases": "1,0,7,1"}),
     "mae": (16, 1300, {"lr": 3e-3, "depth": 4, "decoder_depth": 2, "patches": 4}),
