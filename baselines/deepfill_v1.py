@@ -15,6 +15,8 @@ Representation: the maps from which the two stages paint (after the coarse dilat
 refinement), averaged over 4×4 cells: 6,144 numbers. With ``backbone=mde`` it is that network's code.
 Command: ``mdebench pretrain deepfill_v1`` (``--set backbone=mde``: the same task on the network of the MDE).
 Expected: no number for small faces is published; the paper reports 8.6 % mean L1 error for rectangles on Places2.
+16 drawn faces of 16 pixels are learned by heart at width 16 with ``lr=2e-3`` and ``adv_weight=1e-4``: 27.4 dB in the
+hole after 600 updates.
 """
 
 from dataclasses import dataclass

@@ -16,7 +16,8 @@ Representation: the encoder of the second stage, which completes the image, led 
 the residual blocks, averaged over 4×4 cells (4096 numbers). With ``backbone=mde`` both stages are that network, and the
 representation is the second one's code. Canny is computed outside of torch: encoders are exported as weights alone.
 Command: ``mdebench pretrain edge_connect`` (``--set backbone=mde``: the same on the network of the MDE).
-Expected: no number for small faces is published.
+Expected: no number for small faces is published. 16 drawn faces of 32 pixels are learned by heart at width 16 with
+``generator_lr=2e-3``, ``adv_weight=0.01`` and ``phases=1,0,7,1``: 28.8 dB in the hole after 700 updates.
 """
 
 from dataclasses import dataclass
