@@ -22,11 +22,12 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, conv2d, leaky_relu, relu
+from torch.nn.functional import adaptive_avg_pool2d, conv2d, leaky_relu
 from torch.nn.utils.parametrizations import spectral_norm
 
 from mdebench.compute.machine import at_least_float32
 from mdebench.errors import UserError
+from mdebench.methods.adversaries import hinge_discriminator, hinge_generator
 from mdebench.methods.contract import Batch, Loss, Player
 from mdebench.methods.contract import Method as BaseMethod
 from mdebench.methods.masks import draw_free_form
@@ -87,16 +88,6 @@ class Critic(nn.Module):
             with torch.autocast(x.device.type, enabled=bf16 and not lone):
                 x = leaky_relu(conv2d(x.float() if lone else x, weight, layer.bias, stride=2, padding=2), 0.2)
         return x
-
-
-def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """E[max(0, 1 − D(x))] + E[max(0, 1 + D(G(z)))], over images, channels and patches (section 3)."""
-    return relu(1 - real).mean() + relu(1 + fake).mean()
-
-
-def hinge_generator(fake: Tensor) -> Tensor:
-    """−E[D(G(z))] (section 3)."""
-    return -fake.mean()
 
 
 class Method(BaseMethod):
