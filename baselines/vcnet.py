@@ -9,15 +9,17 @@ Followed, where public codes differ: the variance of PCN is that of its region (
 are probabilities (theirs are clipped hard); the patch critic scores what is damaged (in a port, the rest).
 Left open by our sources, and chosen: widths, shortcuts and critics as in the public reimplementation, and the shares of
 the phases; the critics' turns of one update see the same repairs, whole outputs with nothing pasted in; norms are means
-over pixels or activations, of images in [-1, 1]; semantic and texture terms at VGG's relu3_2. The other images are those
-of the batch, mirrored and moved.
+over pixels or activations, of images in [-1, 1]; semantic and texture terms at VGG's relu3_2. The other images are of
+the batch, mirrored and moved.
 Changed for small images: a critic halves its map while it is wider than a pixel, at most five times.
 Told where the damage is (``complete``), it has the true mask in the place of the found one, and grey in the hole.
 Representation: what the inpainting network paints from, of a whole image: its last map before the decoder and, fused
-with it, the mask network's, averaged over a grid of 4×4 (4096 numbers); with ``backbone=mde``, that network's code.
+with it, the mask network's, averaged over a grid of 4×4 (4096 numbers); with ``backbone=mde`` (which has the mask as a
+channel in place of PCN, and no fusion), that network's code.
 Command: ``mdebench pretrain vcnet`` (its ablation: ``--set mask_network=false``, ``fusion=false``,
 ``semantic_weight=0``, ``remove=true``).
-Expected: {EXPECTED}
+Expected: 16 drawn faces of 16 pixels are learned by heart at width 16: 27 dB in the hole, told where it is, after 400
+updates; the mask network alone finds the damage of 16 faces of 32 pixels (intersection over union 0.97 after 240).
 """
 
 from dataclasses import dataclass
@@ -274,6 +276,13 @@ class Turn:
     output: Tensor  # (N, 3, H, W) in [-1, 1], float32 or wider
 
 
+def _of_all(batch: Batch) -> Tensor:
+    """The images of the whole batch (count, 3, H, W), also of other processes: a mean to which each brings its own."""
+    whole = batch.images.new_zeros(batch.parts, *batch.images.shape)
+    whole[batch.part] = batch.parts * batch.images
+    return batch.mean(whole).flatten(0, 1)
+
+
 class Method(BaseMethod):
     """Finds damage (``locate``), repairs it untold (``restore``) or told where it is (``complete``)."""
 
@@ -284,8 +293,8 @@ class Method(BaseMethod):
     def __init__(self, settings: Settings, size: int):
         super().__init__(settings, size)
         s, native = settings, settings.backbone == "native"
-        if size % 4:
-            raise UserError(f"vcnet takes a side that 4 divides, not {size} pixels; make a pack of another --size")
+        if size % 4 or size < 8:
+            raise UserError(f"vcnet takes a side of 8, 12, 16, … pixels, not {size}; make a pack of another --size")
         if not s.mask_network and s.remove:
             raise UserError("remove=true blanks what the mask network finds, and mask_network=false leaves it out")
         self.fused = native and s.mask_network and s.fusion
@@ -348,7 +357,8 @@ class Method(BaseMethod):
 
     def _repair_batch(self, batch: Batch) -> Turn:
         alpha = batch.own(draw_damage(batch.count, self.size, batch.generator)).to(batch.images)
-        others = strange(batch.images, batch.own(torch.rand((batch.count, 3), generator=batch.generator)))
+        drawn = torch.rand((batch.count, 3), generator=batch.generator)
+        others = batch.own(strange(_of_all(batch), drawn))
         damaged = 2 * damage(batch.images, alpha, others) - 1
         hole = 1 - intact(alpha)
         logit, neck = self.masker(damaged) if self.masker else (None, None)
