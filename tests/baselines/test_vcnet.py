@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import conv2d, elu
 
 from mdebench.baselines.vcnet import (
     ContextNorm,
@@ -95,6 +96,22 @@ def test_layers_are_the_papers():
 
 def residuals(network):
     return [each for each in network.modules() if isinstance(each, Residual)]
+
+
+def test_a_block_is_two_convolutions_and_a_shortcut_of_the_same_stride():
+    """Channels last at 96 pixels, where a strided shortcut of torch's own ends the process in its backward pass."""
+    torch.manual_seed(0)
+    block, x = Residual(3, 8, kernel=5, stride=2), torch.randn(2, 3, 96, 96)
+    inner = conv2d(x, block.first.weight, block.first.bias, stride=2, padding=2)
+    inner = conv2d(elu(inner), block.second.weight, block.second.bias, padding=2)
+    expected = elu(inner + conv2d(x, block.shortcut.weight, block.shortcut.bias, stride=2))
+    expected = torch.autograd.grad(expected.square().mean(), list(block.parameters()))
+    block.to(memory_format=torch.channels_last)
+    for _ in range(5):
+        out = block(x.contiguous(memory_format=torch.channels_last))
+        found = torch.autograd.grad(out.square().mean(), list(block.parameters()))
+    for a, b in zip(found, expected):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
 # --- probabilistic context normalisation ------------------------------------------------------------------------------
