@@ -104,8 +104,8 @@ class Residual(nn.Module):
         inner = self.second(elu(self.first(x)))
         if self.norm is not None and hole is not None:
             inner = self.norm(inner, interpolate(hole, inner.shape[2:], mode="nearest"))
-        # A 1×1 convolution of every other place. Told as its stride, torch 2.14 writes beyond the gradient of a kernel of
-        # 3 or 4 by 8 channels, channels last, on a CPU: the process dies.
+        # Every other place, then a 1×1 convolution: of one that strides itself, from 3 or 4 to 8 channels, channels
+        # last on a CPU, torch 2.14 writes beyond the gradient of the kernel, and the process dies.
         out: Tensor = elu(inner + self.shortcut(x[..., :: self.stride, :: self.stride]))
         return out
 
