@@ -35,7 +35,9 @@ FIGURE8: tuple[tuple[str, float | None], ...] = (
     *(("rec", S) for S in (0.1, 0.3, 0.5)),
 )
 FREE_FORM = "free_form"  # brush strokes and a rectangle (DeepFill v2): a mask, and no variant of the MDE
-MASKS = (*VARIANTS, FREE_FORM)
+DAMAGE = "damage"  # brush strokes alone, with their rims where half is left (VCNet): a mask as well
+STROKES = (FREE_FORM, DAMAGE)
+MASKS = (*VARIANTS, *STROKES)
 RANDOM_BOX = ("re", "rec")  # the variants whose box moves: only there is something to seek
 
 
@@ -43,16 +45,16 @@ def check_ratio(variant: str, S: float | None) -> None:
     """UserError unless ``variant`` is one of MASKS and S is in (0, 1) where it applies, None where it does not."""
     if variant not in MASKS:
         raise UserError(f"there is no variant {variant!r}; choose among {', '.join(MASKS)}")
-    if variant.startswith("colorization") or variant == FREE_FORM:
+    if variant.startswith("colorization") or variant in STROKES:
         if S is not None:
-            what = "draws strokes" if variant == FREE_FORM else "masks whole channels"
+            what = "draws strokes" if variant in STROKES else "masks whole channels"
             raise UserError(f"{variant} {what} and has no ratio S; leave --S out")
     elif S is None or not 0 < S < 1:
         raise UserError(f"S is the share of the image inside the box and must lie in (0, 1), not {S}")
 
 
 class Scenario(NamedTuple):
-    """A variant of `MASKS` and its ratio S in (0, 1), None where it has none (colorization, free form)."""
+    """A variant of `MASKS` and its ratio S in (0, 1), None where it has none (colorization, strokes)."""
 
     variant: str
     S: float | None

@@ -8,12 +8,26 @@ from mdebench.methods.contract import (
     Batch,
     Completes,
     Encodes,
+    Locates,
     Loss,
     Method,
     Player,
+    Restores,
     Stages,
     constant,
     polynomial,
 )
 
-__all__ = ["Batch", "Completes", "Encodes", "Loss", "Method", "Player", "Stages", "constant", "polynomial"]
+__all__ = [
+    "Batch",
+    "Completes",
+    "Encodes",
+    "Locates",
+    "Loss",
+    "Method",
+    "Player",
+    "Restores",
+    "Stages",
+    "constant",
+    "polynomial",
+]

@@ -130,11 +130,27 @@ class Stages(Protocol):
         """
 
 
+@runtime_checkable
+class Locates(Protocol):
+    """A method that finds where an image is damaged, and is not told."""
+
+    def locate(self, images: Tensor) -> Tensor:
+        """The probability that each pixel of images (N, 3, H, W) in [0, 1] is intact: (N, 1, H, W)."""
+
+
+@runtime_checkable
+class Restores(Protocol):
+    """A method that completes images of which it is not told what is damaged."""
+
+    def restore(self, images: Tensor) -> Tensor:
+        """Raw restored images (N, 3, H, W) in [0, 1] of damaged ones (N, 3, H, W) in [0, 1]."""
+
+
 class Method(nn.Module):
     """Base of every method; a method file defines ``Method`` (a subclass) and its frozen dataclass ``Settings``.
 
-    Three capabilities, of which a method defines those that it has, and simply lacks the others: ``Encodes``,
-    ``Stages`` and ``Completes``.
+    Five capabilities, of which a method defines those that it has, and simply lacks the others: ``Encodes``,
+    ``Stages``, ``Completes``, ``Locates`` and ``Restores``.
     """
 
     PAPER: str = ""  # authors and year; empty for the rows that stand for nobody's work

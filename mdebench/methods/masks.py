@@ -8,9 +8,10 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mdebench.errors import UserError
-from mdebench.variants import FREE_FORM, check_ratio
+from mdebench.variants import FREE_FORM, STROKES, check_ratio
 
 # After GFC: rectangles (top, left, height, width) on a face of 128 pixels, given as offsets from the mean of the
 # landmarks they cover and divided by 128. `_ANCHORS` are the means of our CelebA crop (the alignment fixes the eyes).
@@ -57,12 +58,13 @@ def draw(variant: str, S: float | None, count: int, size: int, generator: torch.
     """Masks of one variant for ``count`` images (Figure 3).
 
     Returns ``seen`` (count, 3, size, size) float of 0 and 1, and the boxes (count, 3, 4) relative to the image; a
-    missing channel of colorization has the empty box, a seen one the whole image. Free-form masks have empty boxes.
+    missing channel of colorization has the empty box, a seen one the whole image. Masks of strokes have empty boxes.
     """
     check_ratio(variant, S)
-    if variant == FREE_FORM:
-        seen = draw_free_form(count, size, generator).expand(-1, 3, -1, -1)
-        return seen, torch.zeros(count, 3, 4, dtype=torch.float64)
+    if variant in STROKES:
+        free = variant == FREE_FORM
+        seen = draw_free_form(count, size, generator) if free else intact(draw_damage(count, size, generator))
+        return seen.expand(-1, 3, -1, -1), torch.zeros(count, 3, 4, dtype=torch.float64)
     if variant.startswith("colorization"):
         missing = int(variant[-1])
         order = torch.rand((count, 3), generator=generator).argsort(dim=1)
@@ -83,8 +85,80 @@ def draw(variant: str, S: float | None, count: int, size: int, generator: torch.
 def draw_free_form(count: int, size: int, generator: torch.Generator) -> Tensor:
     """DeepFill v2's training masks: (count, 1, size, size) float, 0 under one to three brush strokes and a rectangle.
 
-    A stroke zigzags through 4 to 12 vertices and is 12 to 40 pixels wide where the image has 256; the rectangle's
-    sides are a quarter to a half of the image's (Yu et al. 2019, section 4.4).
+    The rectangle's sides are a quarter to a half of the image's (Yu et al. 2019, section 4.4).
+    """
+    strokes = _draw_strokes(count, size, generator)
+    side = 0.25 + 0.25 * torch.rand((count, 2), generator=generator, dtype=torch.float64)
+    corner = (1 - side) * torch.rand((count, 2), generator=generator, dtype=torch.float64)
+    rectangle = rasterize(torch.cat([corner, corner + side], dim=1), size, size) > 0
+    return (~(strokes | rectangle)).float()[:, None]
+
+
+def draw_damage(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """VCNet's damage: how much of each pixel is left, (count, 1, size, size) in [0, 1]; 1 is intact.
+
+    0 under one to three brush strokes, whose rims fade out: what is damaged is smoothed again and again, and set to 1
+    under the strokes each time (Wang et al. 2020, section 3.1, after Wang et al. 2018). Four times with a Gaussian of
+    4 pixels, cut off at 7, where the image has 256, as in the authors' code.
+    """
+    strokes = _draw_strokes(count, size, generator).float()[:, None]
+    reach = max(1, round(7 / 256 * size))
+    bell = [math.exp(-0.5 * (256 / 4 / size * offset) ** 2) for offset in range(-reach, reach + 1)]
+    damaged = strokes
+    for _ in range(4):
+        smooth = damaged
+        for axis in (2, 3):  # sums written out: those of a convolution are rounded as its threads share them
+            padded = pad(smooth, (0, 0, reach, reach) if axis == 2 else (reach, reach))
+            shifted = (padded.narrow(axis, i, size) * weight for i, weight in enumerate(bell))
+            smooth = sum(shifted, torch.zeros(())) / sum(bell)
+        damaged = torch.where(strokes > 0, strokes, smooth)
+    return 1 - damaged
+
+
+def intact(alpha: Tensor) -> Tensor:
+    """The mask that is to be found: ``alpha`` of `draw_damage`, (N, 1, H, W) → 1 where at least half is left, else 0.
+
+    The paper's mask ends with the strokes, where the fading begins; there one more pixel is still mostly damage.
+    """
+    return (alpha >= 0.5).to(alpha)
+
+
+def damage(images: Tensor, alpha: Tensor, others: Tensor) -> Tensor:
+    """Damaged images: I = O ⊙ α + N ⊙ (1 − α) (Wang et al. 2020, equation 1, with α = 1 − M), in [0, 1].
+
+    ``images`` O and ``others`` N (N, 3, H, W), such as `strange` gives, ``alpha`` (N, 1, H, W) of `draw_damage`.
+    """
+    alpha = alpha.to(images)
+    return images * alpha + others * (1 - alpha)
+
+
+def strange(images: Tensor, drawn: Tensor) -> Tensor:
+    """Content for `damage`: for each image (N, 3, H, W) another one of them, mirrored and moved; the same shape.
+
+    ``drawn`` (N, 3) in [0, 1) says which other image, and how far it is moved down and right over a plane that is
+    tiled with it and its mirror images, so that nothing tells a place from its surroundings. A single image gets
+    itself, moved.
+    """
+    count, _, height, width = images.shape
+    which, down, right = drawn.to(images.device, torch.float64).unbind(1)
+    place = torch.arange(count, device=images.device)
+    other = (place + 1 + (which * (count - 1)).long()) % count
+
+    def tiled(moved: Tensor, side: int) -> Tensor:
+        """Where each of ``side`` places takes from: (N, side), 0…side − 1 and back."""
+        position = ((moved * 2 * side).long()[:, None] + torch.arange(side, device=images.device)) % (2 * side)
+        return torch.minimum(position, 2 * side - 1 - position)
+
+    rows, columns = tiled(down, height), tiled(right, width)
+    channels = torch.arange(images.shape[1], device=images.device)
+    return images[other[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None]]
+
+
+def _draw_strokes(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """One to three brush strokes for each of ``count`` images: (count, size, size) bool, True underneath.
+
+    A stroke zigzags through 4 to 12 vertices and is 12 to 40 pixels wide where the image has 256 (Yu et al. 2019,
+    section 4.4).
     """
 
     def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -106,11 +180,8 @@ def draw_free_form(count: int, size: int, generator: torch.Generator) -> Tensor:
     half = uniform(strokes, low=12 / 512, high=40 / 512)
     line = torch.stack(path, dim=2)  # (count, strokes, vertices + 1, 2)
     under = _near(line[:, :, :-1], line[:, :, 1:], half[..., None].expand(-1, -1, vertices), size).any(2)
-    hole = (under & drawn[..., None, None]).any(1)
-    side = uniform(2, low=0.25, high=0.5)
-    corner = (1 - side) * uniform(2)
-    rectangle = rasterize(torch.cat([corner, corner + side], dim=1), size, size) > 0
-    return (~(hole | rectangle)).float()[:, None]
+    hole: Tensor = (under & drawn[..., None, None]).any(1)
+    return hole
 
 
 def _near(start: Tensor, end: Tensor, reach: Tensor, size: int) -> Tensor:

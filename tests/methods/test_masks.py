@@ -3,11 +3,25 @@
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from mdebench.data import toyfaces
 from mdebench.data.pack import LANDMARKS
 from mdebench.errors import UserError
-from mdebench.methods.masks import PRESETS, _near, draw, draw_boxes, draw_free_form, preset, preset_box, rasterize
+from mdebench.methods.masks import (
+    PRESETS,
+    _near,
+    damage,
+    draw,
+    draw_boxes,
+    draw_damage,
+    draw_free_form,
+    intact,
+    preset,
+    preset_box,
+    rasterize,
+    strange,
+)
 
 
 def seeded(seed=0):
@@ -155,3 +169,52 @@ def test_free_form_is_a_scenario_like_others():
     assert seen.shape == (3, 3, 16, 16) and (seen[:, :1] == seen).all() and boxes.abs().sum() == 0
     with pytest.raises(UserError, match="no ratio S"):
         draw("free_form", 0.3, 3, 16, seeded())
+
+
+def test_damage_fades_out_around_its_strokes_as_scipy_smooths_them():
+    """Four times: a Gaussian of σ = 1 pixel where the image has 64, cut off at 2, and 1 under the strokes again."""
+    alpha = draw_damage(5, 64, seeded())
+    assert alpha.shape == (5, 1, 64, 64) and alpha.min() == 0 and alpha.max() == 1
+    for each in alpha[:, 0].double().numpy():
+        strokes = each == 0
+        damaged = strokes.astype(float)
+        for _ in range(4):
+            damaged = np.where(strokes, 1.0, gaussian_filter(damaged, 1.0, mode="constant", truncate=2.0))
+        np.testing.assert_allclose(1 - each, damaged, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [16, 32, 64])
+def test_damage_covers_the_same_share_at_every_size_and_its_mask_is_the_scenario_of_that_name(size):
+    alpha = draw_damage(150, size, seeded())
+    assert (alpha == 0).float().mean().item() == pytest.approx(0.143, abs=0.01)  # strokes
+    assert 0.13 < (1 - intact(alpha)).mean() < 0.19  # and the inner half of their rims
+    assert (intact(alpha) == (alpha >= 0.5)).all()
+    assert (alpha[:, 0].flatten(1).min(1).values == 0).all()  # nothing is left whole
+    seen, boxes = draw("damage", None, 150, size, seeded())
+    assert torch.equal(seen, intact(alpha).expand(-1, 3, -1, -1)) and boxes.abs().sum() == 0
+
+
+def test_damaged_images_are_the_blend_of_equation_1():
+    torch.manual_seed(0)
+    images, others = torch.rand(2, 4, 3, 8, 8, dtype=torch.float64)
+    alpha = draw_damage(4, 8, seeded())
+    damaged = damage(images, alpha, others)
+    for i, c, y, x in [(0, 0, 0, 0), (3, 2, 7, 5), (1, 1, 4, 4)]:
+        mask = 1 - alpha[i, 0, y, x].item()  # the paper's M is 1 where it is damaged
+        expected = images[i, c, y, x].item() * (1 - mask) + others[i, c, y, x].item() * mask
+        assert damaged[i, c, y, x].item() == pytest.approx(expected, abs=1e-12)
+    assert torch.equal(damage(images, torch.ones(4, 1, 8, 8), others), images)
+
+
+def test_what_is_strange_is_another_image_cut_out_of_its_mirror_tiling():
+    images = torch.arange(5 * 3 * 4 * 6).view(5, 3, 4, 6).double()
+    drawn = torch.rand(5, 3, generator=seeded())
+    found = strange(images, drawn)
+    for i, (which, down, right) in enumerate(drawn.tolist()):
+        other = (i + 1 + int(4 * which)) % 5
+        assert other != i
+        tiled = np.pad(images[other].numpy(), ((0, 0), (0, 8), (0, 12)), mode="symmetric")
+        y, x = int(8 * down), int(12 * right)
+        assert (found[i].numpy() == tiled[:, y : y + 4, x : x + 6]).all()
+    alone = strange(images[:1], torch.tensor([[0.9, 0.5, 0.0]]))
+    assert torch.equal(alone, images[:1].flip(2))  # there is no other: itself, upside down

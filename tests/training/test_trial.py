@@ -103,7 +103,7 @@ def test_one_value_of_a_channel_is_refused_before_anything_is_written(home, pack
     train(home, pack, console, name, batch=2, precision="fp32")
 
 
-@pytest.mark.parametrize("name", ["mae", "simmim", "deepfill_v2", "split_brain"])
+@pytest.mark.parametrize("name", ["mae", "simmim", "deepfill_v2", "split_brain", "vcnet"])
 def test_a_batch_of_one_trains_where_nothing_is_against_it(home, pack, console, name):
     assert train(home, pack, console, name, batch=1, updates=1).finished
 
@@ -116,7 +116,18 @@ def test_several_processes_that_normalise_their_own_part_are_told_the_batch_for_
     assert "each shared by 2 processes" in said and said.endswith("give --set batch=4 or more")
 
 
-FAMILIES = ("rec", "context_encoder", "deepfill_v2", "glcic", "mae", "simmim", "split_brain", "random", "pixels")
+FAMILIES = (
+    "rec",
+    "context_encoder",
+    "deepfill_v2",
+    "glcic",
+    "mae",
+    "simmim",
+    "split_brain",
+    "random",
+    "pixels",
+    "vcnet",
+)
 
 
 @pytest.mark.parametrize("size", [8, 9, 16, 17, 33, 50])
