@@ -26,7 +26,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import avg_pool2d, conv2d, interpolate, max_pool2d
+from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 
 from mdebench.compute.machine import at_least_float32
 from mdebench.errors import UserError
@@ -69,28 +69,30 @@ class Settings:
             raise UserError(f"phases={self.phases}: expected two shares of the run, none negative, such as 3,1")
 
 
-class PartialConv(nn.Conv2d):
+class PartialConv(nn.Module):
     """Convolution over what is seen (equations 1 and 2); padding is not seen.
 
     The channels that come in stand in ``groups``, of which each has a mask of one channel.
     """
 
     def __init__(self, groups: Sequence[int], outputs: int, kernel: int, stride: int = 1, bias: bool = False):
-        super().__init__(sum(groups), outputs, kernel, stride, kernel // 2, bias=bias)
-        self.of_groups = tuple(groups)
-        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
+        super().__init__()
+        self.groups, self.kernel, self.stride = tuple(groups), kernel, stride
+        self.conv = nn.Conv2d(sum(groups), outputs, kernel, stride, kernel // 2, bias=False)
+        nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
 
     def forward(self, x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """x (N, C, h, w), 0 where missing, and its groups' masks (N or 1, groups, h, w) of 1 and 0.
 
-        Returns (N, outputs, h / stride, w / stride) and its mask (N or 1, 1, …).
+        Returns (N, outputs, h / stride, w / stride), 0 where nothing is seen, and its mask (N or 1, 1, …).
         """
-        kernel, stride, padding = self.kernel_size[0], self.stride[0], self.padding[0]
-        in_window = avg_pool2d(seen, kernel, stride, padding, divisor_override=1)  # sums, in the mask's own precision
-        values = in_window.mul(in_window.new_tensor(self.of_groups)[:, None, None]).sum(1, keepdim=True)
+        in_window = avg_pool2d(seen, self.kernel, self.stride, self.kernel // 2, divisor_override=1)  # sums, and exact
+        per_group = zip(self.groups, torch.split(in_window, 1, dim=1))
+        values = torch.stack([channels * each for channels, each in per_group]).sum(0)
         filled = (values > 0).to(seen)
-        share = kernel**2 * self.in_channels / values.clamp(min=1)
-        found = conv2d(x, self.weight, None, stride, padding)  # 0 where nothing is seen, as x is 0 there
+        share = self.kernel**2 * sum(self.groups) / values.clamp(min=1)
+        found: Tensor = self.conv(x)  # 0 where nothing is seen, as x is 0 there
         found = found * share.to(found)
         if self.bias is not None:
             found = found + self.bias.to(found)[:, None, None] * filled.to(found)
@@ -103,7 +105,7 @@ class Level(nn.Module):
     def __init__(self, conv: PartialConv, activation: nn.Module):
         super().__init__()
         self.conv, self.activation = conv, activation
-        self.norm = nn.BatchNorm2d(conv.out_channels) if conv.bias is None else nn.Identity()
+        self.norm = nn.BatchNorm2d(conv.conv.out_channels) if conv.bias is None else nn.Identity()
 
     def forward(self, x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """As `PartialConv.forward`."""
@@ -134,6 +136,11 @@ class Encoder(nn.Module):
         return found
 
 
+def _joined(below: Tensor, skip: Tensor) -> Tensor:
+    """Enlarged to nearest neighbours, and concatenated: (N, C, h, w) and (N, S, 2h, 2w) → (N, C + S, 2h, 2w)."""
+    return torch.cat([interpolate(below, scale_factor=2, mode="nearest"), skip.to(below)], dim=1)
+
+
 class UNet(nn.Module):
     """Masked image and its mask, (N, 3, size, size) both → a complete image of the same shape, of any numbers."""
 
@@ -150,11 +157,11 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, seen: Tensor) -> Tensor:
         """Complete images, 0 where missing."""
-        *skips, (inner, filled) = self.encoder(x, seen)
+        found: list[tuple[Tensor, Tensor]] = self.encoder(x, seen)
+        *skips, below = found
         for level, skip in zip((*self.decoder, self.last), [*skips[::-1], (x, seen)]):
-            ups = (interpolate(each, scale_factor=2, mode="nearest") for each in (inner, filled))
-            inner, filled = level(*(torch.cat([up, each.to(up)], dim=1) for up, each in zip(ups, skip)))
-        return inner
+            below = level(_joined(below[0], skip[0]), _joined(below[1], skip[1]))
+        return below[0]
 
 
 class Method(BaseMethod):
@@ -190,7 +197,9 @@ class Method(BaseMethod):
         if network is None:
             return []
         if len(network.blocks) < LOOKS:
-            raise UserError(f"perceptual={self.settings.perceptual}: {network.name} ends before the third pooling layer")
+            raise UserError(
+                f"perceptual={self.settings.perceptual}: {network.name} ends before the third pooling layer"
+            )
         network.blocks = network.blocks[:LOOKS]
         return [network]
 
@@ -215,7 +224,7 @@ class Method(BaseMethod):
         return progress >= first / (first + second)
 
     def loss(self, player: str, batch: Batch) -> Loss:
-        """The sum of section 3.3. Valid and hole are means over all values of an image, seen or not, as in the paper."""
+        """The sum of section 3.3; there, too, valid and hole are divided by the number of all values of an image."""
         s, images = self.settings, batch.images
         seen = self.draw_seen(batch).to(images)
         output = self._train(images, seen, self._fine(batch.progress))
@@ -250,7 +259,7 @@ class Method(BaseMethod):
         still = {f"{n}.{key}": p.detach() for n, norm in norms.items() for key, p in norm.named_parameters()}
         inputs = self._inputs(images, seen)
         # Detached, they have no gradients, and so the optimizer leaves them: it would follow its momentum for zeros.
-        output = functional_call(self.generator, still, inputs) if fine else self.generator(*inputs)
+        output: Tensor = functional_call(self.generator, still, inputs) if fine else self.generator(*inputs)
         return (at_least_float32(output) + 1) / 2
 
     def _inputs(self, images: Tensor, seen: Tensor) -> tuple[Tensor, ...]:
