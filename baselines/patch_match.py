@@ -138,11 +138,10 @@ class Level:
 
     def start_from(self, coarser: "Level") -> None:
         """Take what patches at half the size have found, at double the place, where that is wholly seen here."""
-        height, width = self.sources.shape
-        rows, columns = np.mgrid[:height, :width]
-        h, w = coarser.sources.shape
-        there = coarser.found[:, np.minimum(rows // 2, h - 1), np.minimum(columns // 2, w - 1)]
-        doubled = 2 * there + np.stack([rows % 2, columns % 2])
+        places = np.indices(self.sources.shape)
+        last = np.array(coarser.sources.shape)[:, None, None] - 1
+        half = np.minimum(places // 2, last)
+        doubled = 2 * coarser.found[:, *half] + places - 2 * half
         self.found = np.where(self._is_source(doubled), doubled, self.found)
 
     def _is_source(self, places: Places) -> Mask:

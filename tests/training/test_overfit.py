@@ -25,6 +25,7 @@ LEARN = {
     "context_encoder": (32, 200, {}),
     "glcic": (32, 700, {"phases": "95,1,4", "width": 16}),
     "deepfill_v2": (16, 900, {"lr": 1e-3, "adv_weight": 0.01, "width": 16}),
+    "partial_conv": (16, 3500, {"lr": 1e-2, "fine_lr": 2e-3, "width": 16}),
     "mae": (16, 1300, {"lr": 3e-3, "depth": 4, "decoder_depth": 2, "patches": 4}),
     "simmim": (16, 750, {"lr": 3e-3, "depth": 4, "patches": 4}),
 }
