@@ -93,7 +93,9 @@ def measurable(word: str, runs: Sequence[Run], console: Console) -> list[Run]:
         except UserError as problem:  # its code is not here, or no longer works
             tell(console, "left out", f"{run.folder.name}: {problem}")
             continue
-        if fits:
+        if fits and (lack := method.load().Method.lacking()):
+            tell(console, "left out", f"{run.folder.name}: {lack}")
+        elif fits:
             kept.append(run)
         elif not method.load().Method.REFERENCE:  # nobody expects a majority value to complete
             tell(console, "left out", f"{run.folder.name}: {_unable(run, need)}")

@@ -86,7 +86,7 @@ def styles(lines: Iterable[Line]) -> dict[str, Style]:
             colour = GREY
         else:
             colour = COLOURS.get(line.method) or others.setdefault(line.method, OTHERS[len(others) % len(OTHERS)])
-        mark = "osD^v"[TRIVIAL.index(line.method)] if line.method in TRIVIAL else MARKS[k % len(MARKS)]
+        mark = "osD^hpPv"[TRIVIAL.index(line.method)] if line.method in TRIVIAL else MARKS[k % len(MARKS)]
         found[line.name] = Style(tint(colour, min(0.15 * k, 0.45)), mark, DASHES[k % len(DASHES)])
     return found
 

@@ -174,6 +174,14 @@ class Method(nn.Module):
         """
         return cls(settings, size)
 
+    @classmethod
+    def lacking(cls) -> str:
+        """What it needs that is not installed here, and the way to it; "" where nothing.
+
+        A reference that lacks something is left out of tables, and that is said.
+        """
+        return ""
+
     @property
     def perceptual(self) -> str:
         """Name of the perceptual network that is really used, for the record."""

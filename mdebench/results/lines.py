@@ -15,7 +15,7 @@ import pandas as pd
 from mdebench.results.cells import Line
 from mdebench.results.displays import SILENT, Displays, Metric
 
-TRIVIAL = ("constant", "pixels", "mean_colour", "biharmonic", "random")
+TRIVIAL = ("constant", "pixels", "mean_colour", "biharmonic", "telea", "navier_stokes", "patch_match", "random")
 ORDER = (
     *TRIVIAL,
     "colorization1",
@@ -31,6 +31,9 @@ NAMES = {
     "random": "Random weights",
     "mean_colour": "Mean colour",
     "biharmonic": "Biharmonic fill",
+    "telea": "Telea's fill",
+    "navier_stokes": "Navier–Stokes fill",
+    "patch_match": "PatchMatch fill",
 }
 RECIPE = ("losses", "perceptual", "updates", "batch", "precision")
 VARIANT = ("method", "label", "settings", *RECIPE)

@@ -33,7 +33,8 @@ from mdebench.results.rows import values_path
 Row = Mapping[Any, Any]  # a stored row, or its columns
 SAME = ("dataset", "pack_hash", "split", "metric", "n")
 CHOOSING = ("images", "mask_seed")  # settings of protocols that take part of the test images
-UNSEEDED = ("constant", "pixels", "mean_colour", "biharmonic")  # no seed changes what these do
+# No seed changes what these do.
+UNSEEDED = ("constant", "pixels", "mean_colour", "biharmonic", "telea", "navier_stokes", "patch_match")
 
 
 class Seeds(NamedTuple):

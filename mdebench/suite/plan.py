@@ -30,7 +30,7 @@ from mdebench.suite import tasks
 from mdebench.suite.experiments import Measure, Wanted, parts
 from mdebench.suite.speed import Speed, measure_speed, slowness
 from mdebench.suite.tasks import Plan, State, Task
-from mdebench.suite.wanted import references
+from mdebench.suite.wanted import lacking, references
 from mdebench.training import recipes
 from mdebench.variants import parse
 
@@ -126,7 +126,11 @@ class _Planner:
             self._note(f"left out: {name} on {self.pack.name}: {reason}")
             return
         known = references(module.NEEDS)
-        for reference in known if wanted.references is None else [r for r in wanted.references if r in known]:
+        chosen = known if wanted.references is None else [name for name in wanted.references if name in known]
+        lack = lacking(chosen)
+        for reference, what in lack.items():
+            self._note(f"left out: {reference}: {what}")
+        for reference in [name for name in chosen if name not in lack]:
             recipe = self._add(reference, 0, self._fitting(reference, ()))
             self._cases(wanted, module, recipe)
         for recipe in runs:

@@ -16,11 +16,13 @@ from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.evaluation import measuring
 from mdebench.home import Home
+from mdebench.methods.contract import Method
 from mdebench.runs import Run
 from mdebench.suite import tasks
 from mdebench.suite.places import workers
 from mdebench.suite.tasks import Task
 from mdebench.training.recipes import make_recipe, train_run
+from mdebench.words import tell
 
 
 def finished_runs(home: Home, pack: str) -> list[Run]:
@@ -30,15 +32,29 @@ def finished_runs(home: Home, pack: str) -> list[Run]:
 
 def references(need: str) -> list[str]:
     """The untrained methods that stand in every table for comparison and can do what is needed."""
-    found = {name: entry.load().Method for name, entry in catalog.own_methods().items()}
-    return [name for name, cls in found.items() if cls.REFERENCE and hasattr(cls, need)]
+    return [name for name, cls in _methods().items() if cls.REFERENCE and hasattr(cls, need)]
+
+
+def lacking(names: Sequence[str]) -> dict[str, str]:
+    """Those of the methods that cannot be used here, and what each of them lacks."""
+    return {name: cls.lacking() for name, cls in _methods().items() if name in names and cls.lacking()}
+
+
+def _methods() -> dict[str, type[Method]]:
+    return {name: entry.load().Method for name, entry in catalog.own_methods().items()}
 
 
 def with_references(home: Home, runs: Sequence[Run], pack: Pack, need: str, console: Console) -> list[Run]:
-    """``runs`` and, first, the untrained reference methods at the scales of ``runs`` that can do what is needed."""
-    made = []
+    """``runs`` and, first, the untrained reference methods at the scales of ``runs`` that can do what is needed.
+
+    Those that lack something on this machine are left out, and said so.
+    """
+    made, names = [], references(need)
+    lack = lacking(names)
+    for name, what in lack.items():
+        tell(console, "left out", f"{name}: {what}")
     for scale in sorted({run.info["scale"] for run in runs}):
-        for name in references(need):
+        for name in [name for name in names if name not in lack]:
             recipe = make_recipe(name, pack, scale, 0, {})
             run = home.run(recipe.name)
             made.append(run if run.finished else train_run(home, recipe, pack, console))

@@ -29,6 +29,7 @@ LEARN = {
     "gmcnn": (16, 500, {"phases": "95,5", "lr": 1e-3, "width": 16}),
     "edge_connect": (32, 700, {"generator_lr": 2e-3, "adv_weight": 0.01, "width": 16, "phases": "1,0,7,1"}),
     "vcnet": (16, 400, {"lr": 3e-3, "width": 16, "critic_turns": 1}),
+    "partial_conv": (16, 3500, {"lr": 1e-2, "fine_lr": 2e-3, "width": 16}),
     "mae": (16, 1300, {"lr": 3e-3, "depth": 4, "decoder_depth": 2, "patches": 4}),
     "simmim": (16, 750, {"lr": 3e-3, "depth": 4, "patches": 4}),
 }

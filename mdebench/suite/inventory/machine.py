@@ -17,7 +17,12 @@ from mdebench.suite.inventory.findings import Told
 from mdebench.words import size
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pandas", "pillow", "matplotlib")
-EXTRAS = {"ray": "ray", "onnx": "onnx", "onnxruntime": "onnx"}  # package → what to install it with
+EXTRAS = {
+    "ray": "ray",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "opencv-python-headless": "opencv",
+}  # package → what to install it with
 # Of a run at scale small on one thread: its resident peak, and its checkpoint twice, as the old one stays until the new
 # one is whole, with samples and rows. Features of a pack take 4 kB an image more.
 MEMORY, DISK = 1.1e9, 0.2e9
