@@ -34,7 +34,7 @@ from torch.nn.functional import binary_cross_entropy
 from mdebench.data.finding import no_images
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
-from mdebench.evaluation.contract import Cost, Subject
+from mdebench.evaluation.contract import Cost, Subject, Unfit
 from mdebench.evaluation.maskers import NONE, locate
 from mdebench.evaluation.metrics import WINDOW, composite, measure_mean, psnr, ssim
 from mdebench.evaluation.passes import CHUNK, Indices, chunks, frozen, load
@@ -113,11 +113,13 @@ class Settings:
 
 class Restored(NamedTuple):
     """Images as they came out of one setting: the raw output (N, 3, H, W), and how probable it was held that each pixel
-    is intact (N, 1, H, W), 1 or 0 where that was told, None where the method does not say."""
+    is intact (N, 1, H, W), 1 or 0 where that was told, None where the method does not say; the ``note`` tells whose
+    mask it is, or why there is none."""
 
     setting: str
     output: Tensor
     intact: Tensor | None
+    note: str = ""
 
 
 def requires(pack: Pack) -> str | None:
@@ -145,13 +147,15 @@ def evaluate(subject: Subject, pack: Pack, settings: Settings) -> list[Measureme
     fills = np.roll(chosen, len(chosen) // 2)  # far from each other, as neighbours may show one person
     alphas, moved = test_damage(pack, len(chosen), settings.mask_seed)
     readings: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
-    shares, drawn = list[Tensor](), zip(torch.split(alphas, CHUNK), torch.split(moved, CHUNK), strict=True)
+    notes, shares = dict[str, str](), list[Tensor]()
+    drawn = zip(torch.split(alphas, CHUNK), torch.split(moved, CHUNK), strict=True)
     for piece, fill, (alpha, how) in zip(chunks(chosen), chunks(fills), drawn, strict=True):
         images, alpha = load(pack, piece, subject.device), alpha.to(subject.device)
         damaged = masks.damage(images, alpha, _strange(load(pack, fill, subject.device), how))
         truth = masks.intact(alpha)
         shares.append(truth.double().mean(dim=(1, 2, 3)))
         for restored in restore(subject, pack, damaged, truth):
+            notes[restored.setting] = restored.note
             if len(shares) == 1:
                 _save_sheet(subject, pack, restored, damaged, images)
             for metric, values in _readings(restored, images, damaged, truth).items():
@@ -162,8 +166,10 @@ def evaluate(subject: Subject, pack: Pack, settings: Settings) -> list[Measureme
     found = {place: torch.cat(values).double().cpu() for place, values in readings.items()}
     if (BLIND, "mask_bce") in found:
         found |= {(BLIND, f"{metric}/guess"): values for metric, values in _guesses(torch.cat(shares).cpu()).items()}
+    test = len(pack.indices("test"))
+    few = f"{len(chosen):,} of {test:,} test images" if len(chosen) < test else ""
     return [
-        _mean(metric, values, setting, _notes(subject, pack, len(chosen)), chosen)
+        _mean(metric, values, setting, [notes.get(setting, ""), few], chosen)
         for (setting, metric), values in found.items()
     ]
 
@@ -181,13 +187,25 @@ def restore(subject: Subject, pack: Pack, damaged: Tensor, truth: Tensor) -> Ite
     if subject.masker:
         intact = locate(subject.masker, damaged)
         name = subject.masker.name.removeprefix(f"{pack.name}-")
-        yield Restored(f"behind {name}", subject.complete(damaged, masks.intact(intact)), intact)
+        by = f"mask by {subject.masker.name}, weights {subject.masker.weights_hash[:8]}"
+        yield Restored(f"behind {name}", subject.complete(damaged, masks.intact(intact)), intact, by)
         return
     yield Restored(TOLD, subject.complete(damaged, truth), truth)
     if isinstance(subject.method, Restores):
         with frozen(subject.method):
             output = subject.method.restore(damaged).float()
-        yield Restored(BLIND, output, locate(subject, damaged) if isinstance(subject.method, Locates) else None)
+        intact, why = _located(subject, damaged)
+        yield Restored(BLIND, output, intact, why)
+
+
+def _located(subject: Subject, damaged: Tensor) -> tuple[Tensor | None, str]:
+    """What a subject holds for intact; None, and why, where it cannot say, such as vcnet without its mask network."""
+    if not isinstance(subject.method, Locates):
+        return None, "no mask and no composite: it does not say where an image is damaged"
+    try:
+        return locate(subject, damaged), ""
+    except Unfit as reason:
+        return None, f"no mask and no composite: {reason}"
 
 
 def _readings(restored: Restored, images: Tensor, damaged: Tensor, truth: Tensor) -> dict[str, Tensor]:
@@ -229,13 +247,6 @@ def _guesses(shares: Tensor) -> dict[str, Tensor]:
 def _strange(images: Tensor, moved: Tensor) -> Tensor:
     """Each image (N, 3, H, W) mirrored and moved as drawn (N, 3), whichever others are beside it."""
     return torch.cat([masks.strange(image[None], how[None]) for image, how in zip(images, moved, strict=True)])
-
-
-def _notes(subject: Subject, pack: Pack, count: int) -> list[str]:
-    """What the numbers depend on."""
-    masker, test = subject.masker, len(pack.indices("test"))
-    by = f"mask by {masker.name}, weights {masker.weights_hash[:8]}" if masker else ""
-    return [by, f"{count:,} of {test:,} test images" if count < test else ""]
 
 
 def _save_sheet(subject: Subject, pack: Pack, restored: Restored, damaged: Tensor, images: Tensor) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
-from mdebench.evaluation.contract import Subject
+from mdebench.evaluation.contract import Subject, Unfit
 from mdebench.evaluation.passes import frozen
 from mdebench.evaluation.seen import check_unseen, trained_images
 from mdebench.evaluation.subjects import load_subject
@@ -56,10 +56,13 @@ def masker_id(home: Home, name: str) -> str:
 
 def locate(subject: Subject, images: Tensor) -> Tensor:
     """How probable it is that each pixel of images (N, 3, H, W) is intact, by a subject that `Locates`: (N, 1, H, W)
-    float32. UserError where it gives another shape, or what is no probability."""
+    float32. UserError where it gives another shape, or what is no probability; Unfit where it was made without that."""
     assert isinstance(subject.method, Locates)
-    with frozen(subject.method):
-        intact = subject.method.locate(images)
+    try:
+        with frozen(subject.method):
+            intact = subject.method.locate(images)
+    except UserError as reason:
+        raise Unfit(str(reason)) from reason
     promised = (len(images), 1, *images.shape[2:])
     if shape_of(intact) != promised:
         raise UserError(f"{subject.name}: locate promises (N, 1, H, W) = {promised} and gives {shape_of(intact)}")

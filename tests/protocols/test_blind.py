@@ -134,6 +134,18 @@ def test_a_masker_says_what_any_method_is_shown(tmp_path):
     assert (tmp_path / "sheets" / "mock16-blind-behind-vcnet-run.png").is_file()
 
 
+def test_one_that_restores_without_finding_anything_has_no_mask_and_says_so(tmp_path):
+    def refuse(images):
+        raise UserError("made without a mask network")
+
+    ablated = Restorer(grey)
+    ablated.locate = refuse
+    rows = measured(blind, ablated, make_pack(), tmp_path)
+    assert {m for setting, m in rows if setting == "blind"} == {m for m in RESTORED if "composite" not in m}
+    assert "no mask and no composite: made without a mask network" in rows["blind", "psnr/raw/image"].note
+    assert rows["told", "psnr/raw/image"].note == ""
+
+
 def test_every_run_has_the_same_damage_whatever_is_beside_it(tmp_path):
     pack, painters = make_pack(), (Painter(grey), Restorer(grey))
     for painter in painters:
