@@ -194,8 +194,8 @@ def restore(subject: Subject, pack: Pack, damaged: Tensor, truth: Tensor) -> Ite
     if isinstance(subject.method, Restores):
         with frozen(subject.method):
             output = subject.method.restore(damaged).float()
-        intact, why = _located(subject, damaged)
-        yield Restored(BLIND, output, intact, why)
+        found, why = _located(subject, damaged)
+        yield Restored(BLIND, output, found, why)
 
 
 def _located(subject: Subject, damaged: Tensor) -> tuple[Tensor | None, str]:
