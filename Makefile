@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test slow lint types wheel dialects break counts rooms bench-gpu clean
+.PHONY: demo test slow lint types wheel dialects break counts masks rooms bench-gpu clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/mdebench demo
@@ -37,6 +37,10 @@ break: $(INSTALLED)
 # Parameters and operations of every method at every scale, counted where the code changed: minutes.
 counts: $(INSTALLED)
 	$(VENV)/bin/python tests/counts.py
+
+# What every mask hides, measured and shown on generated faces: results/masks.md and masks.png.
+masks: $(INSTALLED)
+	$(VENV)/bin/python tests/mask_page.py
 
 rooms: $(INSTALLED)
 	$(VENV)/bin/python tests/rooms.py

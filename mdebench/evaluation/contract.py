@@ -12,7 +12,8 @@ A protocol is one file of `protocols/`; its name there is its name on the comman
 - `evaluate(subject, pack, settings) -> list[Measurement]`.
 
 A protocol whose `Settings` has a field `judge` is given the classifier of that name as `subject.judge`, or None where
-there is none; the row names it.
+there is none; the row names it. One whose `Settings` has a field `masker` is given the run of that name, which tells
+where images are damaged, as `subject.masker`, or None for "none".
 """
 
 from collections.abc import Iterator
@@ -54,8 +55,8 @@ class Cost:
 @dataclass
 class Subject:
     """A finished run under measurement: its method with trained weights, its folder (for caches), seed and weights,
-    and the classifier that judges its pictures where a protocol asks for one. Of an ``exported`` encoder nothing else
-    is trained: it does not complete."""
+    the classifier that judges its pictures where a protocol asks for one, and the masker before it where it is given
+    one. Of an ``exported`` encoder nothing else is trained: it does not complete."""
 
     name: str
     method: Method
@@ -64,6 +65,7 @@ class Subject:
     weights_hash: str
     judge: "Judge | None" = None
     exported: bool = False
+    masker: "Subject | None" = None
 
     @property
     def completes(self) -> bool:

@@ -26,6 +26,7 @@ from mdebench.evaluation.displays import display_of
 from mdebench.evaluation.judging.judge import Judge
 from mdebench.evaluation.judging.judges import find_judge
 from mdebench.evaluation.judging.lpips import load_lpips
+from mdebench.evaluation.maskers import find_masker, load_masker, masker_id
 from mdebench.evaluation.passes import watched
 from mdebench.evaluation.seen import check_unseen, remarked, trained_images, unknown
 from mdebench.evaluation.subjects import load_subject
@@ -42,10 +43,11 @@ from mdebench.words import duration, tell
 ABILITIES = {"complete": "complete images (it has no decoder)", "encode": "encode images", "stages": "show its stages"}
 
 
-def check(word: str, runs: Sequence[Run], pack: Pack, overrides: Mapping[str, Any]) -> list[Any]:
+def check(home: Home, word: str, runs: Sequence[Run], pack: Pack, overrides: Mapping[str, Any]) -> list[Any]:
     """The cases of a protocol, once it is sure that it can be measured on the pack and by each of the runs named.
 
-    UserError when the pack lacks the labels, a setting is wrong, or a run lacks what the protocol needs.
+    UserError when the pack lacks the labels, a setting is wrong, or a run (also one named as masker) lacks what the
+    protocol needs.
     """
     code = catalog.find_protocol(word)
     module = code.load()
@@ -58,6 +60,8 @@ def check(word: str, runs: Sequence[Run], pack: Pack, overrides: Mapping[str, An
         raise UserError(f"{code.name}: requires(pack) is to return None, or in words why not, not {reason!r}")
     if reason:
         raise UserError(f"{code.name} cannot be measured on {pack.name}: {reason}")
+    for name in {case.masker for case in cases if hasattr(case, "masker")}:
+        find_masker(home, name, pack)
     for run in runs:
         try:
             fits = able(entry_of(run.info), word)
@@ -109,7 +113,7 @@ def measure(
 
     A run that lacks what the protocol needs, or whose method is not here, is left out, and said so.
     """
-    cases = check(word, [], pack, overrides)
+    cases = check(home, word, [], pack, overrides)
     able_runs = measurable(word, runs, console)
     judge = judge_for(home, cases, pack, console) if able_runs else None
     begin, new, failed = time.monotonic(), 0, list[str]()
@@ -182,7 +186,7 @@ def measure_subject(
     keys = {row["key"]: row for row in stored_rows(home, code.name, name) if not width_is_unknown(row)}
     missing = []
     for case in cases:
-        kept = keys.get(case_key(word, case, info, pack, by))
+        kept = keys.get(case_key(home, word, case, info, pack, by))
         if kept is None:
             missing.append(case)
         elif kept["protocol_source"] != source:
@@ -201,9 +205,10 @@ def measure_subject(
         _keep_display(home, code)
     for place, case in enumerate(missing, start=1):
         what = f"{code.name} of {subject.name}" + (f", {place} of {len(missing)}" if len(missing) > 1 else "")
+        subject.masker = load_masker(home, case.masker, pack) if hasattr(case, "masker") else None
         with watched(console, what):
             measurements = [remarked(each, info, pack, trained) for each in _evaluated(code, subject, pack, case)]
-        facts = _facts(word, case, name, info, pack, judge) | {"protocol_source": source}
+        facts = _facts(home, word, case, name, info, pack, judge) | {"protocol_source": source}
         facts["width"] = 0 if module.NEEDS == "complete" else subject.width
         people = [_people(pack, measurement) for measurement in measurements]
         measurements = [over_people(measurement, shown) for measurement, shown in zip(measurements, people)]
@@ -261,13 +266,13 @@ def _keep_display(home: Home, code: Code) -> None:
     write_json(home.rows / code.name / "display.json", asdict(display_of(code)))
 
 
-def case_key(word: str, case: Any, info: Mapping[str, Any], pack: Pack, judge: str) -> str:
+def case_key(home: Home, word: str, case: Any, info: Mapping[str, Any], pack: Pack, judge: str) -> str:
     """The key of one case's rows for a finished run; ``judge`` is the id of the classifier, "" for none."""
     code = catalog.find_protocol(word)
     return unit_key(
         protocol=code.name,
         protocol_version=code.load().VERSION,
-        protocol_settings=_recorded_case(case, judge),
+        protocol_settings=_recorded_case(home, case, judge),
         method=info["method"],
         settings=_recorded_settings(info),
         seed=info["seed"],
@@ -276,12 +281,13 @@ def case_key(word: str, case: Any, info: Mapping[str, Any], pack: Pack, judge: s
     )
 
 
-def _recorded_case(case: Any, judge: str) -> dict[str, Any]:
+def _recorded_case(home: Home, case: Any, judge: str) -> dict[str, Any]:
     """A case's settings as its rows tell them: networks by name and hash of their weights, not by a path here."""
     settings = asdict(case)
     settings |= {"judge": judge} if "judge" in settings else {}
     if settings.get("lpips", "none") != "none":
         settings["lpips"] = load_lpips(Path(settings["lpips"])).name
+    settings |= {"masker": masker_id(home, settings["masker"])} if "masker" in settings else {}
     return settings
 
 
@@ -291,17 +297,19 @@ def _recorded_settings(info: Mapping[str, Any]) -> dict[str, Any]:
     return settings | ({"perceptual": info["perceptual"]} if "perceptual" in settings else {})
 
 
-def _facts(word: str, case: Any, name: str, info: Mapping[str, Any], pack: Pack, judge: Judge | None) -> dict[str, Any]:
+def _facts(
+    home: Home, word: str, case: Any, name: str, info: Mapping[str, Any], pack: Pack, judge: Judge | None
+) -> dict[str, Any]:
     """Everything a row says beside the measurement itself."""
     code, by = catalog.find_protocol(word), judge.id if judge else ""
     same = ["method", "label", "scale", "updates", "batch", "precision"]
     same += ["seed", "weights_hash", "perceptual", "losses"]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return {
-        "key": case_key(word, case, info, pack, by),
+        "key": case_key(home, word, case, info, pack, by),
         "protocol": code.name,
         "protocol_version": code.load().VERSION,
-        "protocol_settings": _recorded_case(case, by),
+        "protocol_settings": _recorded_case(home, case, by),
         "run": name,
         "dataset": pack.name,
         "pack_hash": pack.hash,

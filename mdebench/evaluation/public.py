@@ -39,7 +39,7 @@ def measure(
     if isinstance(subject, nn.Module) and not isinstance(subject, Encoder):
         subject = encoders.wrap(subject, images=data.size, **preprocessing)
     run = None if isinstance(subject, Encoder) else place.find_run(str(subject))
-    cases = check(protocol, [run] if run else [], data, settings)
+    cases = check(place, protocol, [run] if run else [], data, settings)
     judge = judge_for(place, cases, data, console)
     if isinstance(subject, Encoder):
         name, info = subject.name, subject.info
@@ -52,7 +52,7 @@ def measure(
         assert run is not None
         name, info = run.folder.name, run.info
         measure_run(place, protocol, run, data, cases, judge, console)
-    keys = {case_key(protocol, case, info, data, judge.id if judge else "") for case in cases}
+    keys = {case_key(place, protocol, case, info, data, judge.id if judge else "") for case in cases}
     every = read_rows(place)
     return every[every["key"].isin(keys) & (every["run"] == name)].reset_index(drop=True)
 

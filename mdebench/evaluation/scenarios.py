@@ -1,7 +1,8 @@
 """The test scenarios of Figure 8 (`variants.Scenario`): what of a test image is seen when a run is to complete it.
 
 A scenario is a variant and its ratio, "rec 0.1" in words. Its test masks are drawn once per pack, scenario and seed,
-never per run: every run completes the same fragments, so that their differences are paired.
+never per run: every run completes the same fragments, so that their differences are paired. So is the damage of blind
+inpainting.
 """
 
 import hashlib
@@ -43,6 +44,24 @@ def test_masks(pack: Pack, scenario: Scenario, count: int, seed: int, draw: int 
         seen, boxes = masks.draw(*scenario, min(_PIECE, count - start), pack.size, generator)
         pieces.append((seen.bool(), boxes))
     return torch.cat([seen for seen, _ in pieces]), torch.cat([boxes for _, boxes in pieces])
+
+
+def test_damage(pack: Pack, count: int, seed: int) -> "tuple[Tensor, Tensor]":
+    """The damage of the first ``count`` test images, the same for every run.
+
+    Returns what is left of each pixel (count, 1, H, W) float32 in [0, 1], 1 where intact (`masks.draw_damage`), and how
+    the pictures in the damage are moved (count, 3) (`masks.strange`). The first of them do not depend on ``count``.
+    """
+    import torch
+
+    from mdebench.methods import masks
+
+    generator = torch.Generator().manual_seed(_seed(pack.hash, "damage", seed))
+    pieces = [
+        (masks.draw_damage(_PIECE, pack.size, generator), torch.rand(_PIECE, 3, generator=generator))
+        for _ in range(0, count, _PIECE)
+    ]
+    return torch.cat([alpha for alpha, _ in pieces])[:count], torch.cat([moved for _, moved in pieces])[:count]
 
 
 def _seed(*decides: str | int) -> int:

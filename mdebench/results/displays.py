@@ -44,7 +44,8 @@ class Metric:
     ``title`` heads the block, ``unit`` the columns; ``better`` "" says nothing of a method, and is compared with
     nothing; ``told``: the table's plain words speak of it; ``by_judge``: means nothing beside another judge's;
     ``axis`` and ``axis_unit`` stand at a chart's axis in the place of title and unit; ``home``: the (protocol, setting)
-    that reads the same metric off the code, shown and compared with here too.
+    in which references are read where they have no
+    value of their own (of the code, where it reads stages), shown and compared with here too.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Metric:
 class TableOf:
     """A table: metrics by name, the line that the marks compare with, and all lines that the plain words speak of.
 
+    ``published`` names a file of results/paper whose numbers, of other data, stand in blocks of their own.
     ``settings`` are those shown as columns, () for all; of ``lines_with`` settings a line must have one to be shown.
     A block is of one metric; ``by_setting``: of one setting, its columns the metrics. Where settings are "place,
     manner" ("place" alone: the manner ""), ``manners`` are (manner, called so) and have a block each; the last is the
@@ -86,6 +88,7 @@ class TableOf:
     lines_with: tuple[str, ...] = ()
     by_setting: bool = False
     manners: tuple[tuple[str, str], ...] = ()
+    published: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 They are data in `results/paper/` of a checkout, inside the package in a wheel. One stands beside a line only where that
 line is what was published: of that label, trained with those losses and that perceptual network, on that encoder, for
 as many updates, measured on that data set at that size by that readout. All others stand in a block of their own, and
-on another data set nowhere. Where the paper leaves open what it used (the losses of Tables 1 to 3), the full loss of
-equation (9) is meant, without hide-and-seek where the box never moves.
+on another data set nowhere, or in a protocol's table in blocks that name the data (`elsewhere`). Where the paper leaves
+open what it used (the losses of Tables 1 to 3), the full loss of equation (9) is meant, without hide-and-seek where the
+box never moves.
 """
 
 import re
@@ -31,6 +32,11 @@ def published(table: int, rows: pd.DataFrame) -> pd.DataFrame:
     """The numbers of one of the paper's tables as printed, all text; those alone that are of the data set of `rows`."""
     paper = _printed(table)
     return paper[[all(made_from(note, each) for note in rows["pack_note"]) for each in paper["dataset"]]]
+
+
+def elsewhere(name: str) -> pd.DataFrame:
+    """The numbers of `results/paper/<name>.csv`, all text, each of the data that its setting names; none for ""."""
+    return pd.read_csv(paper_dir() / f"{name}.csv", dtype=str).fillna("") if name else pd.DataFrame()
 
 
 def occlusions() -> list[str]:

@@ -36,7 +36,7 @@ from mdebench.variants import parse
 
 LOADING = 0.3  # seconds to build a method, load its state and check its hash
 SAMPLE = 50  # faces drawn to see how long drawing takes
-NETWORKS = ("judge", "lpips")  # settings that a row tells by name and hash
+NETWORKS = ("judge", "lpips", "masker")  # settings that a row tells by name and hash
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ class _Planner:
         stored = stored_rows(self.home, catalog.find_protocol(name).name, run.folder.name)
         rows = [row for row in stored if row["dataset"] == self.pack.name]
         if judge is not None:
-            key = measuring.case_key(name, case, run.info, self.pack, judge)
+            key = measuring.case_key(self.home, name, case, run.info, self.pack, judge)
             if any(row["key"] == key and not width_is_unknown(row) for row in rows):
                 return "kept"
         return "stale" if any(_same(case, row["protocol_settings"]) for row in rows) else "missing"

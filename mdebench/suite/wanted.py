@@ -78,7 +78,7 @@ def measure_all(
     nothing can be measured, and at the end when some of the tasks failed.
     """
     runs, pack = runs_and_pack(home, named, pack_name, console)
-    cases = measuring.check(protocol, named, pack, overrides)
+    cases = measuring.check(home, protocol, named, pack, overrides)
     everything = with_references(home, runs, pack, catalog.protocol(protocol).NEEDS, console)
     if jobs is None and where is None:
         return measuring.measure(home, protocol, everything, pack, overrides, console)

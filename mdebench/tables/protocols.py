@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from mdebench.results.cells import Block, Column, Table, column
+from mdebench.results.cells import Block, Column, Line, Table, column
 from mdebench.results.displays import PIXELS, PROBE, Metric, TableOf, setting_order, spoken
 from mdebench.results.lines import TRIVIAL, judges, lines_of, short, with_settings
+from mdebench.results.published import elsewhere, numbers
 from mdebench.tables.view import View
 
 
@@ -45,7 +46,26 @@ def _build(view: View, parts: Sequence[Part]) -> Table | None:
     what = ["line", "seed", "protocol", "setting", "split", "metric", "judge"]
     rows = pd.concat([piece.rows for piece in pieces]).drop_duplicates(subset=what)
     first = parts[0].table
-    return view.table(first.name, first.title, rows, [piece.block for piece in pieces], first.reference)
+    blocks = [piece.block for piece in pieces]
+    remarks = list[str]()
+    for protocol, table in parts:
+        paper = elsewhere(table.published)
+        blocks += _printed(view, protocol, table, paper)
+        remarks += dict.fromkeys(filter(None, paper.get("note", ())))
+    return view.table(first.name, first.title, rows, blocks, first.reference, remarks)
+
+
+def _printed(view: View, protocol: str, table: TableOf, paper: pd.DataFrame) -> Iterator[Block]:
+    """A block for each published table of other data: its lines, and a column for each data set and metric."""
+    titles = {m.name.partition("/")[0]: m.axis or m.title for m in view.display(protocol).metrics[::-1]}
+    for (source, number), part in paper.groupby(["source", "table"], sort=False) if len(paper) else ():
+        columns = [
+            Column(f"{data}, {titles.get(metric, metric)}", "", data, metric, unit, published=True)
+            for data, metric, unit in dict.fromkeys(zip(part["setting"], part["metric"], part["unit"]))
+        ]
+        lines = [Line(name, name, "") for name in dict.fromkeys(part["name"])]
+        title = f"Published, {source}, Table {number}; other data, not measured here"
+        yield view.block(title, columns, lines, table.reference, numbers(part))
 
 
 def _pieces(view: View, protocol: str, table: TableOf) -> Iterator[Piece]:
