@@ -31,10 +31,11 @@ from mdebench.figures.gallery_grids import grids
 from mdebench.figures.image_grids import Grid
 from mdebench.figures.learning_curves import learning
 from mdebench.figures.protocol_charts import asked_for, protocol_chart
-from mdebench.files import Damaged, Rest, Without, read_bytes, write_atomically
+from mdebench.files import Damaged, Rest, Without, write_atomically
 from mdebench.home import Home
 from mdebench.pictures import read_png
 from mdebench.results.displays import Displays
+from mdebench.results.galleries import gallery_bytes
 from mdebench.settings import choose
 from mdebench.words import shown, tell
 
@@ -174,8 +175,9 @@ def _drafts(
             if not public:
                 console.print(f"{grid.stem} may show people: it lies in results/sheets/, which git ignores")
             facts = (grid.title, grid.caption, grid.alt, grid.columns)
-            stamp = _stamp(facts, *map(read_bytes, grid.files))
-            yield grid.name, "figures" if public else "sheets", grid.stem, stamp, partial(_draw_grid, grid, stamp)
+            with without():
+                stamp = _stamp(facts, *map(gallery_bytes, grid.files))
+                yield grid.name, "figures" if public else "sheets", grid.stem, stamp, partial(_draw_grid, grid, stamp)
     here: list[Part] = []
     with without():
         here = parts(home, displays)

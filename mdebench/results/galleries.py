@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mdebench.files import read_arrays, reading, writing
+from mdebench.files import read_archive, read_arrays, reading, writing
 from mdebench.home import Home
 
 IMAGES = 8  # first test images shown
 MASKS = 5  # completions of each image where the box moves (Figure 6)
 RESAMPLING = "resampling"  # the gallery of successive completions (Figure 7)
 Pixels = NDArray[np.uint8]
+
+WAY_ON = "delete it and measure its run again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +80,8 @@ def list_galleries(home: Home) -> list[Found]:
 
 def open_gallery(path: Path) -> Gallery:
     """Read a gallery; Damaged when the file is none, or not whole any more."""
-    way_on = "delete it and measure its run again"
-    found = read_arrays(path, way_on)
-    with reading(path, way_on):
+    found = read_arrays(path, WAY_ON)
+    with reading(path, WAY_ON):
         if lacking := [name for name in _SHAPES if name not in found]:
             raise ValueError(f"no gallery: {lacking[0]} is missing")
         arrays: dict[str, NDArray[Any]] = {name: found[name] for name in _SHAPES}
@@ -90,6 +91,11 @@ def open_gallery(path: Path) -> Gallery:
             if arrays[name].dtype != dtype or arrays[name].shape != tuple(known.get(str(s), s) for s in shape):
                 raise ValueError(f"no gallery: {name} has another shape")
     return Gallery(_scenario(path), **arrays)
+
+
+def gallery_bytes(path: Path) -> bytes:
+    """All that a gallery holds, whatever its archive says besides; Damaged."""
+    return b"".join(name.encode() + data for name, data in sorted(read_archive(path, WAY_ON).items()))
 
 
 def to_pixels(images: NDArray[np.floating]) -> Pixels:

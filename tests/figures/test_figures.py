@@ -23,7 +23,7 @@ from mdebench.figures.chart import loss_order, parts, usual
 from mdebench.figures.image_grids import Grid, Strip, Tile
 from mdebench.figures.write import GRIDS, charts_of, list_figures, write_figures
 from mdebench.home import Home
-from mdebench.results.galleries import RESAMPLING, Gallery, write_gallery
+from mdebench.results.galleries import RESAMPLING, Gallery, gallery_bytes, write_gallery
 from mdebench.results.rows import keep_values
 
 
@@ -564,3 +564,18 @@ def test_the_smooth_curve_is_a_running_mean(rng):
 def test_figures_load_neither_torch_nor_pyplot():
     code = "import sys, mdebench.figures.write; sys.exit(bool({'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_gallery_is_what_it_holds_and_not_how_its_archive_is_written(home):
+    folder = add_run(home)
+    add_gallery(folder)
+    path = next((folder / "gallery" / "toys").glob("*.npz"))
+    before, data = gallery_bytes(path), bytearray(path.read_bytes())
+    data[10] ^= 1  # the time of the first member's own header, which nothing vouches for
+    path.write_bytes(data)
+    assert gallery_bytes(path) == before
+    with np.load(path) as arrays:
+        changed = {name: arrays[name] for name in arrays.files}
+    changed["inputs" if "inputs" in changed else next(iter(changed))].flat[0] ^= 1
+    np.savez_compressed(path, **changed)
+    assert gallery_bytes(path) != before

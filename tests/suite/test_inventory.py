@@ -18,7 +18,7 @@ from mdebench.results.rows import read_rows
 from mdebench.suite.inventory.comparing import compare_text
 from mdebench.suite.inventory.showing import show_text
 from mdebench.suite.inventory.strays import strays
-from mdebench.suite.inventory.upkeep import freeable
+from mdebench.suite.inventory.upkeep import free, freeable
 from mdebench.training.recipes import make_recipe, train_run
 
 SMALL = {"width": "2", "code": "4", "updates": "20", "batch": "4"}
@@ -52,6 +52,14 @@ def test_a_run_is_removed_with_its_folder_and_its_rows_stay(home, runs, pack, co
     said = invoke(home, "runs", runs[0].folder.name, "--remove")
     assert "freed" in said and not runs[0].folder.exists() and runs[1].folder.exists()
     assert len(read_rows(home)) == before
+
+
+def test_what_another_has_freed_meanwhile_is_no_error(home, runs, pack, console):
+    measuring.measure(home, "landmarks", runs, pack, {"setting": "frozen-probe"}, console)
+    found = freeable(home)
+    gone = next(each for each in found if each.text.startswith("features of"))
+    gone.free()
+    assert free(found) and freeable(home) == []
 
 
 def test_a_damaged_run_is_removed_and_stops_no_pruning(home, runs):

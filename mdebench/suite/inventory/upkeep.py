@@ -142,6 +142,8 @@ def free(found: Iterable[Freeable]) -> str:
     for each in found:
         try:
             each.free()
+        except FileNotFoundError:  # another has freed it meanwhile
+            continue
         except OSError as error:
             raise UserError(f"could not free {each.text}: {said(error)}; {size(total)} are freed") from error
         total += each.bytes
