@@ -11,10 +11,10 @@ demo: $(INSTALLED)
 	$(VENV)/bin/mdebench demo
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -n 2
+	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup
 
 slow: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -m slow
+	$(VENV)/bin/python -m pytest -n 2 -m slow
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

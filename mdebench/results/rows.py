@@ -169,7 +169,7 @@ def append_rows(home: Home, rows: Sequence[Row]) -> int:
             for row in rows:
                 if row.key not in known:
                     units.setdefault(row.key, []).append(_plain(asdict(row)))
-            new = [line for key, unit in units.items() for line in json_lines(key[:16], unit)]
+            new = [line for key, unit in units.items() for line in json_lines(key, unit)]
             if new:
                 write_atomically(path, b"".join([*(line for line, _ in stored), *new]))
     except OSError as error:

@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -18,6 +19,8 @@ from mdebench.runs import Busy, Run
 from mdebench.suite import cluster
 from mdebench.suite.cluster import connect, places, share
 from mdebench.suite.tasks import Task
+
+pytestmark = pytest.mark.xdist_group("ray")  # one after the other: they look at all processes of Ray
 
 MISSING = (
     "machine: no /proc in which to look up Ray's processes"
@@ -150,13 +153,13 @@ def wait_until(condition, seconds=120):
 
 
 @pytest.fixture(scope="module")
-def two_machines(tmp_path_factory):
+def two_machines():
     """The address of a Ray of two machines with a core each, both simulated here."""
-    short = tmp_path_factory.mktemp("r")
-    process = start("-c", TWO_MACHINES, env={**ENV, "RAY_TMPDIR": str(short)})
-    yield process.stdout.readline().strip()
-    process.communicate(timeout=120)
-    assert wait_until(lambda: not marked(), 10), marked()
+    with TemporaryDirectory(prefix="r", dir="/tmp") as short:  # a socket's path holds a hundred characters
+        process = start("-c", TWO_MACHINES, env={**ENV, "RAY_TMPDIR": short})
+        yield process.stdout.readline().strip()
+        process.communicate(timeout=120)
+        assert wait_until(lambda: not marked(), 10), marked()
 
 
 @with_ray

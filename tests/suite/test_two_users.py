@@ -21,6 +21,8 @@ from mdebench.runs import Run
 from mdebench.suite.local_ray import own_ray
 from mdebench.training.recipes import make_recipe, train_run
 
+pytestmark = pytest.mark.xdist_group("ray")  # as in test_ray.py
+
 SMALL = {"width": "2", "code": "4", "updates": "2", "batch": "4"}
 OTHER = 12345  # a user of whom nothing is known
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="machine: only root can act as two users")
