@@ -20,8 +20,8 @@ LAYER_WEIGHTS = [1.0, 0.5, 0.25, 0.125, 0.0625]  # λ_l of equation (5)
 _BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 WAYS_ON = (
     "go on with a local weight file (--set perceptual=FILE.safetensors), with seeded random weights"
-    " (--set perceptual=random:0), or without it (of the MDE with --set losses=compl+adv+hns_coord, of other methods with"
-    " --set perceptual=none)"
+    " (--set perceptual=random:0), or without it (of the MDE with --set losses=compl+adv+hns_coord, of other methods"
+    " with --set perceptual=none)"
 )
 
 
