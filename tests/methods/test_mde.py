@@ -127,7 +127,7 @@ def test_perceptual_layers_are_torchvisions(tmp_path):
 
 
 def test_missing_perceptual_weights_name_three_ways_on(tmp_path):
-    with pytest.raises(UserError, match=r"local weight file.*random.*loss set"):
+    with pytest.raises(UserError, match=r"local weight file.*random.*perceptual=none"):
         load_perceptual(str(tmp_path / "nothing.safetensors"))
     with pytest.raises(UserError, match="needs a perceptual network"):
         method(losses="vgg+adv")
