@@ -20,6 +20,8 @@ Representation: the code after the fully connected layer and its ReLU, 4096 numb
 ``code``, as they do for other methods); with ``backbone=mde``, that network's code.
 Command: ``mdebench pretrain gfc`` (``--set phases=1,0,0``: the absolute error alone).
 Expected: by the MDE paper's Table 3, 19.3 dB with the left half of the face covered, 2.5 dB behind the MDE.
+It learns slowly: of 16 drawn faces of 32 pixels, at width 16 and a rate of 1e-3, 18.7 dB in the hole after 800 updates
+of the error alone, 21.4 dB after 4,800; with ``backbone=mde`` 26.7 dB after 480, at 2e-3.
 """
 
 import math

@@ -17,6 +17,7 @@ Representation: the 256-channel map after the residual blocks, averaged over a g
 ``backbone=mde``, that network's code.
 Command: ``mdebench pretrain patch_gan`` (``--set global_weight=0`` or ``--set patch_weight=0``: one path of the judge).
 Expected: no number for small faces is published; the paper reports gains over GLCIC in texture, on other data.
+Here 16 drawn faces of 32 pixels are learned by heart at width 16: 26.6 dB in the hole after 350 updates at 2e-3.
 """
 
 import math
