@@ -21,7 +21,6 @@ Expected: no number for small faces is published. 16 drawn faces of 32 pixels ar
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -35,12 +34,11 @@ from mdebench.errors import UserError
 from mdebench.methods import appearance
 from mdebench.methods import losses as L
 from mdebench.methods.adversaries import feature_matching
-from mdebench.methods.contract import Batch, Loss, Player
-from mdebench.methods.contract import Method as BaseMethod
+from mdebench.methods.contract import Batch, Loss, Player, phase
 from mdebench.methods.masks import draw_free_form
 from mdebench.methods.networks import Generator, stage_maps
-from mdebench.methods.perceptual import Perceptual, load_perceptual
-from mdebench.settings import Count, Rate, Share, Weight, choose
+from mdebench.methods.perceptual import Looking
+from mdebench.settings import Count, Rate, Share, Weight, check_phases, choose
 
 from ._canny import canny, grey
 from ._two_stage import hole_of
@@ -80,8 +78,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         choose(self.backbone, BACKBONES, "backbone")
-        if len(self.phases) != 4 or min(self.phases) < 0 or not any(self.phases):
-            raise UserError(f"phases={self.phases}: expected four shares of the run, none negative, such as 3,3,3,1")
+        check_phases(self.phases, "3,3,3,1")
 
 
 class Spectral(nn.Conv2d):
@@ -186,11 +183,10 @@ class Critic(nn.Module):
         return list(stage_maps(self.layers, x).values())
 
 
-class Method(BaseMethod):
+class Method(Looking):
     """Two generators and their critics; ``complete`` draws its own edges, then paints."""
 
     PAPER = "Nazeri et al. 2019"
-    FILES = ("perceptual",)
     settings: Settings
 
     def __init__(self, settings: Settings, size: int):
@@ -218,17 +214,6 @@ class Method(BaseMethod):
         self._edge_turn: tuple[Tensor, Tensor, Tensor] | None = None
         self._image_turn: tuple[Tensor, Tensor, Tensor] | None = None
 
-    @cached_property
-    def _vgg(self) -> list[Perceptual]:
-        """The perceptual network, loaded when training asks for it; in a list, to stay out of state_dict."""
-        network = load_perceptual(self.settings.perceptual)
-        return [network] if network else []
-
-    @property
-    def perceptual(self) -> str:
-        """Name of the perceptual network, ``none`` without one."""
-        return self._vgg[0].name if self._vgg else "none"
-
     def players(self) -> dict[str, Player]:
         """Generators and critics of either stage, and ``both`` generators end to end; Adam."""
         s = self.settings
@@ -244,9 +229,7 @@ class Method(BaseMethod):
 
     def phase(self, step: int, updates: int) -> int:
         """0 edges, 1 colour with true edges, 2 with predicted ones, 3 end to end; they end at their shares."""
-        phases = self.settings.phases
-        ends = [updates * sum(phases[: n + 1]) // sum(phases) for n in range(3)]
-        return sum(step >= end for end in ends)
+        return phase(self.settings.phases, step, updates)
 
     def turns(self, step: int, updates: int) -> tuple[str, ...]:
         """The critic of the phase, then its generator."""
@@ -292,8 +275,8 @@ class Method(BaseMethod):
             "adv": L.generator_adversarial(at_least_float32(logits)),
         }
         total = s.l1_weight * parts["l1"] + s.adv_weight * parts["adv"]
-        if self._vgg:
-            vgg = self._vgg[0].to(batch.images)
+        if self.vgg:
+            vgg = self.vgg.to(batch.images)
             layers = (*PERCEPTUAL_LAYERS, *STYLE_LAYERS)
             with torch.no_grad():
                 true = appearance.activations(vgg, batch.images, layers)

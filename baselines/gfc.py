@@ -38,10 +38,10 @@ from mdebench.compute.machine import at_least_float32
 from mdebench.errors import UserError
 from mdebench.methods import losses as L
 from mdebench.methods.checkpoints import file_hash, path_of
-from mdebench.methods.contract import Batch, Loss, Player
+from mdebench.methods.contract import Batch, Loss, Player, phase
 from mdebench.methods.contract import Method as BaseMethod
 from mdebench.methods.networks import Generator
-from mdebench.settings import Count, Rate, Share, Weight, choose
+from mdebench.settings import Count, Rate, Share, Weight, check_phases, choose
 
 from ._parser import Parser, load_parser
 from ._squares import cut, draw_corners, hole_side, outside
@@ -76,8 +76,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         choose(self.backbone, BACKBONES, "backbone")
-        if len(self.phases) != 3 or min(self.phases) < 0 or not any(self.phases):
-            raise UserError(f"phases={self.phases}: expected three shares of the run, none negative, such as 1,1,8")
+        check_phases(self.phases, "1,1,8")
         if self.parser != "none" and not self.phases[2]:
             raise UserError(f"parser={self.parser} has no part in phases={self.phases}: it joins in the third")
 
@@ -252,10 +251,7 @@ class Method(BaseMethod):
 
     def judging(self, step: int, updates: int) -> tuple[str, ...]:
         """Which judges there are: none in stage one, local in two, both in three; shares of the run, rounded down."""
-        first, second, third = self.settings.phases
-        total = first + second + third
-        stage = (step >= updates * first // total) + (step >= updates * (first + second) // total)
-        return ("local", "global")[:stage]
+        return ("local", "global")[: phase(self.settings.phases, step, updates)]
 
     def loss(self, player: str, batch: Batch) -> Loss:
         """The judges' cross-entropies; the generator's absolute error, and what judges and parser of its stage say."""

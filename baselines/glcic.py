@@ -27,11 +27,11 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from mdebench.errors import UserError
 from mdebench.methods import losses as L
-from mdebench.methods.contract import Batch, Loss, Player
+from mdebench.methods.contract import Batch, Loss, Player, phase
 from mdebench.methods.contract import Method as BaseMethod
 from mdebench.methods.masks import rasterize
 from mdebench.methods.networks import Generator, stage_maps
-from mdebench.settings import Count, Rate, Weight, choose
+from mdebench.settings import Count, Rate, Weight, check_phases, choose
 
 HOLE_SIDES = (3 / 8, 1 / 2)  # of the image's: 96 to 128 of 256 pixels
 WINDOW_SIDE = 2 / 3  # of the image's
@@ -54,8 +54,7 @@ class Settings:
     lr: Rate = 1.0  # a factor on Adadelta's own steps
 
     def __post_init__(self) -> None:
-        if len(self.phases) != 3 or min(self.phases) < 0 or not any(self.phases):
-            raise UserError(f"phases={self.phases}: expected three shares of the run, none negative, such as 90,10,400")
+        check_phases(self.phases, "90,10,400")
 
 
 def _block(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
@@ -183,13 +182,8 @@ class Method(BaseMethod):
 
     def turns(self, step: int, updates: int) -> tuple[str, ...]:
         """Phase one: the generator; two: the discriminator; three: both. They end at their shares, rounded down."""
-        first, second, third = self.settings.phases
-        total = first + second + third
-        if step < updates * first // total:
-            return ("generator",)
-        if step < updates * (first + second) // total:
-            return ("discriminator",)
-        return ("discriminator", "generator")
+        players = (("generator",), ("discriminator",), ("discriminator", "generator"))
+        return players[phase(self.settings.phases, step, updates)]
 
     def loss(self, player: str, batch: Batch) -> Loss:
         """The discriminator's cross-entropy; the generator's error in the hole and, in phase three, the adversary's."""

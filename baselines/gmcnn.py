@@ -22,7 +22,6 @@ updates with ``phases=95,5``, 31.8 dB after 900.
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 
 import torch
@@ -33,11 +32,10 @@ from mdebench.compute.machine import at_least_float32
 from mdebench.errors import UserError
 from mdebench.methods.adversaries import gradient_penalty, wasserstein_critic, wasserstein_generator
 from mdebench.methods.appearance import activations, id_mrf
-from mdebench.methods.contract import Batch, Loss, Player
-from mdebench.methods.contract import Method as BaseMethod
+from mdebench.methods.contract import Batch, Loss, Player, phase
 from mdebench.methods.networks import Generator, stage_maps
-from mdebench.methods.perceptual import Perceptual, load_perceptual
-from mdebench.settings import Count, Rate, Share, Weight, choose
+from mdebench.methods.perceptual import Looking, Perceptual
+from mdebench.settings import Count, Rate, Share, Weight, check_phases, choose
 
 from ._elu import elu
 
@@ -73,8 +71,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         choose(self.backbone, BACKBONES, "backbone")
-        if len(self.phases) != 2 or min(self.phases) < 0 or not any(self.phases):
-            raise UserError(f"phases={self.phases}: expected two shares of the run, none negative, such as 1,1")
+        check_phases(self.phases, "1,1")
 
 
 class Convolution(nn.Conv2d):
@@ -212,11 +209,10 @@ class Turn:
     corners: Tensor  # (N, 2)
 
 
-class Method(BaseMethod):
+class Method(Looking):
     """A generator that completes squares, and two critics."""
 
     PAPER = "Wang et al. 2018"
-    FILES = ("perceptual",)
     settings: Settings
 
     def __init__(self, settings: Settings, size: int):
@@ -250,23 +246,17 @@ class Method(BaseMethod):
             self.notes.append(f"ID-MRF without {' and '.join(small)}: of a hole of {side} pixels these see one place")
         return [name for name in TEXTURES if name not in small]
 
-    @cached_property
-    def _vgg(self) -> list[Perceptual]:
-        """The perceptual network, loaded when training asks for it; in a list, so that it stays out of state_dict."""
-        network = load_perceptual(self.settings.perceptual) if self.textures else None
-        if network is None:
-            return []
+    def looks(self) -> bool:
+        """Whether textures are compared."""
+        return bool(self.textures)
+
+    def fit(self, network: Perceptual) -> None:
+        """Textures of layers that the network lacks are not compared, which the notes say."""
         with torch.no_grad():
             found = activations(network, torch.zeros(1, 3, 32, 32), self.textures)
         if missing := [name for name in self.textures if name not in found]:
             self.textures = list(found)
             self.notes.append(f"ID-MRF without {' and '.join(missing)}: {network.name} is not that deep")
-        return [network]
-
-    @property
-    def perceptual(self) -> str:
-        """Name of the perceptual network, ``none`` when nothing is compared in one."""
-        return self._vgg[0].name if self._vgg else "none"
 
     def players(self) -> dict[str, Player]:
         """Critics (both are one player) and generator; Adam without annealing."""
@@ -276,7 +266,7 @@ class Method(BaseMethod):
 
     def turns(self, step: int, updates: int) -> tuple[str, ...]:
         """Phase one: the generator; two: five turns of the critics first. It begins at its share, rounded down."""
-        if step < updates * self.settings.phases[0] // sum(self.settings.phases):
+        if not phase(self.settings.phases, step, updates):
             return ("generator",)
         return (*["critics"] * TURNS, "generator")
 
@@ -328,14 +318,14 @@ class Method(BaseMethod):
         judged = zip(self.critics.values(), (turn.composite, windows), strict=True)
         parts["adv"] = torch.stack([wasserstein_generator(critic(images)) for critic, images in judged]).sum()
         total = total + s.adv_weight * parts["adv"]
-        if self._vgg:
-            parts["mrf"] = self._compare_textures(windows, cut(real, turn.corners))
+        if self.vgg:
+            vgg = self.vgg.to(real)
+            parts["mrf"] = self._compare_textures(vgg, windows, cut(real, turn.corners))
             total = total + s.mrf_weight * parts["mrf"]
         return Loss(total, parts)
 
-    def _compare_textures(self, made: Tensor, true: Tensor) -> Tensor:
+    def _compare_textures(self, vgg: Perceptual, made: Tensor, true: Tensor) -> Tensor:
         """Between windows in [-1, 1]: L_M(conv4_2) for the structure, L_M(conv3_2) + L_M(conv4_2) for the texture."""
-        vgg = self._vgg[0].to(true)
         with torch.no_grad():
             wanted = activations(vgg, (true + 1) / 2, self.textures)
         found = activations(vgg, (made + 1) / 2, self.textures)

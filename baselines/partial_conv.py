@@ -21,7 +21,6 @@ in the hole after 3,500 updates with ``lr=1e-2`` and ``fine_lr=2e-3``.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 
 import torch
@@ -33,11 +32,10 @@ from mdebench.compute.machine import at_least_float32
 from mdebench.errors import UserError
 from mdebench.methods.appearance import dilate, feature_l1, style, total_variation
 from mdebench.methods.contract import Batch, Loss, Player
-from mdebench.methods.contract import Method as BaseMethod
 from mdebench.methods.masks import draw_free_form
 from mdebench.methods.networks import Generator, stages_for
-from mdebench.methods.perceptual import Perceptual, load_perceptual
-from mdebench.settings import Count, Rate, Weight, choose
+from mdebench.methods.perceptual import Looking, Perceptual
+from mdebench.settings import Count, Rate, Weight, check_phases, choose
 
 LEVELS = ((1, 7), (2, 5), (4, 5), (8, 3), (8, 3))  # of the encoder, finest first: base widths, and the kernel's side
 LOOKS = 3  # pool1, pool2 and pool3 of the perceptual network
@@ -66,8 +64,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         choose(self.backbone, {"native": True, "mde": False}, "backbone")
-        if len(self.phases) != 2 or min(self.phases) < 0 or not any(self.phases):
-            raise UserError(f"phases={self.phases}: expected two shares of the run, none negative, such as 3,1")
+        check_phases(self.phases, "3,1")
 
 
 class PartialConv(nn.Module):
@@ -165,11 +162,10 @@ class UNet(nn.Module):
         return below[0]
 
 
-class Method(BaseMethod):
+class Method(Looking):
     """Completes irregular holes; ``encode`` gives the last map of the encoder, or the code of the MDE's network."""
 
     PAPER = "Liu et al. 2018"
-    FILES = ("perceptual",)
     settings: Settings
 
     def __init__(self, settings: Settings, size: int):
@@ -188,26 +184,13 @@ class Method(BaseMethod):
         else:
             self.losses += "+perceptual+style"
 
-    @cached_property
-    def _looks(self) -> list[Perceptual]:
-        """The perceptual network up to its third block, loaded when training asks for it; empty where there is none.
-
-        In a list, so that its weights stay out of state_dict.
-        """
-        network = load_perceptual(self.settings.perceptual)
-        if network is None:
-            return []
+    def fit(self, network: Perceptual) -> None:
+        """The network ends after its third block, as no layer behind it is looked at."""
         if len(network.blocks) < LOOKS:
             raise UserError(
                 f"perceptual={self.settings.perceptual}: {network.name} ends before the third pooling layer"
             )
         network.blocks = network.blocks[:LOOKS]
-        return [network]
-
-    @property
-    def perceptual(self) -> str:
-        """Name of the perceptual network, ``none`` where there is none."""
-        return self._looks[0].name if self._looks else "none"
 
     def players(self) -> dict[str, Player]:
         """The generator alone, with Adam, slower in the second phase."""
@@ -235,7 +218,7 @@ class Method(BaseMethod):
         hole = dilate(1 - seen.amin(1, keepdim=True))
         parts["tv"] = total_variation(composite, hole)
         total = parts["valid"] + s.hole_weight * parts["hole"] + s.tv_weight * parts["tv"]
-        if self._looks:
+        if self.vgg:
             with torch.no_grad():
                 real = self._look(images)
             pair = [self._look(each) for each in (output, composite)]
@@ -246,7 +229,8 @@ class Method(BaseMethod):
 
     def _look(self, images: Tensor) -> list[Tensor]:
         """What the perceptual network sees after each of its first three pooling layers."""
-        return [max_pool2d(each, 2) for each in self._looks[0].to(images)(images)]
+        assert self.vgg is not None
+        return [max_pool2d(each, 2) for each in self.vgg.to(images)(images)]
 
     def _train(self, images: Tensor, seen: Tensor, fine: bool) -> Tensor:
         """The output in training; in the second phase the encoder's batch-norm stands still."""

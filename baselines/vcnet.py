@@ -23,7 +23,6 @@ updates; the mask network alone finds the damage of 16 faces of 32 pixels (inter
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 
 import torch
@@ -34,12 +33,11 @@ from mdebench.compute.machine import at_least_float32
 from mdebench.errors import UserError
 from mdebench.methods.adversaries import gradient_penalty, wasserstein_critic, wasserstein_generator
 from mdebench.methods.appearance import activations, feature_l1, id_mrf
-from mdebench.methods.contract import Batch, Loss, Player
-from mdebench.methods.contract import Method as BaseMethod
+from mdebench.methods.contract import Batch, Loss, Player, phase
 from mdebench.methods.masks import damage, draw_damage, intact, strange
 from mdebench.methods.networks import Generator
-from mdebench.methods.perceptual import WAYS_ON, Perceptual, load_perceptual
-from mdebench.settings import Count, Rate, Share, Weight, choose
+from mdebench.methods.perceptual import WAYS_ON, Looking, Perceptual
+from mdebench.settings import Count, Rate, Share, Weight, check_phases, choose
 
 BACKBONES = {"native": "the paper's inpainting network", "mde": "the generator of the Missing Data Encoder"}
 LAYER = "relu3_2"  # of the perceptual network
@@ -78,8 +76,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         choose(self.backbone, BACKBONES, "backbone")
-        if len(self.phases) != 2 or min(self.phases) < 0 or not any(self.phases):
-            raise UserError(f"phases={self.phases}: expected two shares of the run, none negative, such as 80,150")
+        check_phases(self.phases, "80,150")
 
 
 class Residual(nn.Module):
@@ -285,11 +282,10 @@ def _of_all(batch: Batch) -> Tensor:
     return batch.mean(whole).flatten(0, 1)
 
 
-class Method(BaseMethod):
+class Method(Looking):
     """Finds damage (``locate``), repairs it untold (``restore``) or told where it is (``complete``)."""
 
     PAPER = "Wang et al. 2020"
-    FILES = ("perceptual",)
     settings: Settings
 
     def __init__(self, settings: Settings, size: int):
@@ -323,18 +319,14 @@ class Method(BaseMethod):
         self.losses = "+".join(term for term, there in terms.items() if there)
         self._turn: Turn | None = None
 
-    @cached_property
-    def _vgg(self) -> list[Perceptual]:
-        """The perceptual network, loaded when training asks for it; in a list, to stay out of state_dict."""
-        network = load_perceptual(self.settings.perceptual) if self.terms & {"semantic", "id_mrf"} else None
-        if network is not None and len(network.blocks) < 3:
-            raise UserError(f"vcnet compares {LAYER}, and {self.settings.perceptual} ends before it; {WAYS_ON}")
-        return [network] if network else []
+    def looks(self) -> bool:
+        """Whether the semantic or the texture term is there."""
+        return bool(self.terms & {"semantic", "id_mrf"})
 
-    @property
-    def perceptual(self) -> str:
-        """Name of the perceptual network, ``none`` where no term has a use for one."""
-        return self._vgg[0].name if self._vgg else "none"
+    def fit(self, network: Perceptual) -> None:
+        """The layer that both terms compare is there."""
+        if len(network.blocks) < 3:
+            raise UserError(f"vcnet compares {LAYER}, and {self.settings.perceptual} ends before it; {WAYS_ON}")
 
     def players(self) -> dict[str, Player]:
         """The critics, and the two networks, which no gradient crosses while they learn apart."""
@@ -364,7 +356,7 @@ class Method(BaseMethod):
         damaged = 2 * damage(batch.images, alpha, others) - 1
         hole = 1 - intact(alpha)
         logit, neck = self.masker(damaged) if self.masker else (None, None)
-        if batch.step < batch.updates * self.settings.phases[0] // sum(self.settings.phases):  # apart
+        if not phase(self.settings.phases, batch.step, batch.updates):  # apart
             found, neck = hole, None if neck is None else neck.detach()
         else:
             found = hole if logit is None else logit.sigmoid()
@@ -400,8 +392,8 @@ class Method(BaseMethod):
         if turn.logit is not None:
             parts["mask"] = mask_loss(turn.logit, turn.hole)
             total = total + s.mask_weight * parts["mask"]
-        if self._vgg:
-            vgg = self._vgg[0].to(real)
+        if self.vgg:
+            vgg = self.vgg.to(real)
             with torch.no_grad():
                 image_map = activations(vgg, turn.batch.images, [LAYER])[LAYER]
             output_map = activations(vgg, (output + 1) / 2, [LAYER])[LAYER]

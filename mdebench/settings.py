@@ -78,6 +78,13 @@ def choose(word: str, options: Mapping[str, T], what: str) -> T:
     return options[word]
 
 
+def check_phases(phases: tuple[int, ...], such_as: str) -> None:
+    """UserError unless ``phases`` are shares of a run, as many as in the example ``such_as``, and not all of them 0."""
+    many = such_as.count(",") + 1
+    if len(phases) != many or min(phases) < 0 or not any(phases):
+        raise UserError(f"phases={phases}: expected {many} shares of the run, none negative, such as {such_as}")
+
+
 def build(cls: type[T], overrides: Mapping[str, Any]) -> T:
     """An instance of the frozen dataclass ``cls``; values may be strings, as they come from a command line.
 

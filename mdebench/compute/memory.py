@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from mdebench.errors import UserError
 from mdebench.files import wants_memory
 from mdebench.words import size
+
+if TYPE_CHECKING:
+    import torch
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of <malloc.h>
 _NEVER = 2**31 - 1  # bytes: the largest that mallopt takes
@@ -34,11 +36,13 @@ def keep_freed_memory() -> None:
     mallopt(_MMAP_THRESHOLD, _NEVER)
 
 
-def free_memory(device: torch.device) -> float:
-    """Bytes that this process can still get on a device: what is available, swap included, within the limits that are
-    set for it (control group, address space); infinite where nobody says."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
+def free_memory(gpu: "torch.device | None" = None) -> float:
+    """Bytes that this process can still get, of the machine's memory or of a GPU's: what is available, swap included,
+    within the limits that are set for it (control group, address space); infinite where nobody says."""
+    if gpu is not None:
+        import torch  # `doctor` looks at machines where it cannot be imported
+
+        return float(torch.cuda.mem_get_info(gpu)[0])
     limits = []
     with suppress(OSError, ValueError):
         kilobytes = dict(re.findall(r"(\w+): *(\d+) kB", Path("/proc/meminfo").read_text()))

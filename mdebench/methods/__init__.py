@@ -15,6 +15,7 @@ from mdebench.methods.contract import (
     Restores,
     Stages,
     constant,
+    phase,
     polynomial,
 )
 
@@ -29,5 +30,6 @@ __all__ = [
     "Restores",
     "Stages",
     "constant",
+    "phase",
     "polynomial",
 ]

@@ -6,7 +6,7 @@ logging, checkpoints, resuming and devices, and a method owns none of them. What
 one would have. It draws for the whole batch, ``batch.own(draw(batch.count))``, as several processes may share it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -71,6 +71,11 @@ def polynomial(power: float) -> Callable[[float], float]:
 def constant(progress: float) -> float:
     """No annealing."""
     return 1.0
+
+
+def phase(shares: Sequence[int], step: int, updates: int) -> int:
+    """Which phase of a run update ``step`` of ``updates`` is in, from 0; each ends at its share, rounded down."""
+    return sum(step >= updates * sum(shares[: n + 1]) // sum(shares) for n in range(len(shares) - 1))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ where both eyes are covered.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,10 +17,9 @@ from mdebench.compute.devices import sent
 from mdebench.errors import UserError
 from mdebench.methods import losses as L
 from mdebench.methods.contract import Batch, Loss, Player, polynomial
-from mdebench.methods.contract import Method as BaseMethod
 from mdebench.methods.masks import boxes_from_uniform, draw
 from mdebench.methods.networks import Discriminator, Generator
-from mdebench.methods.perceptual import WAYS_ON, Perceptual, load_perceptual
+from mdebench.methods.perceptual import WAYS_ON, Looking
 from mdebench.settings import Count, Rate, Share, Weight
 from mdebench.variants import RANDOM_BOX, check_ratio
 
@@ -56,11 +54,10 @@ class Settings:
         L.parse_losses(self.losses)
 
 
-class Method(BaseMethod):
+class Method(Looking):
     """One variant with one loss set; ``encode`` gives the code, ``complete`` the generator's output."""
 
     PAPER = "Dapogny, Cord & Pérez 2020"
-    FILES = ("perceptual",)
     settings: Settings
 
     def __init__(self, settings: Settings, size: int):
@@ -84,19 +81,9 @@ class Method(BaseMethod):
             )
         self._turn: tuple[Tensor, Tensor, Tensor] | None = None
 
-    @cached_property
-    def _vgg(self) -> list[Perceptual]:
-        """The perceptual network, loaded when training asks for it: an encoder is measured without it.
-
-        In a list, so that its weights stay out of state_dict; empty when the loss set has no use for it.
-        """
-        network = load_perceptual(self.settings.perceptual) if "vgg" in self.terms else None
-        return [network] if network else []
-
-    @property
-    def perceptual(self) -> str:
-        """Name of the perceptual network, ``none`` when the loss set has no use for one."""
-        return self._vgg[0].name if self._vgg else "none"
+    def looks(self) -> bool:
+        """Whether the loss set has the term of equation (5)."""
+        return "vgg" in self.terms
 
     def players(self) -> dict[str, Player]:
         """Discriminator (where there is one) and generator, with Adam and annealing as in section 2.5."""
@@ -145,8 +132,8 @@ class Method(BaseMethod):
         if "compl" in self.terms:
             parts["compl"] = L.completion(output, batch.images, seen)
             total = total + parts["compl"]
-        if self._vgg:
-            vgg = self._vgg[0].to(batch.images)
+        if self.vgg:
+            vgg = self.vgg.to(batch.images)
             with torch.no_grad():
                 target = vgg(batch.images)
             parts["vgg"] = L.perceptual(vgg(fake), target, vgg.weights)

@@ -6,6 +6,7 @@
 ``none``         no perceptual network; the loss sets with ``vgg`` cannot be used
 """
 
+from functools import cached_property
 from pathlib import Path
 from urllib.error import URLError
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from mdebench.errors import UserError
 from mdebench.methods.checkpoints import file_hash, path_of, read
+from mdebench.methods.contract import Method
 
 LAYER_WEIGHTS = [1.0, 0.5, 0.25, 0.125, 0.0625]  # λ_l of equation (5)
 # Convolutions per block of width 64, 128, 256, 512, 512.
@@ -149,3 +151,32 @@ def load_perceptual(spec: str) -> Perceptual | None:
         )
     network.eval().requires_grad_(False)  # it judges, it does not learn
     return network
+
+
+class Looking(Method):
+    """Base of methods whose losses look at images through the network that the setting ``perceptual`` names.
+
+    It is loaded when training asks for it: an encoder is measured without it, and where it no longer is.
+    """
+
+    FILES = ("perceptual",)
+
+    def looks(self) -> bool:
+        """Whether any term of the loss has a use for the network."""
+        return True
+
+    def fit(self, network: Perceptual) -> None:
+        """Look at a network that was just loaded: what it lacks is a UserError or a note, what is too much goes."""
+
+    @cached_property
+    def vgg(self) -> Perceptual | None:
+        """The network, on the CPU until moved; None without use for one, or for ``perceptual=none``."""
+        network = load_perceptual(self.settings.perceptual) if self.looks() else None
+        if network is not None:
+            self.fit(network)
+        return network
+
+    @property
+    def perceptual(self) -> str:
+        """Name of the network, ``none`` without one."""
+        return self.vgg.name if self.vgg else "none"

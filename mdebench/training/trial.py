@@ -60,7 +60,8 @@ def _check_room(recipe: Recipe, device: torch.device) -> None:
     with suppress(Exception), torch.device("meta"):  # shapes alone; what cannot be built says so where it is built
         shapes = build_method(recipe.method, recipe.settings, recipe.size, recipe.seed, {})
         weights = sum(each.numel() for each in shapes.parameters())
-    needed, free = 3 * weights * (8 if recipe.precision == "fp64" else 4), free_memory(device)
+    needed = 3 * weights * (8 if recipe.precision == "fp64" else 4)
+    free = free_memory(device if device.type == "cuda" else None)
     if needed > free:
         told = (
             f"{recipe.label} with these settings has {weights:,} weights, which take at least {size(needed)} to train"

@@ -251,7 +251,7 @@ def test_perceptual_and_style_terms_are_those_of_the_papers_layers():
     """Of two blocks of VGG: relu1_1 and relu2_1 are perceptual, relu2_2 is style."""
     m, b = method(perceptual="random:0", perceptual_weight=0.5, style_weight=7.0).eval(), batch(3)
     vgg = Perceptual("vgg16", 2, "two blocks").requires_grad_(False)
-    m._vgg = [vgg]
+    m.__dict__["vgg"] = vgg  # where a cached property keeps what it found
     with torch.no_grad():
         total, parts = m.loss("image_generator", b)
         hole, true, _, _ = drawn(m, b)
@@ -366,5 +366,5 @@ def test_mistakes_are_told():
         with pytest.raises(UserError, match=f"at least 24 pixels that 4 divides, not {size} pixels"):
             method(size)
     for phases in ("1,2,3", "0,0,0,0", "1,-1,5,0"):
-        with pytest.raises(UserError, match="four shares"):
+        with pytest.raises(UserError, match="4 shares"):
             build(Settings, {"phases": phases})

@@ -189,7 +189,7 @@ def test_mistakes_are_told():
             method(size)
     with pytest.raises(UserError, match=r"backbone 'nativ'.*Did you mean 'native'"):
         Settings(backbone="nativ")
-    with pytest.raises(UserError, match="three shares"):
+    with pytest.raises(UserError, match="3 shares"):
         Settings(phases=(1, 1))
     with pytest.raises(UserError, match="joins in the third"):
         Settings(phases=(1, 1, 0), parser="faces.pth")

@@ -150,7 +150,7 @@ def test_a_wrong_backbone_or_phases_are_told():
     with pytest.raises(UserError, match=r"backbone 'nativ'.*Did you mean 'native'"):
         method(backbone="nativ")
     for phases in ("1,2", "0,0,0", "1,-1,5"):
-        with pytest.raises(UserError, match="three shares"):
+        with pytest.raises(UserError, match="3 shares"):
             build(Settings, {"phases": phases})
 
 

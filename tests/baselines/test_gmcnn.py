@@ -258,7 +258,7 @@ def test_generator_loss_by_plain_arithmetic():
 
 def slow_textures(m, made, true):
     """2 L_M(conv4_2) + L_M(conv3_2) with the network's layers one by one; L_M is tested where it stands."""
-    vgg, found = m._vgg[0], {}
+    vgg, found = m.vgg, {}
     for name, images in (("made", made), ("true", true)):
         x, convolutions = ((images + 1) / 2 - vgg.mean) / vgg.std, vgg.convolutions()
         for place, conv in enumerate(convolutions[:9]):
@@ -354,7 +354,7 @@ def test_mistakes_are_told():
     with pytest.raises(UserError, match=r"backbone 'natve'.*Did you mean 'native'"):
         Settings(backbone="natve")
     for phases in ("1", "0,0", "1,-1", "1,1,1"):
-        with pytest.raises(UserError, match="two shares"):
+        with pytest.raises(UserError, match="2 shares"):
             build(Settings, {"phases": phases})
     for size in (30, 4):
         with pytest.raises(UserError, match="8 pixels or more that 4 divides"):

@@ -211,7 +211,7 @@ def test_phases_can_be_left_out_and_wrong_ones_are_told():
         (player,) = method(phases=phases).players().values()
         assert {player.schedule(step / 7) for step in range(7)} == factors
     for phases in ("1", "0,0", "-1,2"):
-        with pytest.raises(UserError, match="two shares"):
+        with pytest.raises(UserError, match="2 shares"):
             build(Settings, {"phases": phases})
 
 
@@ -266,7 +266,7 @@ def test_without_a_perceptual_network_that_is_said():
 def test_a_perceptual_network_of_fewer_blocks_is_refused(monkeypatch):
     short = load_perceptual("random:0")
     short.blocks = short.blocks[:2]
-    monkeypatch.setattr("mdebench.baselines.partial_conv.load_perceptual", lambda spec: short)
+    monkeypatch.setattr("mdebench.methods.perceptual.load_perceptual", lambda spec: short)
     with pytest.raises(UserError, match="ends before the third pooling layer"):
         method(perceptual="random:0").loss("generator", batch())
 

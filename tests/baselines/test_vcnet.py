@@ -392,7 +392,7 @@ def test_mistakes_are_told():
     with pytest.raises(UserError, match=r"backbone 'natve'.*Did you mean 'native'"):
         Settings(backbone="natve")
     for phases in ("1", "0,0", "1,-1"):
-        with pytest.raises(UserError, match="two shares"):
+        with pytest.raises(UserError, match="2 shares"):
             build(Settings, {"phases": phases})
     for size in (4, 30):
         with pytest.raises(UserError, match="--size"):

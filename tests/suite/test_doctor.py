@@ -18,6 +18,7 @@ from rich.console import Console
 
 from mdebench import files
 from mdebench.cli.main import cli
+from mdebench.compute.memory import free_memory
 from mdebench.data import prepare
 from mdebench.errors import UserError
 from mdebench.evaluation import measuring
@@ -246,8 +247,14 @@ def test_what_the_machine_lacks_is_a_finding(home, monkeypatch):
 
 
 def test_free_memory_is_what_linux_says():
-    told = machine.free_memory()
-    assert told is not None and 0 < told <= 1.2 * psutil.virtual_memory().total
+    system = psutil.virtual_memory().total + psutil.swap_memory().total
+    assert 0 < free_memory() <= system
+
+
+def test_what_is_taken_of_a_limit_is_no_longer_free(monkeypatch):
+    taken = psutil.Process().memory_info().vms
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (taken + 5e8, -1))
+    assert free_memory() == pytest.approx(5e8, rel=0.2)
 
 
 def test_a_torch_that_cannot_be_imported_is_a_finding_and_the_rest_is_looked_at(home, tmp_path):

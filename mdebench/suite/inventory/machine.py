@@ -1,5 +1,6 @@
 """The machine as `mdebench doctor` sees it: what is installed, and what a run at scale small would find."""
 
+import math
 import os
 import platform
 import resource
@@ -8,8 +9,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from importlib import metadata
-from pathlib import Path
 
+from mdebench.compute.memory import free_memory
 from mdebench.files import SHORT, said
 from mdebench.home import Home
 from mdebench.results.provenance import provenance
@@ -86,36 +87,12 @@ def _torch() -> Iterator[Told]:
 
 def _memory() -> Iterator[Told]:
     free = free_memory()
-    if free is None:
+    if math.isinf(free):
         yield Told("not looked at", "free memory, which this system does not tell")
         return
     yield Told("fact", f"memory: {size(free)} free; a run at scale small takes about {size(MEMORY)}")
     if free < MEMORY:
         yield Told("finding", f"{size(free)} of memory free are less than a run at scale small takes", "end something")
-
-
-def free_memory() -> float | None:
-    """Bytes that this process may still take, by the system, its control group and its own limits; None: not told."""
-    known = [_meminfo(), _left_of_group()]
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    known.append(None if limit == resource.RLIM_INFINITY else float(limit))
-    return min((each for each in known if each is not None), default=None)
-
-
-def _meminfo() -> float | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next((1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
-    except OSError:
-        return None
-
-
-def _left_of_group() -> float | None:
-    group = Path("/sys/fs/cgroup")
-    try:
-        return float((group / "memory.max").read_text()) - float((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no such group, or "max": no limit
-        return None
 
 
 def _disk(home: Home) -> Iterator[Told]:
