@@ -21,6 +21,7 @@ from pathlib import Path
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink", "fcntl.flock")
+POLITE = (signal.SIGINT, signal.SIGTERM)
 SAVE_EVERY_UPDATE = 0.0
 FEW_UPDATES = 6  # of a judge, whose own least are hundreds
 MOST_SAID = 200_000  # bytes of what a command said
@@ -117,9 +118,11 @@ def begin(call: Callable[[], None], folder: Path, limits: Limits = Limits(), sto
     """As `run`, without waiting for it."""
     said, counted = (os.memfd_create(name) for name in ("said", "counted"))
     sys.stdout.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, POLITE)  # until the command begins: what comes before is not its to say
     pid = os.fork()
     if not pid:
         _child(call, folder, limits, stop, said, counted)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, POLITE)
     return Child(pid, said, counted, limits, stop)
 
 
@@ -169,6 +172,10 @@ def _child(call: Callable[[], None], folder: Path, limits: Limits, stop: Stop | 
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
         if limits.descriptors is not None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (limits.descriptors, limits.descriptors))
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, POLITE)
+        except KeyboardInterrupt:
+            os._exit(130)
         try:
             call()
             status = 0
