@@ -148,7 +148,7 @@ def run_stopped(home, step):
 def _before(step, act):
     original = loop.batch_at
 
-    def batch_at(pack, rows, recipe, at, device):
+    def batch_at(pack, rows, recipe, at, device, beside=None):
         if at == step and devices.rank() == 1:
             act()
         return original(pack, rows, recipe, at, device)

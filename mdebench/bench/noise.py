@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mdebench.data.pack import ARRAYS, Pack, array_shapes
+from mdebench.data.pack import Pack, unlabelled
 from mdebench.files import scratch
 
 IMAGES = "images.npy"
@@ -28,8 +28,5 @@ def generated_pack(count: int, size: int) -> Iterator[Pack]:
 def noise_pack(folder: Path) -> Pack:
     """The pack whose images `generated_pack` wrote to a folder, without labels."""
     images = np.load(folder / IMAGES, mmap_mode="r")
-    shapes = array_shapes(len(images), images.shape[-1], 0)
-    labels = {
-        name: np.full(shapes[name], unknown, dtype) for name, (dtype, unknown) in ARRAYS.items() if name != "images"
-    }
-    return Pack(folder, {"hash": "", "attribute_names": ()}, images, **labels)
+    labels = unlabelled(len(images), images.shape[-1])
+    return Pack(folder, {"hash": "", "attribute_names": ()}, **{**labels, "images": images})

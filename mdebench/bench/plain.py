@@ -17,6 +17,7 @@ from mdebench.compute.machine import default_device
 from mdebench.errors import UserError
 from mdebench.methods.contract import Batch, Method
 from mdebench.runs import Recipe
+from mdebench.training.beside import made_up
 from mdebench.training.trainer import batch_at, build_method, optimizer_of
 
 
@@ -68,9 +69,10 @@ def _play_plainly(pipe: Connection, recipe: Recipe, folder: Path, threads: int) 
     device, pack = default_device(), noise_pack(folder)
     train = pack.indices("train")
     plain = Plain(build_method(recipe.method, recipe.settings, recipe.size, 0), device)
+    given = made_up(plain.method, len(pack.images))
     with suppress(EOFError):
         while True:
             for step in pipe.recv():
-                plain.update(batch_at(pack, train, recipe, step, device))
+                plain.update(batch_at(pack, train, recipe, step, device, given))
             wait()
             pipe.send(None)

@@ -24,6 +24,7 @@ from mdebench.methods.contract import Batch
 from mdebench.runs import Recipe
 from mdebench.settings import SCALES, choose
 from mdebench.training import recipes
+from mdebench.training.beside import MADE_UP, made_up
 from mdebench.training.operations import Operations
 from mdebench.training.trainer import Trainer, batch_at, build_method
 from mdebench.training.trial import try_out
@@ -70,7 +71,7 @@ def step_case(
     # Its published weights are not always here, and cost nothing different.
     vgg = {"perceptual": "random:0"} if "perceptual" in own and "vgg" in values.losses else {}
     changed = {**vgg, **overrides}
-    settings = asdict(recipes.method_settings(method, scale, changed))
+    settings = asdict(entry.load().Method.suited(recipes.method_settings(method, scale, changed), MADE_UP))
     precision = changed.pop("precision", default_precision(default_device()))
     recipe = Recipe(entry.name, method, settings, scale, size, "", "", 0, RUN, batch, precision, changed)
     if batch > images:
@@ -86,10 +87,10 @@ def measure_step(case: Case, rounds: int) -> list[Measured]:
     """
     recipe, device = case.recipe, default_device()
     tried = build_method(recipe.method, recipe.settings, recipe.size, 0)
-    quiet = Console(quiet=True)
-    try_out(tried, recipe, device, np.arange(recipe.batch), quiet, catalog.method(recipe.method))
+    quiet, given = Console(quiet=True), made_up(tried, case.images)
+    try_out(tried, recipe, device, np.arange(recipe.batch), quiet, catalog.method(recipe.method), given)
     with generated_pack(case.images, recipe.size) as pack, plain_elsewhere(recipe, pack.path) as plain:
-        draw = partial(batch_at, pack, pack.indices("train"), recipe, device=device)
+        draw = partial(batch_at, pack, pack.indices("train"), recipe, device=device, beside=given)
         ours = Trainer(build_method(recipe.method, recipe.settings, recipe.size, 0), recipe, device)
         if not ours.players:
             raise UserError(f"{recipe.method} has nothing to train, so there is no update to time")

@@ -34,6 +34,7 @@ WAY_ON = "prepare the pack again with --replace"
 SPLITS = ("train", "val", "test")
 LANDMARKS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
 NO_LANDMARKS, ANNOTATED, PSEUDO = 0, 1, 2
+NO_SEGMENT = 255
 _NAMES = """
     5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair
     Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male
@@ -52,6 +53,12 @@ ARRAYS: dict[str, tuple[str, float]] = {
     "label": ("<i4", -1),
     "split": ("|u1", 0),
 }
+# What few packs have: those without them hold nothing of it, and their hashes are as they were before there was any.
+FURTHER: dict[str, tuple[str, float]] = {
+    "clip": ("<i4", -1),
+    "segments": ("|u1", NO_SEGMENT),
+    "age": ("<f4", np.nan),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +74,9 @@ class Pack:
     identity: NDArray[np.int32]  # (N,): -1 unknown
     label: NDArray[np.int32]  # (N,): class, -1 unknown
     split: NDArray[np.uint8]  # (N,): index into SPLITS
+    clip: NDArray[np.int32]  # (N,): the clip it is a frame of, its frames one after the other; -1 none
+    segments: NDArray[np.uint8]  # (N, size, size): the class of each pixel in `segment_names`; 255 unknown
+    age: NDArray[np.float32]  # (N,): in years; NaN unknown
 
     @property
     def name(self) -> str:
@@ -87,6 +97,11 @@ class Pack:
     def attribute_names(self) -> tuple[str, ...]:
         """Names of the columns of `attributes`."""
         return tuple(self.info["attribute_names"])
+
+    @property
+    def segment_names(self) -> tuple[str, ...]:
+        """What the classes of `segments` are called; empty where there are none."""
+        return tuple(self.info.get("segment_names", ()))
 
     @cached_property
     def names(self) -> list[str]:
@@ -205,8 +220,9 @@ def open_pack(path: Path | str) -> Pack:
     """
     path = Path(path)
     info = read_manifest(path)
-    arrays = {name: _open_array(path, name, info["arrays"][name]) for name in ARRAYS}
-    return Pack(path, info, **arrays)
+    arrays = {name: _open_array(path, name, entry) for name, entry in info["arrays"].items()}
+    count, _, size, _ = arrays["images"].shape
+    return Pack(path, info, **{**unlabelled(count, size, len(info["attribute_names"])), **arrays})
 
 
 def verify_pack(path: Path | str) -> list[str]:
@@ -217,9 +233,9 @@ def verify_pack(path: Path | str) -> list[str]:
         info = read_manifest(path)
     except UserError as error:
         return [str(error)]
-    for name in ARRAYS:
+    for name, entry in info["arrays"].items():
         try:
-            arrays[name] = _open_array(path, name, info["arrays"][name], whole=True)
+            arrays[name] = _open_array(path, name, entry, whole=True)
         except UserError as error:
             problems.append(str(error))
     try:
@@ -269,10 +285,11 @@ def _check_manifest(path: Path, info: dict[str, Any]) -> None:
     """Damaged unless it is what was written; a LookupError, TypeError or AttributeError says as much."""
     with suppress(ValueError):
         files.unsealed(info)
-        if set(info["arrays"]) == set(ARRAYS) and info["hash"] == content_hash(info) and _says_what_it_should(info):
+        fits = ARRAYS.keys() <= info["arrays"].keys() <= ARRAYS.keys() | FURTHER.keys()
+        if fits and info["hash"] == content_hash(info) and _says_what_it_should(info):
             shape = info["arrays"]["images"]["shape"]
             expected = array_shapes(shape[0], shape[-1], len(info["attribute_names"]))
-            if any(tuple(info["arrays"][name]["shape"]) != expected[name] for name in ARRAYS):
+            if any(tuple(entry["shape"]) != expected[name] for name, entry in info["arrays"].items()):
                 raise _damaged(path, "its arrays do not fit together")
             return
     raise _damaged(path, "pack.json was altered")
@@ -287,6 +304,7 @@ def _says_what_it_should(info: dict[str, Any]) -> bool:
         and {"notes", "report", "crop", "resize"} <= info.keys()
         and isinstance(info.get("of", 0), int)
         and all(isinstance(text, str) for text in [*info["notes"], *info["attribute_names"]])
+        and all(isinstance(text, str) for text in info.get("segment_names", []))
         and all(isinstance(entry[key], kind) for entry in info["report"].values() for key, kind in entries.items())
     )
 
@@ -294,7 +312,17 @@ def _says_what_it_should(info: dict[str, Any]) -> bool:
 def array_shapes(count: int, size: int, attributes: int) -> dict[str, tuple[int, ...]]:
     """Shape of every array of a pack of `count` images with so many attributes."""
     tails: dict[str, tuple[int, ...]] = {"images": (3, size, size), "attributes": (attributes,), "landmarks": (5, 2)}
-    return {name: (count, *tails.get(name, ())) for name in ARRAYS}
+    tails["segments"] = (size, size)
+    return {name: (count, *tails.get(name, ())) for name in (*ARRAYS, *FURTHER)}
+
+
+def unlabelled(count: int, size: int, attributes: int = 0) -> dict[str, NDArray[Any]]:
+    """Every array of a pack that says nothing, the images among them; they take no room."""
+    shapes = array_shapes(count, size, attributes)
+    return {
+        name: np.broadcast_to(np.array(unknown, dtype), shapes[name])
+        for name, (dtype, unknown) in (ARRAYS | FURTHER).items()
+    }
 
 
 def _open_array(path: Path, name: str, entry: dict[str, Any], whole: bool = False) -> NDArray[Any]:
@@ -303,7 +331,7 @@ def _open_array(path: Path, name: str, entry: dict[str, Any], whole: bool = Fals
     try:
         with files.reading(file, WAY_ON), files.regular(file) as stream:
             shape, fortran, dtype = _header(stream)
-            if (list(shape), dtype.str, fortran) != (entry["shape"], ARRAYS[name][0], False):
+            if (list(shape), dtype.str, fortran) != (entry["shape"], (ARRAYS | FURTHER)[name][0], False):
                 raise _damaged(path, f"{file.name} holds {dtype} {shape}, the manifest says {tuple(entry['shape'])}")
             offset, size = stream.tell(), os.fstat(stream.fileno()).st_size
             expected = offset + dtype.itemsize * math.prod(shape)

@@ -25,6 +25,7 @@ from mdebench import files
 from mdebench.data.pack import (
     ARRAYS,
     FORMAT,
+    FURTHER,
     SPLITS,
     Pack,
     array_shapes,
@@ -115,7 +116,9 @@ class PackWriter:
             self.tell(f"brought {self.path} back, whose replacement was cut short")
 
     def add(self, images: NDArray[np.uint8], names: Sequence[str], split: NDArray[Any], **labels: NDArray[Any]) -> None:
-        """Append n images (n, 3, size, size) with their names, split and any of the labels of ARRAYS (n, …)."""
+        """Append n images (n, 3, size, size) with their names, split and any of the labels of ARRAYS (n, …), and of
+        FURTHER, the same in every call.
+        """
         shapes = array_shapes(len(names), self.size, len(self.attribute_names))
         given = {"images": images, "split": split, **labels}
         for name, array in given.items():
@@ -125,9 +128,14 @@ class PackWriter:
         self._stream.write(pixels.data)
         self._pixels.update(pixels.data)
         self._digests.append(image_digests(pixels))
+        further = given.keys() & FURTHER.keys()
+        if not self._names:
+            self._labels |= {name: [] for name in FURTHER if name in further}
+        if before := further ^ (self._labels.keys() & FURTHER.keys()):
+            raise ValueError(f"{', '.join(sorted(before))} given for some images and not for others")
         self._names += names
         for name, pieces in self._labels.items():
-            dtype, unknown = ARRAYS[name]
+            dtype, unknown = (ARRAYS | FURTHER)[name]
             pieces.append(np.asarray(given.get(name, np.full(shapes[name], unknown)), dtype))
 
     def part_twins(self, keep: bool = False) -> None:
@@ -173,6 +181,7 @@ class PackWriter:
             raise UserError(f"Not one usable image for {self.path}: {what}.")
         arrays = {name: np.concatenate(pieces) for name, pieces in self._labels.items()}
         shapes = array_shapes(len(self._names), self.size, len(self.attribute_names))
+        dtypes = {name: dtype for name, (dtype, _) in (ARRAYS | FURTHER).items()}
         digests = {"images": self._pixels.hexdigest()} | {name: digest(array) for name, array in arrays.items()}
         self._stream.seek(0)
         self._write_header(len(self._names))
@@ -192,7 +201,7 @@ class PackWriter:
             "report": self.report.as_json(),
             "made_with": {"mdebench": __version__, "pillow": _version("pillow"), "numpy": np.__version__},
             "names_sha256": names_digest(self._names),
-            "arrays": {n: {"dtype": ARRAYS[n][0], "shape": shapes[n], "sha256": digests[n]} for n in ARRAYS},
+            "arrays": {n: {"dtype": dtypes[n], "shape": shapes[n], "sha256": digests[n]} for n in digests},
         }
         self._write_json("names.json", self._names)
         self._write_json("pack.json", files.sealed(info | {"hash": content_hash(info)}))

@@ -6,6 +6,7 @@ Others may import what stands in this file, which is what a method's file needs,
 
 from mdebench.methods.contract import (
     Batch,
+    Beside,
     Completes,
     Encodes,
     Locates,
@@ -21,6 +22,7 @@ from mdebench.methods.contract import (
 
 __all__ = [
     "Batch",
+    "Beside",
     "Completes",
     "Encodes",
     "Locates",

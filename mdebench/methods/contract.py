@@ -11,11 +11,25 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mdebench.compute import devices
 from mdebench.errors import UserError
 from mdebench.methods.masks import draw
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """What a pack has beside its images, of that which a method ``takes``, for all ``count`` images of the pack.
+
+    "attributes" (count, A) int8: 1, 0, -1 unknown; "landmarks" (count, 5, 2) float32: x, y relative to the crop, NaN
+    unknown; "identity" and "label" (count,) int32, -1 unknown; "clip" (count,) int32: the clip that an image is a frame
+    of, -1 none; "segments" (count, H, W) uint8: the class of each pixel. ``images``: see ``Batch.others``.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    images: Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +50,7 @@ class Batch:
     updates: int  # of the whole run
     part: int = 0  # which of ``parts`` equal parts of the batch the images are
     parts: int = 1
+    given: Beside | None = None  # for a method that ``takes`` what a pack has beside its images
 
     @property
     def count(self) -> int:
@@ -49,6 +64,24 @@ class Batch:
     def mean(self, value: Tensor) -> Tensor:
         """A mean over the images here (N is the same everywhere) → over those of the whole batch; any shape."""
         return devices.mean(value) if self.parts > 1 else value
+
+    def beside(self, name: str) -> Tensor:
+        """What the pack has of that name beside the images here: (N, …), on their device; see ``Beside``.
+
+        A KeyError where the method does not say that it ``takes`` it: what no method names, none can learn from.
+        """
+        if self.given is None:
+            raise KeyError(name)
+        return devices.sent(torch.from_numpy(self.given.arrays[name][self.index.numpy()]), self.images.device)
+
+    def others(self, rows: Tensor) -> Tensor:
+        """Other images of the pack, by their places in it (n,): (n, 3, H, W), as ``images`` are.
+
+        For methods that take "clip": frames of one clip stand in a pack one after the other, in their order.
+        """
+        if self.given is None or "clip" not in self.given.arrays:
+            raise KeyError("clip")
+        return self.given.images(rows)
 
     @property
     def progress(self) -> float:
@@ -160,6 +193,8 @@ class Method(nn.Module):
 
     PAPER: str = ""  # authors and year; empty for the rows that stand for nobody's work
     REFERENCE = False  # True: an untrained row that stands in every table for comparison
+    FAMILY = "completion"  # what is learned from, one of `results.lines.FAMILIES`: tables are grouped by it
+    TAKES: tuple[str, ...] = ()  # what it learns from beside images, by the names of ``Beside``; nothing else is given
     FILES: tuple[str, ...] = ()  # settings that may name a file: a run keeps its hash
     feature_dim: int = 0
     losses: str = "–"  # the loss set that is really played, for the record
@@ -178,6 +213,23 @@ class Method(nn.Module):
         For methods whose settings name a file: a run is measured when that has moved, too.
         """
         return cls(settings, size)
+
+    @classmethod
+    def suited(cls, settings: Any, known: Mapping[str, int]) -> Any:
+        """The settings of a run on a pack that has what it ``TAKES``: such as the number of outputs of a head.
+
+        ``known``: how many attributes (columns), landmarks (points), identities, labels (classes: the largest number
+        among the training images, plus one), clips and segments (classes) there are, 0 where a pack has none of them.
+        UserError where they are too few.
+        """
+        if missing := [name for name in cls.TAKES if not known[name]]:
+            raise UserError(f"it learns from {' and '.join(missing)}, and the pack has no training images with any")
+        return settings
+
+    @property
+    def family(self) -> str:
+        """Where it stands in tables, at these settings."""
+        return self.FAMILY
 
     @classmethod
     def lacking(cls) -> str:

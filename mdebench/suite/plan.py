@@ -13,11 +13,12 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from mdebench import catalog
 from mdebench.data import finding, toyfaces
-from mdebench.data.pack import ATTRIBUTES, Pack, open_pack
+from mdebench.data.pack import ANNOTATED, ATTRIBUTES, Pack, open_pack, unlabelled
 from mdebench.evaluation import measuring
 from mdebench.evaluation.contract import Cost
 from mdebench.evaluation.judging.judges import judge_id
@@ -264,11 +265,12 @@ def _pack(order: Order, drawn: bool) -> tuple[Pack, float]:
         np.concatenate([getattr(c, what) for c in drawn_faces])[rows] for what in ("attributes", "landmarks")
     )
     identity = (np.arange(count) // toyfaces.PICTURES).astype(np.int32)
-    images = np.broadcast_to(np.uint8(0), (count, 3, size, size))
-    unknown, source = np.full(count, -1, np.int32), np.ones(count, np.uint8)
+    known: dict[str, NDArray[Any]] = {
+        **{"attributes": attributes, "landmarks": landmarks, "landmark_source": np.full(count, ANNOTATED, np.uint8)},
+        **{"identity": identity, "split": toyfaces.split_of(identity)},
+    }
     info = {"source": "toyfaces", "hash": "", "attribute_names": ATTRIBUTES}
-    split = toyfaces.split_of(identity)
-    return Pack(path, info, images, attributes, landmarks, source, identity, unknown, split), per_face
+    return Pack(path, info, **{**unlabelled(count, size, len(ATTRIBUTES)), **known}), per_face
 
 
 def _same(case: Any, recorded: Mapping[str, Any]) -> bool:

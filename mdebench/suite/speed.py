@@ -17,6 +17,7 @@ from mdebench.compute.machine import default_device
 from mdebench.evaluation.passes import frozen
 from mdebench.methods.contract import Batch, Completes, Encodes
 from mdebench.runs import Recipe
+from mdebench.training.beside import made_up
 from mdebench.training.recipes import method_of
 from mdebench.training.trainer import Trainer, build_method
 from mdebench.training.trial import try_out
@@ -37,9 +38,9 @@ class Speed:
 def measure_speed(recipe: Recipe) -> Speed:
     """Time an untrained method of the recipe on random images; UserError where it cannot be trained so."""
     method = build_method(method_of(recipe), recipe.settings, recipe.size, recipe.seed, {})  # of any weights, as fast
-    device = default_device()
+    device, given = default_device(), made_up(method, recipe.batch)
     quiet = Console(quiet=True)  # what is said of it is said when it is trained
-    try_out(method, recipe, device, np.arange(recipe.batch), quiet, method_of(recipe))
+    try_out(method, recipe, device, np.arange(recipe.batch), quiet, method_of(recipe), given)
     trainer = Trainer(method, recipe, device)
     images = torch.rand(max(recipe.batch, 8), 3, recipe.size, recipe.size, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
@@ -48,7 +49,9 @@ def measure_speed(recipe: Recipe) -> Speed:
         index = torch.arange(recipe.batch)
         generator = torch.Generator().manual_seed(0)
         with torch.random.fork_rng(devices=[]):
-            trainer.update(Batch(images[: recipe.batch], index, 0, 0, recipe.seed, generator, recipe.updates))
+            trainer.update(
+                Batch(images[: recipe.batch], index, 0, 0, recipe.seed, generator, recipe.updates, given=given)
+            )
 
     def complete() -> None:
         assert isinstance(method, Completes)

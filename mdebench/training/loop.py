@@ -33,6 +33,7 @@ from mdebench.methods.contract import Completes, Method
 from mdebench.pictures import grid
 from mdebench.results.provenance import provenance
 from mdebench.runs import Recipe, Run, other_pack
+from mdebench.training.beside import beside_of
 from mdebench.training.operations import Operations
 from mdebench.training.progress import polite_stop, progress_line
 from mdebench.training.trainer import Trainer, batch_at, batch_of, weights_hash
@@ -85,7 +86,7 @@ def pretrain(
         for note in method.notes:  # some stand there only once a perceptual network was asked for
             tell(console, "note", f"{note}")
         with polite_stop() as signals:  # a second signal must not end us between the state and the word about it
-            try_out(method, recipe, device, rows, console, entry)
+            try_out(method, recipe, device, rows, console, entry, beside_of(method, pack, recipe, device))
             trainer = Trainer(method, recipe, device)
             if entry and entry.place and not trainer.players:
                 word = f"{entry.name} has no players, so there is nothing to train: its weights stay as drawn"
@@ -316,7 +317,7 @@ def _loop(
 ) -> None:
     """Train to the end; ``since`` is what the checkpoint keeps of the log, its line under way, and the operations."""
     recipe, device = trainer.recipe, trainer.device
-    train = pack.indices("train")
+    train, given = pack.indices("train"), beside_of(trainer.method, pack, recipe, device)
     seconds, first, started = run.info.get("seconds", 0.0), trainer.step, time.monotonic()
     gflop, counts = since.get("gflop", run.info.get("gflop", 0.0)), Operations()
     saved, cost, sums = started, 0.0, _Means(since.get("sums", {}), since.get("counts", {}))
@@ -340,7 +341,7 @@ def _loop(
 
     with progress_line(console, recipe, trainer.step, updates) as show:
         while trainer.step < updates:
-            batch = batch_at(pack, train, recipe, trainer.step, device)
+            batch = batch_at(pack, train, recipe, trainer.step, device, given)
             parts, operations = counts.update(trainer, batch)
             sums.add(parts)
             gflop += operations

@@ -15,6 +15,7 @@ from mdebench.errors import UserError
 from mdebench.home import Home
 from mdebench.runs import Recipe, Run
 from mdebench.settings import SCALES, SEEDS, choose, whole
+from mdebench.training.beside import known
 from mdebench.training.loop import pretrain
 
 
@@ -60,7 +61,12 @@ def make_recipe(method: str, pack: Pack, scale: str, seed: int, overrides: Mappi
     method's settings. UserError for what they cannot be.
     """
     values, entry = SCALES[scale], catalog.method(method)
-    plain = asdict(method_settings(method, scale, overrides))
+    cls, settings = entry.load().Method, method_settings(method, scale, overrides)
+    with entry.guarded():
+        try:
+            plain = asdict(cls.suited(settings, known(pack)) if cls.TAKES else settings)
+        except UserError as error:
+            raise UserError(f"{entry.name} cannot learn from the pack {pack.name}: {error}") from error
     S = plain.get("S")
     usual = {"S": overrides.get("S"), "deterministic": "false"}  # S stands in the label
     recipe = Recipe(

@@ -24,7 +24,7 @@ from mdebench.compute.batchnorm import average_statistics, batch_norms
 from mdebench.compute.memory import keep_freed_memory
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
-from mdebench.methods.contract import Batch, Loss, Method, Player
+from mdebench.methods.contract import Batch, Beside, Loss, Method, Player
 from mdebench.runs import Recipe
 from mdebench.settings import build
 
@@ -180,7 +180,20 @@ def _of_whole_batch(loss: Loss) -> Loss:
     return Loss(total, dict(zip(loss.parts, parts)))
 
 
-def batch_at(pack: Pack, train: NDArray[np.int64], recipe: Recipe, step: int, device: torch.device) -> Batch:
+def images_of(pack: Pack, index: NDArray[np.int64], recipe: Recipe, device: torch.device) -> Tensor:
+    """These images of the pack (n,) as methods see them: (n, 3, H, W) in [0, 1]."""
+    dtype = torch.float64 if recipe.precision == "fp64" else torch.float32
+    return pack.batch(index, device).to(dtype).div_(255).contiguous(memory_format=torch.channels_last)
+
+
+def batch_at(
+    pack: Pack,
+    train: NDArray[np.int64],
+    recipe: Recipe,
+    step: int,
+    device: torch.device,
+    beside: Beside | None = None,
+) -> Batch:
     """The batch of update ``step``: an epoch is a permutation drawn from (seed, epoch), less a last partial batch.
 
     With several processes, this one's part of it; UserError when the batch cannot be shared out evenly.
@@ -189,7 +202,7 @@ def batch_at(pack: Pack, train: NDArray[np.int64], recipe: Recipe, step: int, de
     order, part, parts = _order(recipe.seed, epoch, len(train)), devices.rank(), devices.count()
     index = train[order[place * recipe.batch : (place + 1) * recipe.batch]]
     own = index.reshape(parts, devices.part_of(recipe.batch, parts))[part]
-    return replace(batch_of(pack, own, recipe, step, epoch, device), part=part, parts=parts)
+    return replace(batch_of(pack, own, recipe, step, epoch, device, beside), part=part, parts=parts)
 
 
 @lru_cache(maxsize=1)
@@ -199,10 +212,15 @@ def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
 
 
 def batch_of(
-    pack: Pack, index: NDArray[np.int64], recipe: Recipe, step: int, epoch: int, device: torch.device
+    pack: Pack,
+    index: NDArray[np.int64],
+    recipe: Recipe,
+    step: int,
+    epoch: int,
+    device: torch.device,
+    beside: Beside | None = None,
 ) -> Batch:
-    """These images of the pack as the batch of a step."""
-    dtype = torch.float64 if recipe.precision == "fp64" else torch.float32
-    images = pack.batch(index, device).to(dtype).div_(255).contiguous(memory_format=torch.channels_last)
+    """These images of the pack as the batch of a step, with what is taken of that which stands beside them."""
+    images = images_of(pack, index, recipe, device)
     generator = torch.Generator().manual_seed(step_seed(recipe.seed, step))
-    return Batch(images, torch.from_numpy(index), step, epoch, recipe.seed, generator, recipe.updates)
+    return Batch(images, torch.from_numpy(index), step, epoch, recipe.seed, generator, recipe.updates, given=beside)

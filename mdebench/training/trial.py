@@ -25,7 +25,7 @@ from mdebench.catalog import Code, told
 from mdebench.compute import devices
 from mdebench.compute.memory import enough_memory, free_memory
 from mdebench.errors import Interrupted, UserError
-from mdebench.methods.contract import Batch, Completes, Encodes, Method, Stages, codes_of, shape_of
+from mdebench.methods.contract import Batch, Beside, Completes, Encodes, Method, Stages, codes_of, shape_of
 from mdebench.runs import Recipe
 from mdebench.training.trainer import Trainer, build_method, step_seed
 from mdebench.words import size, tell
@@ -76,11 +76,12 @@ def try_out(
     rows: NDArray[np.int64],
     console: Console,
     code: Code | None = None,
+    beside: Beside | None = None,
 ) -> None:
     """Try an untrained method at its recipe; ``rows`` are places in the pack for as many images as this process takes.
 
-    ``code``: where the method is from. UserError for what cannot be done, with what to do; a method that cannot be
-    copied is not tried, which is said. Several processes call it together.
+    ``code``: where the method is from; ``beside``: what it takes beside images. UserError for what cannot be done, with
+    what to do; a method that cannot be copied is not tried, which is said. Several processes call it together.
     """
     try:
         tried = deepcopy(method)
@@ -90,12 +91,12 @@ def try_out(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         with _refused(recipe, code, "trained on"):
-            _train(Trainer(tried, recipe, device), rows)
+            _train(Trainer(tried, recipe, device), rows, beside)
         with _refused(recipe, code, "used for"), torch.no_grad():
             _use(tried.to(device).eval(), recipe, device)
 
 
-def _train(trainer: Trainer, rows: NDArray[np.int64]) -> None:
+def _train(trainer: Trainer, rows: NDArray[np.int64], beside: Beside | None) -> None:
     """Every loss that the run will play, in each order of turns, forward and backward; nothing moves."""
     recipe = trainer.recipe
     first: dict[tuple[str, ...], int] = {}  # order of turns → the step that has it first
@@ -106,7 +107,7 @@ def _train(trainer: Trainer, rows: NDArray[np.int64]) -> None:
         generator = torch.Generator().manual_seed(step_seed(recipe.seed, step))
         images, index = _black(len(rows), recipe, trainer.device), torch.from_numpy(rows)
         part, parts = devices.rank(), devices.count()
-        batch = Batch(images, index, step, 0, recipe.seed, generator, recipe.updates, part, parts)
+        batch = Batch(images, index, step, 0, recipe.seed, generator, recipe.updates, part, parts, beside)
         for player in turns:
             with _SmallMaps():
                 loss = trainer.loss(player, batch)

@@ -30,8 +30,8 @@ def test_counting_operations_changes_no_bit(name):
     ours, theirs = (trainer_of(catalog.method(name), "bf16") for _ in range(2))
     counts = Operations()
     for step in (0, 5, 9):  # of ten, so that the phases of a run have other turns
-        counts.update(ours, batch_at(step))
-        theirs.update(batch_at(step))
+        counts.update(ours, batch_at(step, ours.method))
+        theirs.update(batch_at(step, theirs.method))
     assert all(gflop > 0 for gflop in counts.gflop.values())
     state, other = ours.method.state_dict(), theirs.method.state_dict()
     assert all(torch.equal(state[key], other[key]) for key in other)

@@ -25,6 +25,7 @@ from mdebench.methods.contract import Batch, Completes, Encodes, Method, Stages
 from mdebench.results.rows import Measurement
 from mdebench.runs import Recipe
 from mdebench.settings import Scale
+from mdebench.training.beside import MADE_UP, made_up
 from mdebench.training.trainer import Trainer, build_method, step_seed, weights_hash
 from mdebench.words import tell
 
@@ -72,7 +73,7 @@ def _code(word: str) -> tuple[Any, dict[str, Callable[[Any], None]]]:
 
 def settings_of(entry: Code) -> dict[str, Any]:
     """A method's settings at the scale of the checks, as plain values."""
-    return asdict(entry.settings(SCALE, {}))
+    return asdict(entry.load().Method.suited(entry.settings(SCALE, {}), MADE_UP))
 
 
 def trainer_of(entry: Code, precision: str = "fp32") -> Trainer:
@@ -83,17 +84,17 @@ def trainer_of(entry: Code, precision: str = "fp32") -> Trainer:
     return Trainer(build_method(entry, recipe.settings, SIZE, 0), recipe, CPU)
 
 
-def batch_at(step: int) -> Batch:
-    """Random images, the same for the same step."""
+def batch_at(step: int, method: Method) -> Batch:
+    """Random images with what the method takes beside them, the same for the same step."""
     generator = torch.Generator().manual_seed(step_seed(0, step))
     images = torch.rand(BATCH, 3, SIZE, SIZE, generator=generator)
-    return Batch(images, torch.arange(BATCH), step, 0, 0, generator, UPDATES)
+    return Batch(images, torch.arange(BATCH), step, 0, 0, generator, UPDATES, given=made_up(method, BATCH))
 
 
 def _updates(trainer: Trainer, steps: Iterable[int]) -> dict[str, Tensor]:
     parts: dict[str, Tensor] = {}
     for step in steps:
-        parts = trainer.update(batch_at(step))
+        parts = trainer.update(batch_at(step, trainer.method))
     trainer.read()
     return parts
 

@@ -151,10 +151,13 @@ def count(entry: Code, scale: str) -> Counted:
 def recipe_of(entry: Code, scale: str) -> Recipe:
     """A recipe of the method at a scale, without a pack; perceptual weights are random: they cost the same."""
     values = SCALES[scale]
+    from mdebench.training.beside import MADE_UP
+
     own, network = entry.load().Settings.__dataclass_fields__, "random:0" if "vgg" in values.losses else "none"
-    settings = asdict(entry.settings(values, {"perceptual": network} if "perceptual" in own else {}))
+    settings = entry.settings(values, {"perceptual": network} if "perceptual" in own else {})
+    plain = asdict(entry.load().Method.suited(settings, MADE_UP))
     facts: list[Any] = [scale, values.size, "", "", 0, values.updates, values.batch, "fp32", {}]
-    return Recipe(entry.name, entry.name, settings, *facts)
+    return Recipe(entry.name, entry.name, plain, *facts)
 
 
 def gflop(method: "Method", recipe: Recipe) -> float:
@@ -163,17 +166,21 @@ def gflop(method: "Method", recipe: Recipe) -> float:
 
     from mdebench.compute.machine import default_device
     from mdebench.methods.contract import Batch
+    from mdebench.training.beside import made_up
     from mdebench.training.operations import Operations
     from mdebench.training.trainer import Trainer, step_seed
 
     trainer, counts = Trainer(method, recipe, default_device()), Operations()
+    given = made_up(method, recipe.batch)
     turns = [method.turns(step, recipe.updates) for step in range(recipe.updates)]
     for moved in dict.fromkeys(turns):
         step = turns.index(moved)
         generator = torch.Generator().manual_seed(step_seed(0, step))
         images = torch.rand(recipe.batch, 3, recipe.size, recipe.size, generator=generator).to(trainer.device)
         images = images.contiguous(memory_format=torch.channels_last)
-        counts.update(trainer, Batch(images, torch.arange(len(images)), step, 0, 0, generator, recipe.updates))
+        counts.update(
+            trainer, Batch(images, torch.arange(len(images)), step, 0, 0, generator, recipe.updates, given=given)
+        )
     return sum(counts.gflop[moved] * times for moved, times in Counter(turns).items()) / recipe.updates
 
 
