@@ -25,7 +25,6 @@ class Method(BaseMethod):
     """Encodes every image as the number 1; it has no players, and it cannot complete."""
 
     REFERENCE = True
-    FAMILY = "reference"
     feature_dim = 1
 
     def encode(self, images: Tensor) -> Tensor:

@@ -24,7 +24,6 @@ class Method(BaseMethod):
     """Completes with a flat colour; it has no players and no encoder."""
 
     REFERENCE = True
-    FAMILY = "reference"
 
     def complete(self, images: Tensor, seen: Tensor) -> Tensor:
         """Images (N, 3, H, W) in [0, 1] and `seen` (broadcastable) of 1 and 0 → the images with their holes filled."""

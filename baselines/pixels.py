@@ -31,7 +31,6 @@ class Method(BaseMethod):
     """Encodes an image as its own shrunk pixels; it has no players, and it cannot complete."""
 
     REFERENCE = True
-    FAMILY = "reference"
 
     def __init__(self, settings: Settings, size: int) -> None:
         super().__init__(settings, size)

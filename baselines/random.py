@@ -27,7 +27,6 @@ class Method(BaseMethod):
     """An untrained encoder: it has no players, and it cannot complete."""
 
     REFERENCE = True
-    FAMILY = "reference"
 
     def __init__(self, settings: Settings, size: int):
         super().__init__(settings, size)

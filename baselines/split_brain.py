@@ -146,6 +146,7 @@ def _shrink() -> nn.Module:
 class Method(BaseMethod):
     """Two halves and one player; ``encode`` gives L→ab's features, then ab→L's. It cannot complete."""
 
+    FAMILY = "colour"
     PAPER = "Zhang et al. 2017"
     settings: Settings
     nearest: Tensor

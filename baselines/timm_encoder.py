@@ -55,6 +55,7 @@ class Method(BaseMethod):
 
     PAPER = "timm, Wightman 2019"
     FILES = ("weights",)
+    settings: Settings
 
     def __init__(self, settings: Settings, size: int, classifier: Classifier | None = None) -> None:
         super().__init__(settings, size)
@@ -65,6 +66,11 @@ class Method(BaseMethod):
         if settings.normalise is not None:
             self.classifier.normalise(*NORMALISED[settings.normalise])
         self.feature_dim = self._width(own)
+
+    @property
+    def family(self) -> str:
+        """What others trained is published; a network of random weights stands for nobody's training."""
+        return "reference" if self.settings.weights == RANDOM else "published"
 
     @classmethod
     def restored(cls, settings: Settings, size: int, state: Mapping[str, Tensor]) -> "Method":

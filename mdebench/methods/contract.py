@@ -229,7 +229,7 @@ class Method(nn.Module):
     @property
     def family(self) -> str:
         """Where it stands in tables, at these settings."""
-        return self.FAMILY
+        return "reference" if self.REFERENCE else self.FAMILY
 
     @classmethod
     def lacking(cls) -> str:

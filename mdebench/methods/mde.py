@@ -81,6 +81,11 @@ class Method(Looking):
             )
         self._turn: tuple[Tensor, Tensor, Tensor] | None = None
 
+    @property
+    def family(self) -> str:
+        """The variants that complete colours stand beside other ways to learn from colour."""
+        return "colour" if self.settings.variant.startswith("colorization") else "completion"
+
     def looks(self) -> bool:
         """Whether the loss set has the term of equation (5)."""
         return "vgg" in self.terms
