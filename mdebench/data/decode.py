@@ -85,9 +85,10 @@ def upright(data: bytes) -> Iterator[tuple[Image.Image, set[str]]]:
             kinds = _oddities(image)
             if _orientation(image) != 1:
                 kinds.add("exif_orientation")
-            if image.format == "PNG":
-                _check_png(data)
+            whole = image.format != "PNG" or _is_whole_png(data)
             image.load()  # Pillow turns a TIFF here, and then says that it stands upright; no other format
+            if not whole:
+                raise BadImage("truncated")
             turn = TURNS.get(_orientation(image))
             yield (image.transpose(turn) if turn is not None else image), kinds
     except (BadImage, UserError):
@@ -106,17 +107,21 @@ def upright(data: bytes) -> Iterator[tuple[Image.Image, set[str]]]:
         raise BadImage("truncated" if "truncated" in str(error).lower() else "damaged") from error
 
 
-def _check_png(data: bytes) -> None:
-    """BadImage('damaged') unless the chunks of pixels are what their checksums say, which Pillow does not look at."""
+def _is_whole_png(data: bytes) -> bool:
+    """Whether no chunk of pixels goes on behind the end, which Pillow lets pass where it gets pixels enough.
+
+    BadImage('damaged') where one is not what its checksum says: Pillow does not look at these.
+    """
     place = 8
     while place + 12 <= len(data):
         length, kind = struct.unpack_from(">L4s", data, place)
         end = place + 8 + length
-        if kind == b"IEND" or end + 4 > len(data):  # cut short: Pillow tells that
-            return
+        if kind == b"IEND" or end + 4 > len(data):
+            return kind != b"IDAT"
         if kind == b"IDAT" and zlib.crc32(data[place + 4 : end]) != struct.unpack_from(">L", data, end)[0]:
             raise BadImage("damaged")
         place = end + 4
+    return True
 
 
 def _turn(pixels: int) -> AbstractContextManager[object]:

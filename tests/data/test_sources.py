@@ -120,12 +120,13 @@ def test_16_bit_colour_is_named() -> None:
     assert abs(image.astype(int) - 40000 / 257).max() <= 1
 
 
-JPEG = encoded(noise(64, 64), "JPEG")
+JPEG, PNG = encoded(noise(64, 64), "JPEG"), encoded(noise(64, 64))
 LEFT_OUT: dict[str, tuple[bytes, str]] = {
     "zero bytes": (b"", "empty"),
     "text": (b"<html>quota exceeded</html>", "not_an_image"),
     "half a jpeg": (JPEG[: len(JPEG) // 2], "truncated"),
     "half a png": (encoded(noise(64, 64))[:6000], "truncated"),
+    "pixels that go on behind the end": (PNG[:33] + struct.pack(">I", 2**24) + PNG[37:], "truncated"),
     "bomb": (encoded(Image.new("1", (20000, 20000))), "too_large"),
     "small bomb": (encoded(Image.new("1", (8001, 8000))), "too_large"),
     "float": (encoded(np.zeros((20, 20), np.float32), "TIFF"), "unsupported_mode"),
