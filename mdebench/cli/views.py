@@ -41,7 +41,9 @@ def tables(out: Path | None, home: Home) -> None:
 
 @click.command()
 @click.argument("folder", metavar="[HOME]", required=False, type=click.Path(path_type=Path, file_okay=False))
-@click.option("--mend", "mends", is_flag=True, help="First make the intervals of older rows anew from stored values.")
+@click.option(
+    "--mend", "mends", is_flag=True, help="First add what older rows do not say: families, intervals over people."
+)
 @existing_home_option
 def audit(folder: Path | None, mends: bool, home: Home) -> None:
     """Follow every number to its rows, make tables and figures' data again, check hashes; list what does not hold."""

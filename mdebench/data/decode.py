@@ -117,7 +117,7 @@ def _is_whole_png(data: bytes) -> bool:
         length, kind = struct.unpack_from(">L4s", data, place)
         end = place + 8 + length
         if kind == b"IEND" or end + 4 > len(data):
-            return kind != b"IDAT"
+            return bool(kind != b"IDAT")
         if kind == b"IDAT" and zlib.crc32(data[place + 4 : end]) != struct.unpack_from(">L", data, end)[0]:
             raise BadImage("damaged")
         place = end + 4

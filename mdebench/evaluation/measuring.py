@@ -318,6 +318,7 @@ def _facts(
         "judge": judge.name if judge else "",
         "settings": _recorded_settings(info),
         "method_source": info.get("source", ""),
+        "family": info.get("family", ""),
         "trained_on": info["pack"] if info["updates"] else "",
         "trained_hash": info["pack_hash"] if info["updates"] else "",
         **{key: info[key] for key in same},

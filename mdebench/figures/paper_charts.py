@@ -9,8 +9,8 @@ import pandas as pd
 
 from mdebench.figures.chart import Chart, Panel, Part, loss_order, panel, usual
 from mdebench.results.cells import Line
-from mdebench.results.displays import PROBE, setting_order
-from mdebench.results.lines import NAMES, TRIVIAL
+from mdebench.results.displays import PIXELS, PROBE, setting_order
+from mdebench.results.lines import FAMILIES, NAMES, TRIVIAL
 from mdebench.results.published import numbers, occlusions, published
 
 DIAMONDS = "open diamonds: published, full CelebA, not measured here"
@@ -94,6 +94,23 @@ def ranking(part: Part) -> Chart | None:
     constant = NAMES["constant"]
     note = f"{constant}: the majority value and the mean shape" if any(constant in p.references for p in panels) else ""
     return part.chart("rank", "Table 1 as a chart, frozen encoder, converged probe", pd.concat(used), panels, note)
+
+
+def families(part: Part) -> Chart | None:
+    """Where the families stand: balanced accuracy and landmark distance by the converged probe, a group for each."""
+    panels, used = list[Panel](), list[pd.DataFrame]()
+    for protocol, metric in (("attributes", "balanced_accuracy"), ("landmarks", "landmark_distance")):
+        rows = part.of(protocol, metric)
+        rows = rows[(rows["setting"] == PROBE) & rows["family"].isin(FAMILIES)]
+        if len(rows):
+            rows = rows.assign(setting=rows["family"])
+            marks = part.reference(protocol, metric, PIXELS.method)
+            panels.append(panel(rows, part.display(protocol).metric(metric), references=marks))
+            used.append(rows)
+    if not panels:
+        return None
+    title = "What was learned from, frozen encoder, converged probe"
+    return part.chart("families", title, pd.concat(used), panels, order=FAMILIES)
 
 
 def occlusion(part: Part) -> Chart | None:

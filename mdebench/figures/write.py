@@ -48,6 +48,7 @@ PAPER: dict[str, tuple[Make, Draw]] = {
     "figure8-bars": (paper_charts.matrix_bars, bars.bars),
     "figure9": (paper_charts.losses, bars.bars),
     "rank": (paper_charts.ranking, bars.ranks),
+    "families": (paper_charts.families, bars.dots),
     "occlusion": (paper_charts.occlusion, bars.bars),
 }
 KINDS: dict[str, Draw] = {
@@ -66,6 +67,7 @@ SOURCES = {  # figure → what it is made from, and the command that makes that
     "figure8-bars": ("rows of completion", "mdebench measure completion"),
     "figure9": ("rows of completion by one variant trained with several loss sets", "mdebench reproduce figure9"),
     "rank": ("rows of the converged probe", "mdebench measure attributes"),
+    "families": ("rows of the converged probe that tell their families", "mdebench measure attributes"),
     "few_labels": ("rows of few labels", "mdebench measure attributes --set setting=few-labels"),
     "landmark_errors": ("values of the converged probe, image by image,", "mdebench measure landmarks"),
     "learning": ("logs of runs", "mdebench pretrain"),

@@ -226,10 +226,10 @@ class Method(nn.Module):
             raise UserError(f"it learns from {' and '.join(missing)}, and the pack has no training images with any")
         return settings
 
-    @property
-    def family(self) -> str:
-        """Where it stands in tables, at these settings."""
-        return "reference" if self.REFERENCE else self.FAMILY
+    @classmethod
+    def family(cls, settings: Any) -> str:
+        """Where it stands in tables, at these settings (or what a row keeps of them, by the same names)."""
+        return "reference" if cls.REFERENCE else cls.FAMILY
 
     @classmethod
     def lacking(cls) -> str:

@@ -81,10 +81,10 @@ class Method(Looking):
             )
         self._turn: tuple[Tensor, Tensor, Tensor] | None = None
 
-    @property
-    def family(self) -> str:
+    @classmethod
+    def family(cls, settings: Settings) -> str:
         """The variants that complete colours stand beside other ways to learn from colour."""
-        return "colour" if self.settings.variant.startswith("colorization") else "completion"
+        return "colour" if settings.variant.startswith("colorization") else "completion"
 
     def looks(self) -> bool:
         """Whether the loss set has the term of equation (5)."""

@@ -119,11 +119,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a table: its name, the label under which a paper may have numbers for it, and the method."""
+    """A line of a table: its name, the label under which a paper may have numbers for it, the method and its family."""
 
     name: str
     label: str
     method: str
+    family: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,11 @@ import pandas as pd
 from mdebench.results.cells import Line
 from mdebench.results.displays import SILENT, Displays, Metric
 
+# What is learned from, in the order of tables: nothing; labels; whatever others had; then what images alone hold.
+FAMILIES = (
+    *("reference", "supervised", "published"),
+    *("colour", "context", "contrast", "reconstruction", "completion"),
+)
 TRIVIAL = ("constant", "pixels", "mean_colour", "biharmonic", "telea", "navier_stokes", "patch_match", "random")
 ORDER = (
     *TRIVIAL,
@@ -173,20 +178,22 @@ def short(judge: str) -> str:
 
 
 def lines_of(rows: pd.DataFrame) -> list[Line]:
-    """The lines of `rows`, in the order of Table 1."""
-    lines = rows[["line", "label", "method"]].drop_duplicates("line").itertuples(index=False, name=None)
+    """The lines of `rows` by families, in each in the order of Table 1."""
+    told = rows[["line", "label", "method", "family"]].sort_values("family", ascending=False, kind="stable")
+    lines = told.drop_duplicates("line").itertuples(index=False, name=None)  # of older rows another may say it
     return sorted((Line(*line) for line in lines), key=rank)
 
 
 def line_of(info: Mapping[str, Any]) -> Line:
     """The line of a run, from its run.json."""
-    return Line(NAMES.get(info["method"], info["label"]), info["label"], info["method"])
+    return Line(NAMES.get(info["method"], info["label"]), info["label"], info["method"], info.get("family", ""))
 
 
-def rank(line: Line) -> tuple[int, float, str, int]:
-    """Trivial rows, the paper's variants by S, then all others by name and updates."""
+def rank(line: Line) -> tuple[int, int, float, str, int]:
+    """By families; in each the trivial rows, the paper's variants by S, then all others by name and updates."""
+    family = FAMILIES.index(line.family) if line.family in FAMILIES else len(FAMILIES)
     place = ORDER.index(line.method) if line.method in ORDER else len(ORDER)
     ratio = re.match(r"[a-z_]+ (\d*\.?\d+)", line.name)
     updates = re.search(r", ([\d,]+) updates$", line.name)
     name, count = (line.name[: updates.start()], int(updates[1].replace(",", ""))) if updates else (line.name, 0)
-    return place, float(ratio[1]) if ratio and place < len(ORDER) else 0.0, name, count
+    return family, place, float(ratio[1]) if ratio and place < len(ORDER) else 0.0, name, count

@@ -56,6 +56,11 @@ def numbers(paper: pd.DataFrame) -> Numbers:
     return {(row["name"], row["metric"], row["setting"]): _cell(row) for row in paper.to_dict("records")}
 
 
+def printed_lines(paper: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Label, name and family of the published lines, as they come."""
+    return list(dict.fromkeys(zip(paper["label"], paper["name"], paper["family"])))
+
+
 def beside(paper: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Those of `paper` that a line of `rows` is, measured by the same readout; named as that line, their index kept."""
     read = set(zip(rows["line"], rows["metric"], rows["setting"]))

@@ -64,7 +64,8 @@ class Row:
     values; `losses` is the loss set that was in fact used; `seconds` and `gflop` are what the run's training took, NaN
     where it was not counted; `method_source` and `protocol_source` are "" for the suite's own code, else the file or
     distribution with its SHA-256; `trained_on` and `trained_hash` are name and hash of the pack that the run was
-    trained on; `width` is that of its code as measured (0: not asked for, or not measured yet); `git` is the revision
+    trained on; `width` is that of its code as measured (0: not asked for, or not measured yet); `family` is what the
+    method learns from, one of `lines.FAMILIES` ("": an older row, see `mdebench audit --mend`); `git` is the revision
     of the code, or "wheel"; `time` is ISO 8601 in UTC.
     """
 
@@ -110,11 +111,12 @@ class Row:
     trained_on: str = ""
     trained_hash: str = ""
     width: int = 0
+    family: str = ""
 
 
 LATER: dict[str, Any] = {  # what older rows do not say
     **{"seconds": None, "gflop": None, "method_source": "", "protocol_source": ""},
-    **{"people": 0, "trained_on": "", "trained_hash": "", "width": 0},
+    **{"people": 0, "trained_on": "", "trained_hash": "", "width": 0, "family": ""},
 }
 Images = NDArray[np.integer]
 COLUMNS = tuple(field.name for field in fields(Row))

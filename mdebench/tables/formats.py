@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from tabulate import tabulate
 
 from mdebench.results import spelled
-from mdebench.results.cells import Block, Cell, Column, Table
+from mdebench.results.cells import MISSING, Block, Cell, Column, Table
 from mdebench.words import shown
 
 _LATEX = {
@@ -20,7 +20,8 @@ _LATEX = {
     **{"–": "--", "—": "---", "·": r"$\cdot$", "\N{NO-BREAK SPACE}": "~"},
 }
 CSV_COLUMNS = (
-    *("table", "dataset", "scale", "block", "line", "column", "unit", "value", "low", "high", "sd", "n", "seeds"),
+    *("table", "dataset", "scale", "block", "line", "family", "column", "unit"),
+    *("value", "low", "high", "sd", "n", "seeds"),
     *("against_reference", "of", "compared", "best", "source"),
     *("protocol", "setting", "split", "metric", "runs", "keys", "notes"),
 )
@@ -76,10 +77,18 @@ def csv_text(table: Table) -> str:
     for block in table.blocks:
         for line, cells in zip(block.lines, block.cells):
             for column, cell in zip(block.columns, cells):
-                where = (table.stem, table.dataset, table.scale, block.title, line.name, column.title, column.unit)
+                where = (table.stem, table.dataset, table.scale, block.title, line.name, line.family)
                 origin = (" ".join(cell.runs), " ".join(cell.keys), _notes(cell) if column.protocol else "")
                 verdict = (cell.verdict, cell.scope, cell.rule, "yes" if cell.best else "")
-                texts = (*where, *_numbers(cell, column), *verdict, *_source(cell, column), *origin)
+                texts = (
+                    *where,
+                    column.title,
+                    column.unit,
+                    *_numbers(cell, column),
+                    *verdict,
+                    *_source(cell, column),
+                    *origin,
+                )
                 writer.writerow(map(spelled.csv_cell, texts))
     return out.getvalue()
 
@@ -114,8 +123,9 @@ def _texts(block: Block, escape: Callable[[str], str], bold: str) -> list[list[s
         mark = escape(cell.marked.removeprefix(cell.text))
         return (bold.format(escape(cell.text)) if cell.best else escape(cell.text)) + mark
 
-    header = ["", *(escape(column.header) for column in block.columns)]
-    return [header, *([escape(line.name), *map(text, row)] for line, row in zip(block.lines, block.cells))]
+    header = ["", "Family", *(escape(column.header) for column in block.columns)]
+    lines = zip(block.lines, block.cells)
+    return [header, *([escape(line.name), line.family or MISSING, *map(text, row)] for line, row in lines)]
 
 
 def _bullets(texts: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 from mdebench.results.cells import Block, Column, Line, Table, column
 from mdebench.results.displays import BIHARMONIC, CONSTANT, MEAN_COLOUR, PIXELS, PROBE, RANDOM, Reference
 from mdebench.results.lines import TRIVIAL, lines_of
-from mdebench.results.published import beside, numbers, occlusions, published
+from mdebench.results.published import beside, numbers, occlusions, printed_lines, published
 from mdebench.tables.plain_words import PAPER_SCALE
 from mdebench.tables.view import View
 
@@ -134,7 +134,7 @@ def _paper_column(title: str, metric: str, unit: str, same: pd.DataFrame) -> lis
 
 def _printed(view: View, title: str, columns: Sequence[Column], paper: pd.DataFrame) -> Block:
     """A block of published lines, as printed."""
-    lines = [Line(name, label, "") for label, name in dict.fromkeys(zip(paper["label"], paper["name"]))]
+    lines = [Line(name, label, "", family) for label, name, family in printed_lines(paper)]
     return view.block(title, columns, lines, RIDGE, numbers(paper))
 
 

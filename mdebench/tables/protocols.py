@@ -11,7 +11,7 @@ import pandas as pd
 from mdebench.results.cells import Block, Column, Line, Table, column
 from mdebench.results.displays import PIXELS, PROBE, Metric, TableOf, setting_order, spoken
 from mdebench.results.lines import TRIVIAL, judges, lines_of, short, with_settings
-from mdebench.results.published import elsewhere, numbers
+from mdebench.results.published import elsewhere, numbers, printed_lines
 from mdebench.tables.view import View
 
 
@@ -63,7 +63,7 @@ def _printed(view: View, protocol: str, table: TableOf, paper: pd.DataFrame) -> 
             Column(f"{data}, {titles.get(metric, metric)}", "", data, metric, unit, published=True)
             for data, metric, unit in dict.fromkeys(zip(part["setting"], part["metric"], part["unit"]))
         ]
-        lines = [Line(name, name, "") for name in dict.fromkeys(part["name"])]
+        lines = [Line(name, name, "", family) for _, name, family in printed_lines(part)]
         title = f"Published, {source}, Table {number}; other data, not measured here"
         yield view.block(title, columns, lines, table.reference, numbers(part))
 

@@ -296,6 +296,7 @@ def _record(recipe: Recipe, method: Method, pack: Pack, device: torch.device) ->
         "updates": recipe.updates if method.players() else 0,
         "losses": method.losses,
         "perceptual": method.perceptual,
+        "family": method.family(method.settings),
         "told": method.told,
         "feature_dim": method.feature_dim,
         "parameters": sum(p.numel() for p in method.parameters()),

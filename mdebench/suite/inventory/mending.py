@@ -1,15 +1,18 @@
-"""`mdebench audit --mend`: intervals of older rows made anew from their stored values, over the people on the images.
+"""`mdebench audit --mend`: what older rows do not say: the family of their method, and intervals over the people.
 
-No number is measured: values stay as they are. Who is on which image comes from the pack of the rows' hash where that
-is here; without it intervals are over images, as they were, by the same formula as all others.
+No number is measured: values stay as they are, and intervals are made anew from them. Who is on which image comes from
+the pack of the rows' hash where that is here; without it intervals are over images, as they were, by the same formula
+as all others.
 """
 
 from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mdebench import catalog
 from mdebench.data.pack import SPLITS, Pack, open_pack
 from mdebench.errors import UserError
 from mdebench.evaluation.scenarios import test_images
@@ -26,14 +29,27 @@ def mend(home: Home) -> Iterator[str]:
     packs = _packs(home)
     for path in sorted(home.rows.glob("*/*.jsonl")):
         try:
-            changed = change_rows(home, path.parent.name, path.stem, lambda row: _mended(home, packs, row))
+            changed = change_rows(
+                home, path.parent.name, path.stem, lambda row: _with_family(_with_interval(home, packs, row))
+            )
         except Damaged as problem:
             yield f"left as it is: {problem}"
             continue
         if changed:
             people = sorted({row["people"] for row in changed})
             told = " and ".join(f"{count} people" if count else "images" for count in people)
-            yield f"{path}: {len(changed)} intervals made anew, over {told}"
+            yield f"{path}: {len(changed)} rows mended; their intervals are over {told}"
+
+
+def _with_family(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with the family of its method, where it says none; as it is where the method is another's, or gone."""
+    if row["family"] or row["method_source"]:
+        return row
+    try:
+        method = catalog.method(row["method"]).load().Method
+    except UserError:
+        return row
+    return row | {"family": method.family(SimpleNamespace(**row["settings"]))}
 
 
 def _packs(home: Home) -> dict[str, Pack]:
@@ -48,7 +64,7 @@ def _packs(home: Home) -> dict[str, Pack]:
     return found
 
 
-def _mended(home: Home, packs: Mapping[str, Pack], row: dict[str, Any]) -> dict[str, Any]:
+def _with_interval(home: Home, packs: Mapping[str, Pack], row: dict[str, Any]) -> dict[str, Any]:
     kept = stored_values(home, row)
     if kept is None:
         return row
