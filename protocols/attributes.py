@@ -6,8 +6,9 @@ Result: means over the attributes in %, for the paper's head and for the converg
 figures are; the balanced accuracy (half the trace of the row-normalised 2×2 confusion matrix), since Table 1's caption
 speaks of the trace; and, as the answers are scores, the area under the ROC curve, the average precision, and the
 expected calibration error of the scores as probabilities (the probe's clipped to [0, 1]). Of the probe also for each
-attribute, `auc/Smiling`. Always answering the majority value gives about 20 % error on CelebA, ridge regression on raw
-pixels about 12 %, the paper's REC 10.2 %.
+attribute, `auc/Smiling`. As negative controls the probe is trained where there is nothing to learn (`--setting
+controls`): on shuffled labels, and on shuffled images. Always answering the majority value gives about 20 % error on
+CelebA, ridge regression on raw pixels about 12 %, the paper's REC 10.2 %.
 """
 
 from mdebench.data.pack import Pack
@@ -22,12 +23,13 @@ from mdebench.evaluation.readouts import (
     readouts,
 )
 from mdebench.evaluation.tasks import ATTRIBUTE_ERROR, Attributes
-from mdebench.results.displays import Display, Metric
+from mdebench.results.displays import CONTROLS, Display, Metric
 from mdebench.results.rows import Measurement
 
 __all__ = ["FEATURES", "NEEDS", "VERSION", "Settings", "cases", "cost", "evaluate", "requires"]
 
 VERSION = 1
+CONTROLLED = ("attribute_error", "balanced_accuracy", "auc")  # by which the majority answer is as good as chance
 NEEDS = "encode"
 FEATURES = True
 _METRICS = (
@@ -68,7 +70,8 @@ def evaluate(subject: Subject, pack: Pack, settings: Settings) -> list[Measureme
     attributes = Attributes.of(pack)
     found = []
     for readout in readouts(subject, pack, attributes.task, settings):
-        found += attributes.measure(readout)
+        control = readout.setting in CONTROLS
+        found += attributes.measure(readout, CONTROLLED) if control else attributes.measure(readout)
         if readout.setting.endswith("probe"):
             found += attributes.each(readout)
     return found

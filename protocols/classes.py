@@ -29,7 +29,10 @@ from mdebench.settings import suggest
 VERSION = 1
 NEEDS = "encode"
 FEATURES = True
-SETTINGS = {"probe": "frozen-probe", "knn": "", "probe-1%": "frozen-probe-1%", "probe-10%": "frozen-probe-10%"}
+SETTINGS = {
+    **{"probe": "frozen-probe", "knn": "", "probe-1%": "frozen-probe-1%", "probe-10%": "frozen-probe-10%"},
+    "controls": "controls",
+}
 KS = (1, 3, 5, 10, 20, 50)
 SIMILARITY = 2e-8  # seconds that one cosine of two codes of 1,000 takes
 DISPLAY = Display(
@@ -50,7 +53,7 @@ DISPLAY = Display(
 
 @dataclass(frozen=True)
 class Settings:
-    """How classes are read: one of `SETTINGS`, or all four."""
+    """How classes are read: one of `SETTINGS`, or all of them."""
 
     setting: str = "all"
 
@@ -92,10 +95,11 @@ def evaluate(subject: Subject, pack: Pack, settings: Settings) -> list[Measureme
     found = []
     for case in cases(settings):
         if case.setting == "knn":
-            readout = neighbours(subject, pack, classes)
-        else:
-            (readout,) = readouts.readouts(subject, pack, classes.task, readouts.Settings(SETTINGS[case.setting]))
-        found.append(classes.headline(replace(readout, setting=case.setting)))
+            found.append(classes.headline(neighbours(subject, pack, classes)))
+            continue
+        for readout in readouts.readouts(subject, pack, classes.task, readouts.Settings(SETTINGS[case.setting])):
+            name = readout.setting if case.setting == "controls" else case.setting
+            found.append(classes.headline(replace(readout, setting=name)))
     return found
 
 

@@ -23,7 +23,7 @@ from mdebench.errors import UserError
 from mdebench.evaluation.contract import Cost, Subject, Unfit
 from mdebench.evaluation.passes import Indices, chunks, encode, frozen, load, steps
 from mdebench.methods.contract import Method
-from mdebench.results.displays import CODES, PIXELS, PROBE, ChartOf, TableOf
+from mdebench.results.displays import CODES, CONTROLS, PIXELS, PROBE, ChartOf, TableOf
 from mdebench.training.trial import one_value
 
 Predictions = npt.NDArray[np.float32]
@@ -50,8 +50,9 @@ class Settings:
     annealing_power: float = 0.9
 
     def __post_init__(self) -> None:
-        if self.setting not in ("frozen", "frozen-head", "frozen-probe", "finetune", "few-labels", *FEW):
-            raise UserError(f"setting={self.setting!r} is neither 'frozen' nor 'finetune' nor 'few-labels'")
+        if self.setting not in ("frozen", "frozen-head", "frozen-probe", "controls", "finetune", "few-labels", *FEW):
+            told = "none of 'frozen', 'controls', 'finetune' and 'few-labels'"
+            raise UserError(f"setting={self.setting!r} is {told}")
         if min(self.updates, self.batch_size, self.learning_rate) <= 0:
             raise UserError("updates, batch_size and learning_rate of a head must be above 0")
 
@@ -75,9 +76,9 @@ def judged_table(name: str, title: str, *metrics: str) -> TableOf:
 
 
 def cases(settings: Settings) -> list[Settings]:
-    """Two units for a frozen encoder: the probe does not depend on how the head is trained. One for each few."""
+    """Three units for a frozen encoder: probe and controls do not depend on how a head is trained. One for each few."""
     if settings.setting == "frozen":
-        return [replace(settings, setting="frozen-head"), Settings(setting="frozen-probe")]
+        return [replace(settings, setting="frozen-head"), Settings("frozen-probe"), Settings("controls")]
     if settings.setting == "few-labels":
         return [Settings(setting=few) for few in FEW]
     return [settings]
@@ -89,7 +90,9 @@ def cost(pack: Pack, settings: Settings) -> Cost:
     head, probe, few = settings.updates * UPDATE, probe_seconds(train), DRAWS * len(FEW) * probe_seconds(0)
     if settings.setting == "finetune":  # forward and twice as much backward
         return Cost(encoded=3 * settings.updates * settings.batch_size, seconds=head)
-    units = {"frozen": head + probe, "frozen-head": head, "frozen-probe": probe, "few-labels": few}
+    controls = len(CONTROLS) * probe
+    units = {"frozen": head + probe + controls, "frozen-head": head, "frozen-probe": probe, "few-labels": few}
+    units["controls"] = controls
     return Cost(seconds=units.get(settings.setting, few / len(FEW)))
 
 
@@ -151,12 +154,14 @@ def partition(pack: Pack, usable: npt.NDArray[np.bool_]) -> Partition:
 
 
 def readouts(subject: Subject, pack: Pack, task: Task, settings: Settings) -> list[Readout]:
-    """The head and the converged probe on the frozen encoder, or the head trained together with the encoder."""
+    """The head, the converged probe and its controls on the frozen encoder, or the head trained with the encoder."""
     found = []
     if settings.setting in ("frozen", "frozen-head"):
         found.append(_frozen_head(subject, pack, task, settings))
     if settings.setting in ("frozen", "frozen-probe"):
         found.append(_probe(subject, pack, task))
+    if settings.setting in ("frozen", "controls"):
+        found += [_control(subject, pack, task, kind) for kind in CONTROLS]
     for setting, share in FEW.items():
         if settings.setting in ("few-labels", setting):
             found.append(_few_labels(subject, pack, task, setting, share))
@@ -174,6 +179,26 @@ def readouts(subject: Subject, pack: Pack, task: Task, settings: Settings) -> li
 def _probe(subject: Subject, pack: Pack, task: Task) -> Readout:
     probe, note = converged(partial(subject.features, pack), task, task.partition, subject.device)
     return Readout("frozen-probe", probe(subject.features(pack, task.evaluate)), note)
+
+
+def _control(subject: Subject, pack: Pack, task: Task, kind: str) -> Readout:
+    """The probe where there is nothing to learn: all that it can find on the test images is the majority answer.
+
+    Trained on "shuffled-labels", each column's known ones for itself, or on "shuffled-images", among those that train
+    and among those that choose alpha; the same in every encoder.
+    """
+    rng, rows, targets = np.random.default_rng(0), task.partition, task.targets.copy()
+    place = np.arange(len(targets))
+    for part in (rows.train, rows.val):
+        if kind == "shuffled-images":
+            place[part] = rng.permutation(part)
+            continue
+        for column in targets.T:
+            known = part[~np.isnan(column[part])]
+            column[known] = column[rng.permutation(known)]
+    features = partial(subject.features, pack)
+    probe, note = converged(lambda part: features(place[part]), replace(task, targets=targets), rows, subject.device)
+    return Readout(kind, probe(features(task.evaluate)), note)
 
 
 def _few_labels(subject: Subject, pack: Pack, task: Task, setting: str, share: float) -> Readout:

@@ -14,7 +14,17 @@ import pandas as pd
 
 from mdebench.home import Home
 from mdebench.results.cells import Cell, Line, cell_from_rows
-from mdebench.results.displays import PROBE, SILENT, Display, Displays, Metric, setting_order, spoken, versions
+from mdebench.results.displays import (
+    CONTROLS,
+    PROBE,
+    SILENT,
+    Display,
+    Displays,
+    Metric,
+    setting_order,
+    spoken,
+    versions,
+)
 from mdebench.results.lines import NAMES, TRIVIAL, judges, lines_of, newest_per_seed, short, with_lines
 from mdebench.results.rows import read_rows, stale, superseded
 from mdebench.results.spelled import file_stem
@@ -154,7 +164,7 @@ class Part:
 def parts(home: Home, displays: Displays) -> list[Part]:
     """The rows of `home`, one part per data set and scale; superseded rows are left out."""
     rows = read_rows(home)
-    found = rows[~superseded(rows)].groupby(["dataset", "scale"])
+    found = rows[~superseded(rows) & ~rows["setting"].isin(CONTROLS)].groupby(["dataset", "scale"])
     return [
         Part(str(d), str(s), newest_per_seed(with_lines(here), displays)[0], displays, home) for (d, s), here in found
     ]

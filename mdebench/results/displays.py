@@ -27,6 +27,7 @@ class Reference(NamedTuple):
 
 
 PROBE = "frozen-probe"  # the readout that serves raw pixels best, and so the one others are compared with
+CONTROLS = {"shuffled-labels": "shuffled labels", "shuffled-images": "shuffled images"}  # what must teach nothing
 HEAD = ("updates", "batch_size", "learning_rate", "beta1", "annealing_power")  # how a head is trained
 PIXELS = Reference("pixels", "raw pixels")
 RANDOM = Reference("random", "random weights", same_setting=True)
@@ -206,7 +207,7 @@ def setting_order(setting: str) -> tuple[int, float, str]:
 
 def used(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Those of a protocol's settings that a unit was measured with: a probe is solved, and none of a head's are its."""
-    solved = str(settings.get("setting", "")).startswith(PROBE)
+    solved = str(settings.get("setting", "")).startswith((PROBE, "controls"))
     return {name: value for name, value in settings.items() if not (solved and name in HEAD)}
 
 

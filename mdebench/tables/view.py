@@ -13,11 +13,12 @@ import pandas as pd
 
 from mdebench.home import Home
 from mdebench.results.cells import Block, Cell, Column, Line, Table, cell_from_rows
-from mdebench.results.displays import SILENT, Display, Displays, Reference, versions
+from mdebench.results.displays import CONTROLS, SILENT, Display, Displays, Reference, versions
 from mdebench.results.lines import TRIVIAL, lines_of
 from mdebench.results.paired import damaged_values
 from mdebench.results.published import Numbers
 from mdebench.results.spelled import file_stem
+from mdebench.tables.controls import controlled
 from mdebench.tables.footnotes import footnotes, lacking
 from mdebench.tables.judging import Verdicts
 from mdebench.tables.made import how_made
@@ -25,7 +26,7 @@ from mdebench.tables.plain_words import legend, reading, summary
 
 
 class View:
-    """The current rows of one data set and scale (column `line` added), and what is made of them.
+    """The current rows of one data set and scale (column `line` added), and what is made of them; `controls` apart.
 
     `old` are the superseded rows, `twins` sentences about runs that agree in settings and seed, `displays` say how each
     protocol's rows are shown; per-image values are read from `home`.
@@ -41,11 +42,12 @@ class View:
         twins: Sequence[str],
         displays: Displays,
     ) -> None:
-        self.dataset, self.scale, self.rows = dataset, scale, rows
+        control = rows["setting"].isin(CONTROLS)
+        self.dataset, self.scale, self.rows, self.controls = dataset, scale, rows[~control], rows[control]
         self.old, self.twins, self.displays = old, twins, displays
         self.home = home
         self.index: dict[tuple[str, ...], list[dict[Any, Any]]] = defaultdict(list)
-        for row in rows.to_dict("records"):
+        for row in self.rows.to_dict("records"):
             self.index[tuple(row[name] for name in ("line", "protocol", "setting", "metric", "split"))].append(row)
 
     def display(self, protocol: str) -> Display:
@@ -59,7 +61,8 @@ class View:
 
     def only(self, lines: Collection[str]) -> "View":
         """The same with these lines and the untrained ones alone."""
-        kept = self.rows[self.rows["line"].isin(lines) | self.rows["method"].isin(TRIVIAL)]
+        every = pd.concat([self.rows, self.controls])
+        kept = every[every["line"].isin(lines) | every["method"].isin(TRIVIAL)]
         return View(self.home, self.dataset, self.scale, kept, self.old, self.twins, self.displays)
 
     def block(
@@ -107,7 +110,11 @@ class View:
         short = [sentence for block in blocks for sentence in summary(block, verdicts)]
         blocks = [verdicts.judged(block) for block in blocks]
         old = self.old[self.old["protocol"].isin(rows["protocol"])]
-        first = [*legend(reference.called, blocks, verdicts), *remarks]
+        first = [
+            *legend(reference.called, blocks, verdicts),
+            *remarks,
+            *controlled(rows["line"], blocks, self.controls, self.display),
+        ]
         notes = footnotes(rows, old, self.twins, versions(self.displays), first, shared)
         notes += lacking(damaged_values(self.home, rows.to_dict("records")))
         title = f"{title} · {self.dataset} · {self.scale}"

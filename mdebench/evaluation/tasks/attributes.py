@@ -1,6 +1,7 @@
 """Binary attributes: the error in % (section 3.2.3) and what else an answer can be judged by (`binary`), for each
 attribute and averaged over them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -65,9 +66,9 @@ class Attributes:
         """The error, mean over the attributes."""
         return self._mean("attribute_error", readout)
 
-    def measure(self, readout: Readout) -> list[Measurement]:
-        """Every statistic of `binary`, mean over the attributes that have it."""
-        return [self._mean(metric, readout) for metric in STATISTICS]
+    def measure(self, readout: Readout, statistics: Iterable[str] = STATISTICS) -> list[Measurement]:
+        """Statistics of `binary`, by default all of them, mean over the attributes that have them."""
+        return [self._mean(metric, readout) for metric in statistics]
 
     def each(self, readout: Readout) -> list[Measurement]:
         """Every statistic of each attribute that has it, by itself."""
