@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mdebench.data.pack import Pack
+from mdebench.data.pack import Pack, unlabelled
 from mdebench.evaluation.contract import Subject
 from mdebench.methods.contract import Method
 
@@ -21,17 +21,17 @@ def make_pack(images=None, labels=None, points=None, source=None, size=64, class
     labels = np.zeros((COUNT, 0)) if labels is None else labels
     points = np.full((COUNT, 5, 2), np.nan) if points is None else points
     unknown = np.full(COUNT, -1)
-    return Pack(
-        path=Path("packs/mock64"),
-        info={"hash": "ab" * 32, "attribute_names": [f"A{i}" for i in range(labels.shape[1])]},
-        images=images,
-        attributes=labels.astype(np.int8),
-        landmarks=points.astype(np.float32),
-        landmark_source=np.zeros(COUNT, np.uint8) if source is None else source.astype(np.uint8),
-        identity=np.asarray(unknown if identities is None else identities, np.int32),
-        label=np.asarray(unknown if classes is None else classes, np.int32),
-        split=np.asarray(split, np.uint8),
-    )
+    info = {"hash": "ab" * 32, "attribute_names": [f"A{i}" for i in range(labels.shape[1])]}
+    known = {
+        "images": images,
+        "attributes": labels.astype(np.int8),
+        "landmarks": points.astype(np.float32),
+        "landmark_source": np.zeros(COUNT, np.uint8) if source is None else source.astype(np.uint8),
+        "identity": np.asarray(unknown if identities is None else identities, np.int32),
+        "label": np.asarray(unknown if classes is None else classes, np.int32),
+        "split": np.asarray(split, np.uint8),
+    }
+    return Pack(Path("packs/mock64"), info, **{**unlabelled(COUNT, size, labels.shape[1]), **known})
 
 
 class Oracle(Method):

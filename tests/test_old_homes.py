@@ -13,6 +13,7 @@ from mdebench.evaluation.displays import displays
 from mdebench.figures.write import write_figures
 from mdebench.home import Home
 from mdebench.report.page import write_report
+from mdebench.results.displays import CONTROLS
 from mdebench.results.galleries import list_galleries, open_gallery
 from mdebench.results.rows import read_rows
 from mdebench.runs import Recipe
@@ -53,11 +54,14 @@ def test_its_unfinished_run_goes_on_to_the_end(old, console):
 
 @pytest.mark.parametrize("protocol", [protocol for protocol in SETTINGS if protocol != "completion"])
 def test_its_rows_are_kept_and_not_measured_again(old, protocol, console):
-    """But by a protocol whose numbers have changed since: that measures again, beside them."""
+    """But by a protocol whose numbers have changed since: that measures again, beside them; and controls are new."""
     pack, run, before = open_pack(old.pack("toyfaces16")), old.find_run(REC), len(read_rows(old))
     new = measuring.measure(old, protocol, [run], pack, SETTINGS[protocol], console)
-    assert len(read_rows(old)) == before + new
-    assert (new == 0) == (catalog.protocol(protocol).VERSION == 1) == ("measured already" in console.file.getvalue())
+    rows = read_rows(old)
+    controls = int(rows["setting"].isin(CONTROLS).sum())
+    assert len(rows) == before + new and bool(controls) == (protocol in ("attributes", "landmarks"))
+    assert (new == controls) == (catalog.protocol(protocol).VERSION == 1)
+    assert ("measured already" in console.file.getvalue()) == (new == 0)
 
 
 def test_its_rows_of_an_older_version_of_a_protocol_are_measured_again(old, console):

@@ -91,6 +91,7 @@ def _galleries(home: Home) -> dict[tuple[str, str], list[Shown]]:
     found = [g for g in list_galleries(home) if g.run in infos]
     rows = pd.DataFrame([{name: infos[g.run][name] for name in FACTS} for g in found], columns=list(FACTS))
     rows = rows.assign(**{name: [str(getattr(g, name)) for g in found] for name in ("pack", "scenario", "path")})
+    rows = rows.assign(family=[infos[g.run].get("family", "") for g in found])
     parts: dict[tuple[str, str], list[Shown]] = {}
     for (pack, scale), part in rows.groupby(["pack", "scale"]):
         named = with_lines(part).sort_values("seed", kind="stable").drop_duplicates(["line", "scenario"])

@@ -125,7 +125,7 @@ def _texts(block: Block, escape: Callable[[str], str], bold: str) -> list[list[s
 
     header = ["", "Family", *(escape(column.header) for column in block.columns)]
     lines = zip(block.lines, block.cells)
-    return [header, *([escape(line.name), line.family or MISSING, *map(text, row)] for line, row in lines)]
+    return [header, *([escape(line.name), escape(line.family or MISSING), *map(text, row)] for line, row in lines)]
 
 
 def _bullets(texts: Iterable[str]) -> str:

@@ -47,9 +47,9 @@ def _with_family(row: dict[str, Any]) -> dict[str, Any]:
         return row
     try:
         method = catalog.method(row["method"]).load().Method
-    except UserError:
+        return row | {"family": method.family(SimpleNamespace(**row["settings"]))}
+    except (UserError, AttributeError):  # or it had other settings then
         return row
-    return row | {"family": method.family(SimpleNamespace(**row["settings"]))}
 
 
 def _packs(home: Home) -> dict[str, Pack]:
