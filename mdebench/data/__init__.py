@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Source → the module with `EXPECTS` (what must lie in root) and `write(writer, root, progress, *, options)`.
 SOURCES: dict[str, str] = {
     "toyfaces": "mdebench.data.toyfaces.source",
-    "celeba": "mdebench.data.celeba",
+    "celeba": "mdebench.data.faces.celeba",
     "flowers": "mdebench.data.flowers",
     "mnist": "mdebench.data.mnist",
     "folder": "mdebench.data.folder",
