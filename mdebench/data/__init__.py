@@ -26,6 +26,11 @@ SOURCES: dict[str, str] = {
     "celeba": "mdebench.data.faces.celeba",
     "flowers": "mdebench.data.flowers",
     "mnist": "mdebench.data.mnist",
+    "lfw": "mdebench.data.faces.lfw",
+    "utkface": "mdebench.data.faces.utkface",
+    "celeba-hq": "mdebench.data.faces.celeba_hq",
+    "celebamask-hq": "mdebench.data.faces.celebamask_hq",
+    "ffhq": "mdebench.data.faces.ffhq",
     "folder": "mdebench.data.folder",
 }
 
