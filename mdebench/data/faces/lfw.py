@@ -2,7 +2,7 @@
 
 View 2 (`pairs.txt`, the default) is what results are reported on: ten folds of 300 pairs of one person and 300 of two.
 View 1 (`pairsDevTrain.txt`, `pairsDevTest.txt`) is for development: its first list is fold 0, its second fold 1.
-Test is everybody whom a pair of the folds (of view 1: of its second list) names; of all others nine tenths are train
+Test is everybody whom a pair names, as either picture of every pair is measured on; of all others nine tenths are train
 and one tenth is val, by a hash of the person.
 
 The crop is the square of 0.6 of the width in the middle of an official picture (250×250), which shows about as much of
@@ -27,6 +27,7 @@ from mdebench.data.tables import decoded_text
 from mdebench.data.workers import decoding
 from mdebench.data.writer import PackWriter, Progress
 from mdebench.errors import UserError
+from mdebench.words import words
 
 OFFICIAL, SHOWN = 250, 0.6  # side of the official pictures, and how much of it the crop shows
 # The originals, then the aligned copies. torchvision (datasets/lfw.py) has the folder of the funneled ones with another
@@ -61,7 +62,7 @@ def write(writer: PackWriter, root: Path, progress: Progress, *, view: int = 2) 
     report, notes = writer.report, writer.info["notes"]
     if view not in PAIRS:
         raise UserError(f"LFW has the views 1 and 2, not {view}.")
-    lists = [read_pairs(_need(root, name), fold, notes) for fold, name in enumerate(PAIRS[view])]
+    pairs = [pair for fold, name in enumerate(PAIRS[view]) for pair in read_pairs(_need(root, name), fold, notes)]
     where = images_of(root, notes)
     tell_link(root, where, notes)
     store = open_store(where, report, by_name)
@@ -71,7 +72,7 @@ def write(writer: PackWriter, root: Path, progress: Progress, *, view: int = 2) 
     of_person = [faces[key][0] for key in keys]
     people = sorted(set(of_person))
     identity = np.searchsorted(people, of_person)
-    named = {person for pair in lists[-1] for person in (pair.first[0], pair.second[0])}
+    named = {person for pair in pairs for person in (pair.first[0], pair.second[0])}
     others = sorted(set(people) - named)
     part = dict(zip(others, labels.divided(others, labels.OF_TRAIN).tolist()))
     split = np.array([part.get(person, 2) for person in of_person], np.uint8)
@@ -83,7 +84,7 @@ def write(writer: PackWriter, root: Path, progress: Progress, *, view: int = 2) 
         "resize": RESIZE,
     }
     notes.append(
-        f"test is everybody in the pairs of {PAIRS[view][-1]}; of the {len(others):,} other people a tenth is val, "
+        f"test is everybody in the pairs of {words(PAIRS[view])}; of the {len(others):,} other people a tenth is val, "
         "chosen by a hash of the name"
     )
     cut = 0
@@ -94,7 +95,6 @@ def write(writer: PackWriter, root: Path, progress: Progress, *, view: int = 2) 
             writer.add(piece.images, [keys[row] for row in rows], split[rows], identity=identity[rows])
     if cut:
         notes.append(f"{cut:,} pictures are not of {OFFICIAL}×{OFFICIAL}: of those the largest square was taken")
-    pairs = [pair for each in lists for pair in each]
     first, second = ([names.get(face, _shown(face)) for face in side] for side in _sides(pairs))
     writer.pair(first, second, np.array([pair.same for pair in pairs]), np.array([pair.fold for pair in pairs]))
 
