@@ -23,9 +23,14 @@ if TYPE_CHECKING:
 # Source → the module with `EXPECTS` (what must lie in root) and `write(writer, root, progress, *, options)`.
 SOURCES: dict[str, str] = {
     "toyfaces": "mdebench.data.toyfaces.source",
-    "celeba": "mdebench.data.celeba",
+    "celeba": "mdebench.data.faces.celeba",
     "flowers": "mdebench.data.flowers",
     "mnist": "mdebench.data.mnist",
+    "lfw": "mdebench.data.faces.lfw",
+    "utkface": "mdebench.data.faces.utkface",
+    "celeba-hq": "mdebench.data.faces.celeba_hq",
+    "celebamask-hq": "mdebench.data.faces.celebamask_hq",
+    "ffhq": "mdebench.data.faces.ffhq",
     "folder": "mdebench.data.folder",
 }
 
