@@ -46,6 +46,7 @@ class Counted:
     gflop: float
     abilities: tuple[str, ...]
     code: str
+    family: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,8 @@ def count(entry: Code, scale: str) -> Counted:
     abilities = tuple(word for word, ability in ABILITIES.items() if hasattr(method, ability))
     parameters = sum(p.numel() for p in method.parameters())
     flops = gflop(method, recipe) if method.players() else 0.0
-    return Counted(method.PAPER, parameters, flops, abilities, code_hash(entry, scale))
+    family = method.family(method.settings)
+    return Counted(method.PAPER, parameters, flops, abilities, code_hash(entry, scale), family)
 
 
 def recipe_of(entry: Code, scale: str) -> Recipe:
@@ -192,12 +194,22 @@ def print_methods(home: Home, scale: str, console: Console) -> None:
         name = f"{method.name} ({short[method.name]})" if method.name in short else method.name
         tried = ", ".join(method.tried) or "–"
         if method.counted is None:
-            lines.append((name, f"from {method.place}", "–", "–", "–", tried))
+            lines.append((name, "–", f"from {method.place}", "–", "–", "–", tried))
             continue
         own = method.counted
         flops = f"{own.gflop:.1f}" if own.gflop else "–"
-        lines.append((name, own.paper or "–", f"{own.parameters / 1e6:.2f}", flops, ", ".join(own.abilities), tried))
-    headers = ("method", "paper", "parameters (M)", "GFLOP per update", "does", "tried on")
+        lines.append(
+            (
+                name,
+                own.family or "–",
+                own.paper or "–",
+                f"{own.parameters / 1e6:.2f}",
+                flops,
+                ", ".join(own.abilities),
+                tried,
+            )
+        )
+    headers = ("method", "family", "paper", "parameters (M)", "GFLOP per update", "does", "tried on")
     console.print(tabulate(lines, headers=headers, disable_numparse=True))
     values = SCALES[scale]
     console.print(
