@@ -26,7 +26,7 @@ class Whole(click.IntRange):
         return super().convert(value, param, ctx)
 
 
-SOURCES = ("toyfaces", "celeba", "flowers", "mnist", "folder")
+SOURCES = ("toyfaces", "celeba", "flowers", "mnist", "folder", "300w", "wflw", "cofw")
 
 
 @click.group(cls=Commands)
@@ -85,7 +85,7 @@ def data_prepare(
     replace: bool,
     home: Home,
 ) -> None:
-    """Make a pack from SOURCE (toyfaces, celeba, flowers, mnist, folder)."""
+    """Make a pack from SOURCE (toyfaces, celeba, flowers, mnist, folder, 300w, wflw, cofw)."""
     from mdebench.data import prepare
     from mdebench.data.pack import open_pack
 

@@ -27,6 +27,9 @@ SOURCES: dict[str, str] = {
     "flowers": "mdebench.data.flowers",
     "mnist": "mdebench.data.mnist",
     "folder": "mdebench.data.folder",
+    "300w": "mdebench.data.faces.ibug300w",
+    "wflw": "mdebench.data.faces.wflw",
+    "cofw": "mdebench.data.faces.cofw",
 }
 
 

@@ -1,0 +1,1 @@
+"""Sources of faces beyond CelebA, one file each."""
