@@ -43,6 +43,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "no_face": (LEFT_OUT, "the points of the face lie outside the picture"),
     "mirrored": (LEFT_OUT, "a mirrored copy, which is not of the data set itself"),
     "twin": (LEFT_OUT, "of val or test, with the same pixels as an image of train (or of val)"),
+    "pair": (LEFT_OUT, "a pair of images of which one at least is not in the pack"),
     "grey": (CONVERTED, "grey, repeated in three channels"),
     "palette": (CONVERTED, "palette colours to RGB"),
     "alpha": (CONVERTED, "transparency laid over white"),
