@@ -21,6 +21,7 @@ from mdebench.evaluation.readouts import Predictions, Task, converged, partition
 from mdebench.evaluation.tasks.scored import join, left_out
 from mdebench.results.displays import CODES, PIXELS, PROBE, ChartOf, Display, Metric
 from mdebench.results.rows import Measurement
+from mdebench.words import words
 
 VERSION = 1
 NEEDS = "encode"
@@ -47,11 +48,11 @@ class Settings:
 
 def requires(pack: Pack) -> str | None:
     """Why this pack cannot be used, or None: it takes images of known age in train and in test."""
+    if none := no_images(pack, "train", "test"):
+        return none
     known = np.isfinite(pack.age)
-    for split in ("train", "test"):
-        if known[pack.indices(split)].sum() < 2:
-            return no_images(pack, split) or f"{pack.name} has no ages in its {split} partition"
-    return None
+    missing = [split for split in ("train", "test") if known[pack.indices(split)].sum() < 2]
+    return f"{pack.name} has no ages in its {words(missing)} partition" if missing else None
 
 
 def cases(settings: Settings) -> list[Settings]:

@@ -63,6 +63,6 @@ def test_images_of_unknown_age_train_and_count_nothing(tmp_path):
 
 
 def test_packs_without_ages_are_refused():
-    assert "no ages in its train partition" in age.requires(make_pack())
+    assert "no ages in its train and test partition" in age.requires(make_pack())
     assert "no ages in its test partition" in age.requires(pack(np.where(np.arange(COUNT) < 80, YEARS, np.nan)))
     assert age.requires(pack()) is None

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 from mocks import COUNT, Oracle, make_pack, measured, numbered
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import accuracy_score, jaccard_score
 from torch.nn.functional import interpolate, one_hot
 
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Subject
-from mdebench.evaluation.readouts import ridge
 from mdebench.protocols import parsing
 
 RNG = np.random.default_rng(4)
+CPU = torch.device("cpu")
 SIZE, NAMES = 16, ("background", "skin", "eyes", "hat")
 # Blocks of 4×4 pixels, of which each picture has its own; one picture in ten wears a hat.
 BLOCKS = np.minimum(RNG.integers(0, 30, (COUNT, 4, 4)) // 10, 2)
@@ -112,8 +113,8 @@ def test_test_pixels_are_answered_as_the_probe_answers_the_stretched_maps(tmp_pa
     maps = parsing._maps(subject, of, rows)
     probes, widths = {}, {stage: each.shape[1] for stage, each in maps.items()} | {parsing.EVERY: 11}
     for name, width in widths.items():
-        x, y = (RNG.normal(size=(50, k)).astype(np.float32) for k in (width, 4))
-        (probes[name],) = ridge(x, y, (1e-3,), torch.device("cpu"))
+        x, y = RNG.normal(size=(50, width)).astype(np.float32), RNG.integers(0, 4, 50)
+        (probes[name],) = parsing.discriminants(x, y, 4, (1e-3,), CPU)
     whole = {name: interpolate(each, (SIZE, SIZE), mode="bilinear") for name, each in maps.items()}
     whole[parsing.EVERY] = torch.cat(list(whole.values()), dim=1)
     for name, answer in parsing._answers(subject, of, rows, probes):
@@ -135,6 +136,45 @@ def test_classes_that_no_test_image_has_are_left_out_and_named(tmp_path):
     segments[80:][segments[80:] == 3] = 0
     row = read(tmp_path, pack(segments))["layout", "mean_iou"]
     assert "on no test image, left out: hat" in row.note
+
+
+def pixels(kinds=3, count=400, width=5):
+    truth = RNG.choice(kinds, count, p=[0.9, 0.07, 0.03])
+    centres = RNG.normal(0, 2, (kinds, width))
+    return (centres[truth] + RNG.normal(0, 1, (count, width)) @ RNG.normal(0, 1, (width, width))).astype(
+        np.float32
+    ), truth
+
+
+def test_the_probe_is_scikit_learns_discriminant_analysis_which_a_small_class_survives():
+    x, truth = pixels()
+    (probe,) = parsing.discriminants(x, truth, 3, (1e-9,), CPU)
+    reference = LinearDiscriminantAnalysis().fit(x, truth)
+    assert (probe(x).argmax(axis=1) == reference.predict(x)).all() and set(probe(x).argmax(axis=1)) == {0, 1, 2}
+    theirs = reference.decision_function(x) + 0.0
+    ours = probe(x).astype(np.float64)
+    # scikit-learn divides the covariance by n, too; scores are equal up to a number that all classes share
+    np.testing.assert_allclose(ours - ours[:, :1], theirs - theirs[:, :1], atol=2e-2)
+
+
+def test_the_ridge_is_added_to_the_covariance_within_classes():
+    x, truth = pixels()
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    means = np.stack([z[truth == k].mean(axis=0) for k in range(3)])
+    within = sum((z[truth == k] - means[k]).T @ (z[truth == k] - means[k]) for k in range(3)) / len(z)
+    inverse = np.linalg.inv(within + 0.3 * np.eye(5))
+    share = np.bincount(truth) / len(truth)
+    expected = z @ inverse @ means.T - np.einsum("kd,de,ke->k", means, inverse, means) / 2 + np.log(share)
+    (probe,) = parsing.discriminants(x, truth, 3, (0.3,), CPU)
+    np.testing.assert_allclose(probe(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_class_without_pixels_is_never_the_answer_and_a_constant_feature_has_no_weight():
+    x, truth = pixels()
+    x[:, 2] = 7
+    (probe,) = parsing.discriminants(x, truth, 6, (1e-6,), CPU)
+    assert set(probe(x).argmax(axis=1)) <= {0, 1, 2}
+    assert np.isfinite(probe.bias).all() and (probe.weight[2] == 0).all() and (probe.weight[:, 3:] == 0).all()
 
 
 def test_the_images_that_train_are_spread_and_no_more_than_asked_for():
