@@ -15,8 +15,9 @@ from rich.console import Console
 from mdebench.bench.clock import Measured, alternate, over_rounds, resident_peak
 from mdebench.bench.decoding import decode_alone
 from mdebench.bench.record import Record, say
-from mdebench.data import celeba, prepare, toyfaces
+from mdebench.data import prepare, toyfaces
 from mdebench.data.decode import centre_square
+from mdebench.data.faces import celeba
 from mdebench.data.pack import open_pack
 from mdebench.errors import UserError
 from mdebench.files import scratch

@@ -26,7 +26,10 @@ class Whole(click.IntRange):
         return super().convert(value, param, ctx)
 
 
-SOURCES = ("toyfaces", "celeba", "flowers", "mnist", "folder", "300w", "wflw", "cofw")
+SOURCES = (
+    *("toyfaces", "celeba", "flowers", "mnist", "lfw", "utkface", "celeba-hq", "celebamask-hq", "ffhq"),
+    *("300w", "wflw", "cofw", "folder"),
+)
 
 
 @click.group(cls=Commands)
@@ -59,12 +62,14 @@ def data_list(home: Home) -> None:
 @click.option(
     "--attribute-coding",
     metavar="1/0|1/-1",
-    help="celeba, folder: of attributes that hold -1 as well as 0: 1/0 if -1 is unknown, 1/-1 if 0 is.",
+    help="celeba, celeba-hq, celebamask-hq, folder: of attributes that hold -1 as well as 0: 1/0 if -1 is unknown, "
+    "1/-1 if 0 is.",
 )
 @click.option("--count", type=Whole(min=1), help="toyfaces: how many faces to draw.")
 @click.option("--seed", type=Whole(min=0), help="toyfaces: seed of the faces.")
 @click.option("--clips", type=Whole(min=2), help="toyfaces: draw short clips of so many frames; --count counts frames.")
 @click.option("--segments", is_flag=True, help="toyfaces: with the class of each pixel (hair, skin, eyes …).")
+@click.option("--view", type=Whole(1, 2), help="lfw: 2 the ten folds (the default), 1 the pairs for development.")
 @click.option("--strict", is_flag=True, help="Refuse when anything had to be converted or left out.")
 @click.option(
     "--keep-duplicates",
@@ -84,18 +89,19 @@ def data_prepare(
     seed: int | None,
     clips: int | None,
     segments: bool,
+    view: int | None,
     strict: bool,
     keep_duplicates: bool,
     replace: bool,
     home: Home,
 ) -> None:
-    """Make a pack from SOURCE (toyfaces, celeba, flowers, mnist, folder, 300w, wflw, cofw)."""
+    """Make a pack from SOURCE (one of those that `mdebench data list` names)."""
     from mdebench.data import prepare
     from mdebench.data.pack import open_pack
 
     options: dict[str, Any] = {"pseudo_landmarks": True} if pseudo_landmarks else {}
     options |= {"segments": True} if segments else {}
-    given = {"attribute_coding": attribute_coding, "count": count, "seed": seed, "clips": clips}
+    given = {"attribute_coding": attribute_coding, "count": count, "seed": seed, "clips": clips, "view": view}
     options |= {key: value for key, value in given.items() if value is not None}
     said: list[str] = []
     with new_progress(new_console()) as bar:

@@ -23,13 +23,18 @@ if TYPE_CHECKING:
 # Source → the module with `EXPECTS` (what must lie in root) and `write(writer, root, progress, *, options)`.
 SOURCES: dict[str, str] = {
     "toyfaces": "mdebench.data.toyfaces.source",
-    "celeba": "mdebench.data.celeba",
+    "celeba": "mdebench.data.faces.celeba",
     "flowers": "mdebench.data.flowers",
     "mnist": "mdebench.data.mnist",
-    "folder": "mdebench.data.folder",
+    "lfw": "mdebench.data.faces.lfw",
+    "utkface": "mdebench.data.faces.utkface",
+    "celeba-hq": "mdebench.data.faces.celeba_hq",
+    "celebamask-hq": "mdebench.data.faces.celebamask_hq",
+    "ffhq": "mdebench.data.faces.ffhq",
     "300w": "mdebench.data.faces.ibug300w",
     "wflw": "mdebench.data.faces.wflw",
     "cofw": "mdebench.data.faces.cofw",
+    "folder": "mdebench.data.folder",
 }
 
 

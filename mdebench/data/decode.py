@@ -51,6 +51,13 @@ def centre_square(width: int, height: int) -> Box:
     return ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
 
 
+def whole_square(width: int, height: int) -> Box:
+    """All of it; BadImage('wrong_shape') unless it is a square."""
+    if width != height:
+        raise BadImage("wrong_shape")
+    return (0, 0, width, height)
+
+
 def decode(data: bytes, crop: Crop, size: int) -> tuple[NDArray[np.uint8], Box, set[str]]:
     """One image as (3, size, size) uint8, the box it was cut from, and the kinds of what had to be done to it.
 

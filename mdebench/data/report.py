@@ -28,6 +28,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "no_path": (LEFT_OUT, "the row names no file"),
     "missing_file": (LEFT_OUT, "listed, but no such file"),
     "unlisted": (LEFT_OUT, "no row in the source's list, so no split"),
+    "odd_name": (LEFT_OUT, "not named as the source's pictures are"),
     "no_split": (LEFT_OUT, "the row names no known split"),
     "encrypted": (LEFT_OUT, "encrypted in the archive: unpack it with its password, and give the folder"),
     "packed": (
@@ -55,6 +56,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "no_landmarks": (UNLABELLED, "no readable landmark row"),
     "no_identity": (UNLABELLED, "no identity"),
     "no_label": (UNLABELLED, "no class"),
+    "no_segments": (UNLABELLED, "no map of segments that can be read"),
+    "bad_name": (UNLABELLED, "a name that does not say all that the source's names do, the rest taken as unknown"),
     "bad_value": (UNLABELLED, "a label that is not a number of the expected range, taken as unknown"),
     "some_landmarks": (UNLABELLED, "only some of the five landmarks"),
     "no_place": (UNLABELLED, "landmarks that are no place in the picture, taken as unknown"),

@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from mdebench.data import open_pack, prepare
-from mdebench.data.celeba import images_of
+from mdebench.data.faces.celeba import images_of
 from mdebench.data.pack import ATTRIBUTES, LANDMARKS, Pack
 from mdebench.errors import UserError
 

@@ -1,1 +1,1 @@
-"""Sources of faces beyond CelebA, one file each."""
+"""Sources of faces, one file each."""

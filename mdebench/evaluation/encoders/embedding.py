@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from mdebench.data.celeba import crop as celeba_crop
 from mdebench.data.decode import Box, centre_square, decode
+from mdebench.data.faces.celeba import crop as celeba_crop
 from mdebench.data.report import KINDS
 from mdebench.data.store import MAX_BYTES, BadImage
 from mdebench.errors import UserError

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mdebench.data import celeba
 from mdebench.data.decode import Box, centre_square, decode, upright
+from mdebench.data.faces import celeba
 from mdebench.data.report import KINDS
 from mdebench.data.store import MAX_BYTES, BadImage
 from mdebench.errors import UserError

@@ -63,8 +63,7 @@ def write(
     options |= {"attribute_coding": attribute_coding} if attribute_coding else {}
     where = images_of(root)
     tell_link(root, where, notes)
-    listed = _read_list(_need(root, PARTITION), report, notes)
-    partition = {name: _whole(code) for name, (code,) in listed.rows_of(1)}
+    partition = read_partition(_need(root, PARTITION), report, notes)
     store = as_listed(open_store(where, report, by_name), partition, notes)
     keys = sorted(store.members.keys() & partition.keys())
     for stray in sorted(store.members.keys() - partition.keys()):
@@ -76,8 +75,8 @@ def write(
     keys, split = [keys[row] for row in placed], split[placed]
 
     with decoding(store, keys, crop, writer.size, report, progress) as parts:  # labels are read beside it
-        attributes = _attributes(_need(root, ATTR), keys, report, notes, attribute_coding)
-        identity = _identities(root, keys, report, notes)
+        attributes = read_attributes(_need(root, ATTR), keys, report, notes, attribute_coding)
+        identity = read_identities(root, keys, report, notes)
         landmarks, source = _landmarks(root, keys, report, notes, pseudo_landmarks)
         writer.attribute_names = ATTRIBUTES
         writer.info |= {
@@ -126,13 +125,13 @@ def relative(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return inside
 
 
-def _find(root: Path, name: str) -> Path | None:
+def find_list(root: Path, name: str) -> Path | None:
     """An official file, or the .csv of the same name."""
     return find(root, (name, f"{name.removesuffix('.txt')}.csv"), FOLDERS)
 
 
 def _need(root: Path, name: str) -> Path:
-    file = _find(root, name)
+    file = find_list(root, name)
     if file is None:
         raise UserError(f"{root} has no {name} {holds(root)}; CelebA needs {EXPECTS}.")
     return file
@@ -198,7 +197,8 @@ class _List:
         return cells[self.place].strip(' "') if len(cells) > self.place else ""
 
 
-def _read_list(file: Path, report: Report, notes: list[str]) -> _List:
+def read_list(file: Path, report: Report, notes: list[str]) -> _List:
+    """One of CelebA's lists, in whichever way it is written."""
     text, encoding = decoded_text(files.read_bytes(file), str(file))
     if encoding != "utf-8":
         notes.append(f"{file.name} is {encoding.upper()}")
@@ -225,11 +225,18 @@ def _whole(cell: str) -> int | None:
     return int(value) if value.is_integer() else None
 
 
-def _attributes(file: Path, keys: list[str], report: Report, notes: list[str], coding: str | None) -> NDArray[np.int8]:
+def read_partition(file: Path, report: Report, notes: list[str]) -> dict[str, int | None]:
+    """Picture → 0 train, 1 val or 2 test, or whatever else the list says."""
+    return {name: _whole(code) for name, (code,) in read_list(file, report, notes).rows_of(1)}
+
+
+def read_attributes(
+    file: Path, keys: list[str], report: Report, notes: list[str], coding: str | None
+) -> NDArray[np.int8]:
     """(n, 40) of 1, 0 and -1 (unknown), each column read by its own values: 1 and -1, or 1 and 0; where it holds all
     three, as `coding` (of `labels.CODINGS`) says.
     """
-    rows = _read_list(file, report, notes)
+    rows = read_list(file, report, notes)
     if sorted(rows.columns) != sorted(ATTRIBUTES):
         raise UserError(f"{file}: the line before the first picture must name CelebA's 40 attributes.")
     order = [rows.columns.index(name) for name in ATTRIBUTES]
@@ -266,9 +273,10 @@ def _mark(cell: str) -> int:
     return _UNKNOWN if is_unknown(cell) else _BAD
 
 
-def _identities(root: Path, keys: list[str], report: Report, notes: list[str]) -> NDArray[np.int32]:
-    file = _find(root, IDENTITY)
-    rows = _read_list(file, report, notes).rows_of(1, set(keys)) if file else ()
+def read_identities(root: Path, keys: list[str], report: Report, notes: list[str]) -> NDArray[np.int32]:
+    """(n,) the person of each of these pictures, -1 where no list says it."""
+    file = find_list(root, IDENTITY)
+    rows = read_list(file, report, notes).rows_of(1, set(keys)) if file else ()
     numbers = {name: _whole(cell) for name, (cell,) in rows}
     identity = np.full(len(keys), -1, np.int32)
     for row, key in enumerate(keys):
@@ -284,7 +292,7 @@ def _landmarks(
     root: Path, keys: list[str], report: Report, notes: list[str], pseudo: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
     """(n, 5, 2) relative to the crop, NaN unknown, and (n,) where each row comes from; told, what is odd about them."""
-    official, predicted = _find(root, POINTS), find(root, (PSEUDO_POINTS,), FOLDERS)
+    official, predicted = find_list(root, POINTS), find(root, (PSEUDO_POINTS,), FOLDERS)
     if pseudo and predicted is None:
         raise UserError(f"{root} has no {PSEUDO_POINTS}: leave --pseudo-landmarks out, or put the file there.")
     landmarks, source = np.full((len(keys), 5, 2), np.nan), np.zeros(len(keys), np.uint8)
@@ -310,7 +318,7 @@ def _landmarks(
 
 def _read_points(file: Path, keys: list[str], report: Report, notes: list[str]) -> NDArray[np.float64]:
     """(n, 5, 2) in pixels of 178×218, NaN unknown; further columns (a detector's score) are ignored."""
-    rows = _read_list(file, report, notes)
+    rows = read_list(file, report, notes)
     if not set(POINT_COLUMNS) <= set(rows.columns):
         raise UserError(f"{file}: no line names the ten columns {', '.join(POINT_COLUMNS)}.")
     cells = {name: [sys.intern(cell) for cell in values] for name, values in rows.rows_of(len(rows.columns), set(keys))}
