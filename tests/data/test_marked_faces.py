@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from mdebench.data import open_pack, prepare
+from mdebench.data import open_pack, prepare, workers
 from mdebench.data.decode import centre_square
 from mdebench.data.faces import marked
 from mdebench.data.faces.ibug300w import read_points
@@ -73,12 +73,13 @@ def test_the_crop_is_a_square_around_the_points_inside_the_picture():
         marked.around(np.array([[-40.0, 10], [-10, 30]]))(200, 100)
 
 
-def test_faces_of_one_picture_have_crops_of_their_own_from_a_folder_and_a_packed_tar(tmp_path):
+def test_faces_of_one_picture_have_crops_of_their_own_from_a_folder_and_a_packed_tar(tmp_path, monkeypatch):
     save(drawn(), tmp_path / "pictures/a.png")
     (tmp_path / "pictures/b.png").write_bytes(b"")
     with tarfile.open(tmp_path / "pictures.tar.gz", "w:gz") as tar:
         tar.add(tmp_path / "pictures", "")
-    for where in (tmp_path / "pictures", tmp_path / "pictures.tar.gz"):
+    for where, many in ((tmp_path / "pictures", 4000), (tmp_path / "pictures.tar.gz", 1)):
+        monkeypatch.setattr(workers, "MANY", many)  # decoded in threads, and in processes
         report = Report()
         store = open_store(where, report)
         members = {"one": store.member("a.png"), "two": store.member("a.png"), "no": store.member("b.png")}

@@ -33,8 +33,9 @@ _TRAIN, _TEST = {"afw", "trainset"}, {"ibug", "testset", "01_indoor", "02_outdoo
 _BODY = re.compile(r"\{([^{}]*)\}")
 _COUNT = re.compile(r"n_points\s*:\s*(\d+)", re.IGNORECASE)
 # helen and afw name a picture PHOTO_FACE, and have the same photograph once for each of its annotated faces
-# ("134212_1.jpg", "134212_2.jpg"), so that its faces must not be parted by a hash of the name; lfpw's "image_0001" and
-# ibug's "image_003_1" begin with no number of a photograph.
+# ("134212_1.jpg", "134212_2.jpg"): 337 pictures of AFW's 205 photographs (yinguobing/facial-landmark-dataset, issue 4;
+# the-house-of-black-and-white/morghulis, issue 1). A hash of the name would part them. lfpw's "image_0001" and ibug's
+# "image_003_1" begin with no number of a photograph.
 _PHOTO = re.compile(r"(\d{4,})_\d+")
 
 
