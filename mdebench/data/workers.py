@@ -9,10 +9,10 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -40,6 +40,14 @@ Outcome = tuple[str, str] | set[str]
 
 
 @dataclass(frozen=True)
+class Cut:
+    """A member of a store with a crop of its own, as of one of the faces of a picture."""
+
+    member: Any
+    crop: Crop
+
+
+@dataclass(frozen=True)
 class Decoded:
     """Some images of a list: their rows in it, ascending, and for each the pixels, the box they were cut from, and the
     kinds of what had to be done to it.
@@ -53,10 +61,16 @@ class Decoded:
 
 @contextmanager
 def decoding(
-    store: ImageStore, keys: Sequence[str], crop: Crop, size: int, report: Report, progress: Progress
+    store: ImageStore,
+    keys: Sequence[str],
+    crop: Crop | Mapping[str, Crop],
+    size: int,
+    report: Report,
+    progress: Progress,
 ) -> Iterator[Iterator[Decoded]]:
     """The images of `keys` in order, in groups; those left out are missing from `rows`.
 
+    ``crop`` is that of all, or of each key its own; crops may be handed to another process.
     Workers begin when the block is entered: labels are read, and images hashed and written, beside them. UserError when
     a worker dies.
     """
@@ -80,7 +94,10 @@ def decoding(
             progress(done, len(keys))
 
     held = store.holding(keys)
-    with in_order(partial(decode_group, held.read, crop, size), held, keys, size) as groups:
+    if isinstance(crop, Mapping):
+        held = replace(held, members={key: Cut(held.member(key), crop[key]) for key in keys})
+    common = decoder.centre_square if isinstance(crop, Mapping) else crop
+    with in_order(partial(decode_group, held.read, common, size), held, keys, size) as groups:
         yield decoded()
 
 
@@ -160,12 +177,16 @@ def in_groups(store: ImageStore, keys: Sequence[str], size: int) -> Iterator[lis
 def decode_group(
     read: Read, crop: Crop, size: int, members: Sequence[Any]
 ) -> tuple[list[Outcome], NDArray[np.uint8], NDArray[np.float64]]:
-    """What becomes of each member, and the pixels (n, 3, size, size) and boxes (n, 4) of those that are kept."""
+    """What becomes of each member, and the pixels (n, 3, size, size) and boxes (n, 4) of those that are kept.
+
+    A `Cut` has its own crop in the place of ``crop``.
+    """
     outcomes: list[Outcome] = []
     images, boxes = [], []
     for member in members:
+        cut = member if isinstance(member, Cut) else Cut(member, crop)
         try:
-            pixels, box, kinds = decode(read_member(read, member), crop, size)
+            pixels, box, kinds = decode(read_member(read, cut.member), cut.crop, size)
         except BadImage as verdict:
             outcomes.append((str(verdict), verdict.detail))
         else:

@@ -1,4 +1,5 @@
-"""Numbers of MATLAB files, read in a process of its own: a damaged file can bring scipy's reader down with a signal.
+"""Numbers and pictures of MATLAB files, read in a process of its own: a damaged file can bring scipy's reader down with
+a signal.
 
 The process may die, take too long or ask for too much memory; each ends in one sentence.
 """
@@ -24,6 +25,7 @@ from mdebench.errors import UserError
 SECONDS = 60  # the official files take a tenth of one
 MAX_BYTES = 64 * 2**20  # of a file, and of what it unpacks to
 SPACE = 2**30  # bytes that reading may take beyond what the process has
+MAX_PICTURES = 3 * 2**30  # bytes that a file of pictures unpacks to
 # "MAT-File Level 5 File Format": the header's length, how it ends, and the type miCOMPRESSED
 _HEADER, _MARKS, _COMPRESSED = 128, (b"\0\1IM", b"\1\0MI"), 15
 
@@ -35,29 +37,44 @@ class _Another(Exception):
 def read_matrices(wanted: Mapping[Path, Sequence[str]]) -> dict[str, NDArray[np.int64]]:
     """Of each file the matrices of those names, as whole numbers, each flat; UserError where it does not hold them."""
     found: dict[str, NDArray[np.int64]] = {}
-    pool = loky.ProcessPoolExecutor(1, initializer=_start)
-    try:
+    with _process() as pool:
         for file, names in wanted.items():
-            with _told(file, names):
+            with _told(file, names, "the official one is of MATLAB 5: fetch that, or save it with -v7"):
                 if file.stat().st_size > MAX_BYTES:
                     raise ValueError("it is too large")
                 found |= pool.submit(_read, files.read_bytes(file), names).result(SECONDS)
-    finally:
-        pool.shutdown(kill_workers=True)
     return found
 
 
+def read_pictures(file: Path, pictures: str, numbers: str) -> tuple[list[bytes], NDArray[np.float64]]:
+    """The pictures of a cell array, each as the bytes of a PPM (colour) or PGM (grey), and a matrix with a row of
+    numbers for each; UserError where the file does not hold them."""
+    way = "which is not read here: load it in MATLAB, and save it again with -v7"
+    with _process() as pool, _told(file, (pictures, numbers), way):
+        images, values = pool.submit(_read_pictures, file, pictures, numbers).result(10 * SECONDS)
+        if len(images) != len(values):
+            raise ValueError("it has another number of pictures than of rows")
+    return images, values
+
+
 @contextmanager
-def _told(file: Path, names: Sequence[str]) -> Iterator[None]:
+def _process() -> Iterator[loky.ProcessPoolExecutor]:
+    pool = loky.ProcessPoolExecutor(1, initializer=_start)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(kill_workers=True)
+
+
+@contextmanager
+def _told(file: Path, names: Sequence[str], way: str) -> Iterator[None]:
     """In one sentence, whatever became of the process."""
     try:
         yield
     except UserError:
         raise
     except _Another as error:
-        raise UserError(
-            f"{file} is a file of MATLAB 7.3 (HDF5), the official one is of MATLAB 5: fetch that, or save it with -v7."
-        ) from error
+        raise UserError(f"{file} is a file of MATLAB 7.3 (HDF5), {way}.") from error
     except BrokenExecutor as error:
         raise UserError(f"{file} is damaged, and crashed the program that reads it: fetch it again.") from error
     except TimeoutError as error:
@@ -76,8 +93,8 @@ def _start() -> None:
 def _read(data: bytes, names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
     from scipy.io import loadmat
 
-    _bound_memory()
-    _check(data)
+    _bound_memory(SPACE)
+    _check(data, MAX_BYTES)
     try:
         found = loadmat(io.BytesIO(data), variable_names=list(names))  # type: ignore[arg-type]  # any stream will do
     except NotImplementedError as error:
@@ -85,19 +102,43 @@ def _read(data: bytes, names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
     return {name: _whole(found[name]) for name in names}
 
 
-def _bound_memory() -> None:
+def _read_pictures(file: Path, pictures: str, numbers: str) -> tuple[list[bytes], NDArray[np.float64]]:
+    from scipy.io import loadmat
+
+    _bound_memory(4 * MAX_PICTURES)  # the file, what it unpacks to, and the pictures once more
+    with files.regular(file) as stream:
+        data = stream.read()
+    if data.startswith(b"MATLAB 7.3"):
+        raise _Another
+    _check(data, MAX_PICTURES)
+    try:
+        found = loadmat(io.BytesIO(data), variable_names=[pictures, numbers])  # type: ignore[arg-type]
+    except NotImplementedError as error:
+        raise _Another from error
+    return [_as_ppm(cell) for cell in found[pictures].ravel()], np.asarray(found[numbers], np.float64)
+
+
+def _as_ppm(pixels: NDArray[np.uint8]) -> bytes:
+    """(H, W) or (H, W, 3) bytes as a picture file; ValueError for anything else."""
+    if pixels.dtype != np.uint8 or pixels.shape[2:] not in ((), (1,), (3,)) or pixels.ndim < 2:
+        raise ValueError("a cell is no picture")
+    kind = 6 if pixels.shape[2:] == (3,) else 5
+    return b"P%d %d %d 255\n" % (kind, pixels.shape[1], pixels.shape[0]) + pixels.tobytes()
+
+
+def _bound_memory(space: int) -> None:
     statm = Path("/proc/self/statm")
     if sys.platform == "linux" and statm.exists():
         taken = int(statm.read_text().split()[0]) * resource.getpagesize()
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        most = taken + SPACE if hard == resource.RLIM_INFINITY else min(taken + SPACE, hard)
+        most = taken + space if hard == resource.RLIM_INFINITY else min(taken + space, hard)
         resource.setrlimit(resource.RLIMIT_AS, (most, hard))
 
 
-def _check(data: bytes) -> None:
+def _check(data: bytes, most: int) -> None:
     """Hold the compressed parts to their checksums, to which scipy does not read on; ValueError, zlib.error."""
     order: Literal["big", "little"] = "big" if data[_HEADER - 2 : _HEADER] == b"MI" else "little"
-    place, left = _HEADER if data[_HEADER - 4 : _HEADER] in _MARKS else len(data), MAX_BYTES
+    place, left = _HEADER if data[_HEADER - 4 : _HEADER] in _MARKS else len(data), most
     while place + 8 <= len(data):
         kind, size = (int.from_bytes(data[place + at : place + at + 4], order) for at in (0, 4))
         part = data[place + 8 : place + 8 + size]
