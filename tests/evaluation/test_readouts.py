@@ -17,6 +17,7 @@ from mdebench.evaluation import readouts
 from mdebench.evaluation.contract import Subject
 from mdebench.evaluation.passes import encode, frozen
 from mdebench.methods.contract import Method
+from mdebench.results.displays import CONTROLS
 
 CPU = torch.device("cpu")
 
@@ -275,7 +276,7 @@ def test_a_method_without_encoder_or_decoder_is_named(subject):
 
 def test_frozen_gives_head_and_probe_and_finetune_its_head(pack, subject):
     frozen_readouts = readouts.readouts(subject, pack, task_of(pack), readouts.Settings(updates=4))
-    assert [r.setting for r in frozen_readouts] == ["frozen-head-4", "frozen-probe"]
+    assert [r.setting for r in frozen_readouts] == ["frozen-head-4", "frozen-probe", *CONTROLS]
     assert "alpha" in frozen_readouts[1].note
     (finetuned,) = readouts.readouts(subject, pack, task_of(pack), readouts.Settings("finetune", updates=4))
     assert finetuned.setting == "finetune-head-4"

@@ -148,7 +148,7 @@ def test_every_figure_is_written_as_picture_and_data(full):
     assert {path.name for path in paths} == {f"{stem}{ending}" for stem in stems for ending in (".png", ".csv")}
     protocols = ("layers", "robustness", "resampling", "hide_and_seek", "classes", "few_labels")
     protocols += ("robustness-chosen-fill", "landmark_errors")
-    expected = {*GRIDS, *write.PAPER, *protocols, "learning"}
+    expected = {*GRIDS, *write.PAPER, *protocols, "learning"} - {"families"}  # rows here tell none
     assert {name for name in expected if any(stem.startswith(f"{name}-") for stem in stems)} == expected
     assert all(path.parent == home.figures and path.stat().st_size <= 400_000 for path in paths)
     found = list_figures(home)

@@ -311,6 +311,7 @@ def wrap(
         "precision": "fp32",
         "perceptual": "none",
         "losses": "–",
+        "family": "published",
         "weights_hash": digest,
         "feature_dim": method.feature_dim,
         "source": f"a network of the user's ({type(network).__module__}.{type(network).__qualname__})",

@@ -37,6 +37,7 @@ FORMATS = (".safetensors", ".onnx", ".pt")
 RECORD = (  # of run.json: what a loaded encoder is measured and reported with
     *("method", "label", "settings", "scale", "size", "pack", "pack_hash", "seed", "updates", "batch", "precision"),
     *("losses", "perceptual", "told", "weights_hash", "feature_dim", "seconds", "gflop", "source", "crop", "recipe"),
+    "family",
 )
 
 
