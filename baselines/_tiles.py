@@ -4,13 +4,14 @@ that sees one tile at a time gives a code of each; what is asked about the tiles
 A tile has a quarter of the image's side: 24 pixels at 96, where the papers cut 96 of about 500 and 64 of 255. The
 network is AlexNet without its first stride, 5×5 and 1 in the place of 11×11 and 4, so that a tile of 24 pixels has the
 maps that Doersch's of 96 has, 12×12 and 6×6, and comes to fc6 as 3×3; or it is the Missing Data Encoder's, with as many
-stages as bring a tile to 3×3 or 4×4. Whole images go through the same weights as a convolution, as when Doersch's
-network is moved to detection.
+stages as bring a tile to 3×3 or 4×4. Batch-norm without scale and shift, Doersch's from conv3 on, is everywhere, also
+in the place of AlexNet's response normalisation, which does next to nothing to values that are not pixels of 0 to 255.
+Whole images go through the same weights as a convolution, as when Doersch's network is moved to detection.
 """
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, pad
+from torch.nn.functional import adaptive_avg_pool2d
 
 from mdebench.errors import UserError
 from mdebench.methods.networks import Trunk, stage_maps, stages_for
@@ -51,44 +52,33 @@ def normalise(tiles: Tensor) -> Tensor:
     return centred / strength.clamp_min(1e-3)  # a quarter of a level of 8 bits
 
 
-class LocalNorm(nn.Module):
-    """AlexNet's response normalisation: (N, C, h, w) over (1 + 1e-4 · the mean square of five channels around)^0.75.
-
-    torch's own gives the same numbers, but has no deterministic gradient on a GPU (it averages by `avg_pool3d`).
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise."""
-        squares = pad(x.square(), (0, 0, 0, 0, 2, 2))
-        around = sum((squares[:, shift : shift + x.shape[1]] for shift in range(1, 5)), squares[:, : x.shape[1]])
-        return x * (1 + 1e-4 / 5 * around).pow(-0.75)
-
-
 def halve() -> nn.Module:
     """The pooling between AlexNet's stages: sides are halved, rounded up."""
     return nn.MaxPool2d(3, stride=2, padding=1)
 
 
 def alexnet(width: int, groups: int) -> tuple[list[nn.Module], int]:
-    """conv1 to conv5, the first two with pooling and `LocalNorm`, the others with batch-norm; the channels of the last.
+    """conv1 to conv5, the first two with the pooling after them, and the channels of the last.
 
     ``groups`` of channels in conv2, conv4 and conv5.
     """
     c1, c2, c3, c5 = (max(4, 2 * (c * width // 64)) for c in (48, 128, 192, 128))  # even, as groups need
 
-    def first(channels: int, out: int, groups: int) -> nn.Module:
-        conv = nn.Conv2d(channels, out, 5, padding=2, groups=groups)
-        return nn.Sequential(conv, nn.ReLU(inplace=True), halve(), LocalNorm())
+    def layer(channels: int, out: int, kernel: int, groups: int = 1) -> list[nn.Module]:
+        return normed(nn.Conv2d(channels, out, kernel, padding=kernel // 2, groups=groups, bias=False))
 
-    def last(channels: int, out: int, groups: int) -> nn.Module:
-        return nn.Sequential(*normed(nn.Conv2d(channels, out, 3, padding=1, groups=groups, bias=False)))
-
-    stages = [first(3, c1, 1), first(c1, c2, groups), last(c2, c3, 1), last(c3, c3, groups), last(c3, c5, groups)]
-    return stages, c5
+    stages = [
+        [*layer(3, c1, 5), halve()],
+        [*layer(c1, c2, 5, groups), halve()],
+        layer(c2, c3, 3),
+        layer(c3, c3, 3, groups),
+        layer(c3, c5, 3, groups),
+    ]
+    return [nn.Sequential(*layers) for layers in stages], c5
 
 
 def normed(layer: nn.Conv2d | nn.Linear) -> list[nn.Module]:
-    """A layer without a bias, batch-norm that neither scales nor shifts (Doersch's), and ReLU."""
+    """A layer without a bias, batch-norm that neither scales nor shifts, and ReLU."""
     norm = (
         nn.BatchNorm2d(layer.out_channels, affine=False)
         if isinstance(layer, nn.Conv2d)
@@ -106,7 +96,6 @@ class TileNetwork(nn.Module):
         if backbone == "native":
             stages, channels = alexnet(width, groups)
             self.stages, kernel, before = nn.ModuleList(stages), -(-side // 8), [halve()]
-            self.apply(xavier)
         else:
             try:
                 stages_for(side)
@@ -133,11 +122,3 @@ class TileNetwork(nn.Module):
         """Whole images, normalised, (N, 3, H, W) → the last map over a grid, and the code's mean: (N, feature_dim)."""
         last = self._last(x)
         return torch.cat([adaptive_avg_pool2d(last, CELLS).flatten(1), self.to_code(last).mean(dim=(2, 3))], dim=1)
-
-
-def xavier(module: nn.Module) -> None:
-    """Xavier's weights, and no bias."""
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -12,9 +12,8 @@ of eight elements. One that keeps three points keeps all nine, so that two agree
 field's elements first makes three orders of each, and two of all these agree in 3. So any two orders differ in at least
 7 places up to 504 of them, and in at least 6 up to 1,512, at a mean distance of 8.0.
 Changed for small images: tiles of a quarter of the side (24 pixels at 96; 64 of 255 in the paper), channels moved by
-up to 1 pixel (2 of 64). The network: `_tiles`. Chosen here: batch-norm in the place of dropout, without which the loss
-does not leave that of a guess within hundreds of updates, and Adam; the authors' descent took 350,000 updates of 256
-images.
+up to 1 pixel (2 of 64). The network: `_tiles`. Chosen here: batch-norm in the place of dropout, as the paper's AlexNet
+did no better than a guess after hundreds of updates, and Adam; the authors' descent took 350,000 of 256 images.
 Representation: the image, normalised as a tile is, through the same weights: conv5 averaged over a 4×4 grid, and fc6
 (``code`` / 4 numbers) over the image.
 Command: ``mdebench pretrain jigsaw`` (``--set permutations=100``, which is learned sooner; ``backbone=mde``).
@@ -34,7 +33,7 @@ from mdebench.methods.contract import Batch, Loss, Player
 from mdebench.methods.contract import Method as BaseMethod
 from mdebench.settings import Count, Rate, Share, choose
 
-from ._tiles import BACKBONES, PLACES, TileNetwork, cut, normalise, normed, side_of, xavier
+from ._tiles import BACKBONES, PLACES, TileNetwork, cut, normalise, normed, side_of
 
 MOST = 1512  # orders that differ from one another in at least 6 of 9 places
 SHIFT = 1  # pixels by which a tile's channels may be apart
@@ -109,7 +108,6 @@ class Method(BaseMethod):
             *normed(nn.Linear(len(PLACES) * tile, settings.code, bias=False)),
             nn.Linear(settings.code, settings.permutations),
         )
-        self.order.apply(xavier)
         self.register_buffer("orders", orders(settings.permutations), persistent=False)
 
     def players(self) -> dict[str, Player]:

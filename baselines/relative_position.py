@@ -7,8 +7,8 @@ two codes and says which of the eight places around the first the second has. As
 it is asked about, in both orders. Against ways to tell without looking: gaps and jitter (textures go on across a
 border), patches normalised one by one (so does light), and a third of the patches shrunk and enlarged. And as a lens
 bends green otherwise than red and blue, so that any patch shows where on the lens it was: one channel alone of each
-patch (``colour=drop``; the others are noise of 1/100 of its deviation), or all without the axis of green against magenta
-(``project``). ``keep`` leaves colour as it is, to see what that is worth.
+patch (``colour=drop``; the others are noise of 1/100 of its deviation), or all without the axis of green against
+magenta (``project``). ``keep`` leaves colour as it is, to see what that is worth.
 Changed for small images: one grid of 3×3 fills the image, its patches of a quarter of the side with gaps of half a
 patch, less what jitter takes, and a jitter of 7/96 of a patch, rounded (none below 28 pixels, 1 up to 80); the paper's
 are 96, 48 and 7 pixels. The network: `_tiles`. Adam, chosen here: the authors' plain descent took 1.7 million updates.
@@ -32,7 +32,7 @@ from mdebench.methods.contract import Batch, Loss, Player
 from mdebench.methods.contract import Method as BaseMethod
 from mdebench.settings import Count, Rate, choose
 
-from ._tiles import BACKBONES, PLACES, TileNetwork, cut, normalise, normed, side_of, xavier
+from ._tiles import BACKBONES, PLACES, TileNetwork, cut, normalise, normed, side_of
 
 AROUND = tuple((row - 1, column - 1) for row, column in PLACES if (row, column) != (1, 1))  # a label's step
 # Which patch is the first, which is the second, and the number of the step between them in `AROUND`: 40 of them.
@@ -97,7 +97,7 @@ def pixelate(patches: Tensor, drawn: Tensor) -> Tensor:
     return patches
 
 
-# What becomes of the colours of patches (N, T, 3, p, p), given numbers in [0, 1) (N, T) and normal noise of their shape.
+# What becomes of the colours of patches (N, T, 3, p, p), given numbers (N, T) in [0, 1) and normal noise like them.
 COLOURS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "drop": dropped,
     "project": lambda patches, drawn, noise: projected(patches),
@@ -126,7 +126,6 @@ class Method(BaseMethod):
             nn.ReLU(inplace=True),
             nn.Linear(code, len(AROUND)),
         )
-        self.pair.apply(xavier)
 
     def players(self) -> dict[str, Player]:
         """All of it as one player, with Adam."""

@@ -147,12 +147,12 @@ def specks(n, step):
 
 
 def learned(colour):
-    """The loss on unseen specks after 60 updates, the mean of the last ten."""
+    """The loss on specks never seen before after 40 updates, the mean of the last ten."""
     m = method(colour=colour).train()
-    optimizer = torch.optim.Adam(m.parameters(), 3e-3)
+    optimizer = torch.optim.Adam(m.parameters(), 1e-2)
     losses = []
-    for step in range(60):
-        loss = m.loss("network", batch(step=step, images=specks(8, step))).total
+    for step in range(40):
+        loss = m.loss("network", batch(step=step, images=specks(6, step))).total
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -163,7 +163,7 @@ def learned(colour):
 def test_chromatic_aberration_alone_solves_the_task_only_where_colour_is_kept():
     guess = -0.6 * math.log(6 / 40) - 0.4 * math.log(4 / 40)  # the best that knows nothing: 2.06
     assert learned("keep") < guess - 0.25
-    assert learned("drop") > guess - 0.03
+    assert learned("drop") > guess - 0.03 and learned("project") > guess - 0.03
 
 
 @pytest.mark.parametrize("backbone", ["native", "mde"])
