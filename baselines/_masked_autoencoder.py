@@ -3,6 +3,7 @@ codes and mask tokens, and pixels are told by their squared error, as they are o
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +75,7 @@ class MaskedAutoencoder(PatchMethod):
                 "norm_pixels predicts no brightness and contrast: completions take those of the average visible patch"
             )
 
-    def native(self, size: int, patch: int, settings: MaskedSettings) -> PatchTransformer:
+    def native(self, size: int, patch: int, settings: Any) -> PatchTransformer:
         """Encoder and decoder."""
         return Autoencoder(size, patch, settings)
 

@@ -48,7 +48,7 @@ class PatchSettings:
 
 
 def patch_side(size: int, patches: int) -> int:
-    """The side in pixels of each of ``patches`` a side of an image of ``size`` pixels; UserError where it is not whole."""
+    """The side in pixels of a patch, ``patches`` of which are a side of ``size``; UserError unless it is whole."""
     if patches < 1 or size % patches:
         fitting = ", ".join(str(n) for n in range(2, 17) if size % n == 0) or "none up to 16 does"
         why = f"{size}×{size} pixels cannot be cut into {patches}×{patches} equal patches"
@@ -183,23 +183,28 @@ class MatrixDecay(torch.optim.AdamW):
         super().__init__(groups, lr=lr, betas=betas, fused=fused)
 
 
-def warm_up_cosine(warm_up: float) -> Callable[[float], float]:
-    """Progress in [0, 1] → factor on the learning rate: a line from 0 to 1 at ``warm_up``, then half a cosine to 0."""
+def warm_up_cosine(warm_up: float, first: float = 0) -> Callable[[float], float]:
+    """Progress in [0, 1] → factor on the learning rate: a line from ``first`` to 1 at ``warm_up``, a cosine to 0."""
 
     def factor(progress: float) -> float:
         if progress < warm_up:
-            return progress / warm_up
+            return first + (1 - first) * progress / warm_up
         return (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up))) / 2
 
     return factor
 
 
 def vit_player(
-    parameters: Iterable[nn.Parameter], lr: float, beta2: float, weight_decay: float, warm_up: float
+    parameters: Iterable[nn.Parameter],
+    lr: float,
+    beta2: float,
+    weight_decay: float,
+    warm_up: float,
+    first: float = 0,
 ) -> Player:
-    """What moves a ViT: AdamW, warm-up and cosine."""
+    """What moves a ViT: AdamW, and the schedule of `warm_up_cosine`."""
     options = {"betas": (0.9, beta2), "weight_decay": weight_decay}
-    return Player(list(parameters), lr, options, warm_up_cosine(warm_up), MatrixDecay)
+    return Player(list(parameters), lr, options, warm_up_cosine(warm_up, first), MatrixDecay)
 
 
 class PatchMethod(BaseMethod):
@@ -253,8 +258,9 @@ class PatchMethod(BaseMethod):
         """Exactly ``masked`` units of each image are masked, each set as likely as any other: `visible` (N, L)."""
         noise = batch.own(torch.rand(batch.count, self.total, generator=batch.generator))
         visible = (noise.argsort(dim=1) >= self.masked).to(batch.images.device)
-        squares = visible.unflatten(1, [math.isqrt(self.total)] * 2)
-        return squares.repeat_interleave(self.block, dim=1).repeat_interleave(self.block, dim=2).flatten(1)
+        side = math.isqrt(self.total)
+        units = visible.view(-1, side, side)
+        return units.repeat_interleave(self.block, dim=1).repeat_interleave(self.block, dim=2).flatten(1)
 
     def draw_seen(self, batch: Batch) -> Tensor:
         """A training mask over pixels, (N, 3, H, W)."""

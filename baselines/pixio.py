@@ -18,6 +18,7 @@ Expected: the paper has no numbers for faces. By its README a frozen ViT-H with 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ class ClassAutoencoder(Autoencoder):
 
     def encode_visible(self, images: Tensor, visible: Tensor, count: int) -> Tensor:
         """Codes (N, classes + count, 12·width) of the class tokens, then of the visible patches."""
-        tokens = self._tokens(images)[visible].unflatten(0, (len(images), count))
+        tokens = self._tokens(images)[visible].view(len(images), count, self.feature_dim)
         codes: Tensor = self.vit.norm(self.vit.blocks(self._with_classes(tokens)))
         return codes
 
@@ -72,16 +73,17 @@ class ClassAutoencoder(Autoencoder):
 
     def encode(self, images: Tensor) -> Tensor:
         """Whole images (N, 3, H, W) → (N, 12·width), the mean of the class tokens after the last norm."""
-        codes = self.vit.norm(self.vit.blocks(self._with_classes(self._tokens(images))))
+        codes: Tensor = self.vit.norm(self.vit.blocks(self._with_classes(self._tokens(images))))
         return codes[:, : self.classes].mean(dim=1)
 
     def maps(self, images: Tensor) -> dict[str, Tensor]:
         """The patches' tokens after a quarter, half, three quarters and all of the blocks, as maps."""
-        x, found, side = self._with_classes(self._tokens(images)), list[Tensor](), self.vit.patch_embed.grid_size
+        x, found = self._with_classes(self._tokens(images)), list[Tensor]()
+        height, width = self.vit.patch_embed.grid_size
         for number, block in enumerate(self.vit.blocks):
             x = block(x)
             if number in self.quarters:
-                found.append(x[:, self.classes :].mT.unflatten(2, side))
+                found.append(x[:, self.classes :].mT.unflatten(2, (height, width)))
         return {f"stage{number}": each for number, each in enumerate(found, start=1)}
 
     def _tokens(self, images: Tensor) -> Tensor:
@@ -104,6 +106,6 @@ class Method(MaskedAutoencoder):
         """The side in patches of the squares that are masked together."""
         return self.settings.block
 
-    def native(self, size: int, patch: int, settings: Settings) -> PatchTransformer:
+    def native(self, size: int, patch: int, settings: Any) -> PatchTransformer:
         """Encoder and decoder, with class tokens."""
         return ClassAutoencoder(size, patch, settings)
