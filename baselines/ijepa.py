@@ -140,12 +140,12 @@ class Method(BaseMethod):
         if self.training:
             self.follow(batch.progress)
         drawn = draw_blocks(batch.count, self.settings.patches, batch.generator)
-        context, targets = (batch.own(each) for each in drawn)
+        count, (context, targets) = int(drawn[0][0].sum()), (batch.own(each) for each in drawn)
         with torch.no_grad():
             tokens = at_least_float32(self.target.vit.forward_features(2 * batch.images - 1))
             tokens = layer_norm(tokens, tokens.shape[2:])
             wanted = tokens[:, None].expand(-1, TARGETS, -1, -1)[targets]
-        codes = self.encoder.encode_visible(batch.images, context, int(context[0].sum()))
+        codes = self.encoder.encode_visible(batch.images, context, count)
         error = smooth_l1_loss(at_least_float32(self.predictor(codes, context, targets)).flatten(0, 2), wanted)
         return Loss(error, {self.losses: error})
 
