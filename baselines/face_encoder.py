@@ -97,8 +97,8 @@ class Method(BaseMethod):
     def _made(self) -> nn.Module:
         """The network with its first weights; UserError where the file has none of that name, or does not make it."""
         s, makers = self.settings, dict[str, Any](Example=Example)
+        path = checkpoints.path_of(s.source).absolute()
         if s.source:
-            path = checkpoints.path_of(s.source).absolute()
             if not path.is_file() or path.suffix != ".py":
                 raise UserError(f"source={s.source} is no file of Python; name the one that has the network")
             self.told["source"] = f"{path.name}-{checkpoints.file_hash(path)[:8]}"
@@ -109,7 +109,7 @@ class Method(BaseMethod):
         try:
             network = maker()
         except Exception as error:  # somebody's code
-            raise UserError(f"{s.network}() of {s.source} failed: {told(error, Path(s.source))}") from error
+            raise UserError(f"{s.network}() of {s.source} failed: {_line(error, path)}") from error
         if not isinstance(network, nn.Module):
             raise UserError(f"{s.network}() of {s.source} is a {type(network).__name__}, not a torch.nn.Module")
         return network
@@ -132,9 +132,7 @@ class Method(BaseMethod):
             with torch.no_grad():
                 code: object = self.encode(torch.zeros(2, 3, self.size, self.size))
         except Exception as error:  # somebody's code
-            raise UserError(
-                f"{name} takes no images of {side}×{side} pixels: {told(error)}"
-            ) from error
+            raise UserError(f"{name} takes no images of {side}×{side} pixels: {_line(error)}") from error
         self.train()
         if not isinstance(code, Tensor) or code.ndim != 2 or len(code) != 2:
             gives = tuple(code.shape) if isinstance(code, Tensor) else f"a {type(code).__name__}"
@@ -145,6 +143,11 @@ class Method(BaseMethod):
         """The network's output for whole images: (N, 3, H, W) in [0, 1] → (N, feature_dim)."""
         look: Look = self.classifier(images)
         return look.features
+
+
+def _line(error: Exception, path: Path | None = None) -> str:
+    """What somebody's code says when it fails, in one line."""
+    return " ".join(told(error, path).split())
 
 
 def _makers(module: ModuleType) -> dict[str, Any]:

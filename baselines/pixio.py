@@ -44,8 +44,8 @@ class Settings(MaskedSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.patches % self.block:
-            fitting = ", ".join(str(n) for n in range(1, self.patches) if self.patches % n == 0)
-            raise UserError(f"block={self.block} does not divide the {self.patches} patches of a side; {fitting} would")
+            fitting = ", ".join(str(n) for n in range(1, 9) if self.patches % n == 0)
+            raise UserError(f"block={self.block} does not divide the {self.patches} patches of a side ({fitting} do)")
 
 
 class ClassAutoencoder(Autoencoder):

@@ -45,7 +45,9 @@ def test_targets_are_rectangles_of_their_area_and_contexts_have_none_of_them():
 def test_sides_say_area_and_aspect():
     for at, (area, aspect) in {(0.0, 0.0): (0.15, 0.75), (1.0, 1.0): (0.2, 1.5), (0.0, 1.0): (0.15, 1.5)}.items():
         height, width = block_sides((0.15, 0.2), (0.75, 1.5), 1000, torch.tensor(at)).tolist()
-        assert height * width == pytest.approx(area * 1e6, rel=0.01) and height / width == pytest.approx(aspect, rel=0.01)
+        assert height * width == pytest.approx(area * 1e6, rel=0.01) and height / width == pytest.approx(
+            aspect, rel=0.01
+        )
 
 
 def test_every_place_is_a_target_and_a_context_sometimes():

@@ -88,7 +88,7 @@ def test_its_loss_reaches_every_weight_and_is_that_of_masked_patches():
 
 
 def test_squares_that_do_not_fit_are_told():
-    with pytest.raises(UserError, match="block=3 does not divide the 8 patches of a side; 1, 2, 4 would"):
+    with pytest.raises(UserError, match=r"block=3 does not divide the 8 patches of a side \(1, 2, 4, 8 do\)"):
         method(block=3)
     with pytest.raises(UserError, match="masks 1 of 1 squares of patches"):
         method(block=8)
