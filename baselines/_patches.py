@@ -1,12 +1,13 @@
-"""The game that `mae` and `simmim` share: an image is cut into a grid of patches, most of them are masked at random,
-and a network predicts their pixels. Here are the cutting, the masks, the ViT, the optimizer and the game itself.
+"""The game that `mae`, `pixio` and `simmim` share: an image is cut into a grid of patches, most of them are masked at
+random, and a network predicts their pixels. Here are the cutting, the masks, the ViT, the optimizer and the game
+itself; `ijepa` has all but the game.
 
 `visible` is everywhere a mask over patches, (N, L) of True and False, L patches row by row from the top left; patches
 of pixels are (N, L, 3·p²), p pixels a side. Networks see and predict pixels in [-1, 1], images are in [0, 1].
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ from mdebench.settings import Count, Depth, Rate, Share, Weight, choose
 
 @dataclass(frozen=True)
 class PatchSettings:
-    """What both methods can be set to.
+    """What each of the three can be set to.
 
     ``width`` 64 is ViT-B: 12·width numbers a token and ``depth`` blocks. ``patches`` a side of the grid; ``mask_ratio``
     the share of them that is masked, rounded up to whole patches. ``lr`` the learning rate itself, whatever the batch;
@@ -44,6 +45,15 @@ class PatchSettings:
     weight_decay: Weight = 0.05
     warm_up: Share = 0.05
     backbone: str = "native"
+
+
+def patch_side(size: int, patches: int) -> int:
+    """The side in pixels of a patch, ``patches`` of which are a side of ``size``; UserError unless it is whole."""
+    if patches < 1 or size % patches:
+        fitting = ", ".join(str(n) for n in range(2, 17) if size % n == 0) or "none up to 16 does"
+        why = f"{size}×{size} pixels cannot be cut into {patches}×{patches} equal patches"
+        raise UserError(f"patches={patches}: {why}; --set patches=N where N divides {size} ({fitting}) can")
+    return size // patches
 
 
 def centred(images: Tensor) -> Tensor:
@@ -101,16 +111,22 @@ def build_vit(size: int, patch: int, dim: int, depth: int, head: int = 64) -> An
 
 
 class PatchTransformer(nn.Module):
-    """A ViT as encoder; a subclass says in ``forward`` what becomes of masked patches, and predicts them.
+    """A ViT of 12·width numbers a token as encoder; a subclass's ``forward`` says what becomes of masked patches.
 
     ``forward(images, visible)`` → patches (N, L, 3·p²) in [-1, 1], or wherever the targets lie.
     """
 
-    def __init__(self, size: int, patch: int, settings: PatchSettings):
+    def __init__(self, size: int, patch: int, width: int, depth: int):
         super().__init__()
-        self.feature_dim = 12 * settings.width
-        self.vit = build_vit(size, patch, self.feature_dim, settings.depth)
-        self.quarters = sorted({math.ceil(settings.depth * quarter / 4) - 1 for quarter in (1, 2, 3, 4)})
+        self.feature_dim = 12 * width
+        self.vit = build_vit(size, patch, self.feature_dim, depth)
+        self.quarters = sorted({math.ceil(depth * quarter / 4) - 1 for quarter in (1, 2, 3, 4)})
+
+    def encode_visible(self, images: Tensor, visible: Tensor, count: int) -> Tensor:
+        """Codes (N, count, 12·width) of the visible patches alone, ``count`` in each image."""
+        tokens = self.vit.patch_embed(centred(images)) + self.vit.pos_embed
+        codes: Tensor = self.vit.norm(self.vit.blocks(tokens[visible].unflatten(0, (len(images), count))))
+        return codes
 
     def encode(self, images: Tensor) -> Tensor:
         """Whole images (N, 3, H, W) → (N, 12·width), the mean of all tokens after the last norm."""
@@ -167,15 +183,28 @@ class MatrixDecay(torch.optim.AdamW):
         super().__init__(groups, lr=lr, betas=betas, fused=fused)
 
 
-def warm_up_cosine(warm_up: float) -> Callable[[float], float]:
-    """Progress in [0, 1] → factor on the learning rate: a line from 0 to 1 at ``warm_up``, then half a cosine to 0."""
+def warm_up_cosine(warm_up: float, first: float = 0) -> Callable[[float], float]:
+    """Progress in [0, 1] → factor on the learning rate: a line from ``first`` to 1 at ``warm_up``, a cosine to 0."""
 
     def factor(progress: float) -> float:
         if progress < warm_up:
-            return progress / warm_up
+            return first + (1 - first) * progress / warm_up
         return (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up))) / 2
 
     return factor
+
+
+def vit_player(
+    parameters: Iterable[nn.Parameter],
+    lr: float,
+    beta2: float,
+    weight_decay: float,
+    warm_up: float,
+    first: float = 0,
+) -> Player:
+    """What moves a ViT: AdamW, and the schedule of `warm_up_cosine`."""
+    options = {"betas": (0.9, beta2), "weight_decay": weight_decay}
+    return Player(list(parameters), lr, options, warm_up_cosine(warm_up, first), MatrixDecay)
 
 
 class PatchMethod(BaseMethod):
@@ -183,25 +212,26 @@ class PatchMethod(BaseMethod):
 
     settings: PatchSettings
     network: PatchTransformer | Borrowed
+    unit = "patches"  # what is masked together
 
     def __init__(self, settings: PatchSettings, size: int):
         super().__init__(settings, size)
-        side = settings.patches
-        if side < 1 or size % side:
-            fitting = ", ".join(str(n) for n in range(2, 17) if size % n == 0) or "none up to 16 does"
-            why = f"{size}×{size} pixels cannot be cut into {side}×{side} equal patches"
-            raise UserError(f"patches={side}: {why}; --set patches=N where N divides {size} ({fitting}) can")
-        self.patch, self.total = size // side, side**2
+        self.patch, self.total = patch_side(size, settings.patches), (settings.patches // self.block) ** 2
         self.masked = math.ceil(settings.mask_ratio * self.total - 1e-6)  # rounded up, but not for a float's last bit
         if not 0 < self.masked < self.total:
             raise UserError(
-                f"mask_ratio={settings.mask_ratio} masks {self.masked} of {self.total} patches;"
+                f"mask_ratio={settings.mask_ratio} masks {self.masked} of {self.total} {self.unit};"
                 " at least one has to be masked and one visible"
             )
         networks: dict[str, Callable[[int, int, Any], PatchTransformer | Borrowed]]
         networks = {"native": self.native, "mde": Borrowed}
         self.network = choose(settings.backbone, networks, "backbone")(size, self.patch, settings)
         self.feature_dim = self.network.feature_dim
+
+    @property
+    def block(self) -> int:
+        """The side in patches of the squares that are masked together."""
+        return 1
 
     def native(self, size: int, patch: int, settings: Any) -> PatchTransformer:
         """The method's own network."""
@@ -222,14 +252,15 @@ class PatchMethod(BaseMethod):
     def players(self) -> dict[str, Player]:
         """The network alone, with AdamW, warm-up and cosine."""
         s = self.settings
-        options = {"betas": (0.9, s.beta2), "weight_decay": s.weight_decay}
-        schedule = warm_up_cosine(s.warm_up)
-        return {"network": Player(list(self.network.parameters()), s.lr, options, schedule, MatrixDecay)}
+        return {"network": vit_player(self.network.parameters(), s.lr, s.beta2, s.weight_decay, s.warm_up)}
 
     def draw_visible(self, batch: Batch) -> Tensor:
-        """Exactly ``masked`` patches of each image are masked, each set as likely as any other: `visible` (N, L)."""
+        """Exactly ``masked`` units of each image are masked, each set as likely as any other: `visible` (N, L)."""
         noise = batch.own(torch.rand(batch.count, self.total, generator=batch.generator))
-        return (noise.argsort(dim=1) >= self.masked).to(batch.images.device)
+        visible = (noise.argsort(dim=1) >= self.masked).to(batch.images.device)
+        side = math.isqrt(self.total)
+        units = visible.view(-1, side, side)
+        return units.repeat_interleave(self.block, dim=1).repeat_interleave(self.block, dim=2).flatten(1)
 
     def draw_seen(self, batch: Batch) -> Tensor:
         """A training mask over pixels, (N, 3, H, W)."""

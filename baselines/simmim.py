@@ -40,7 +40,7 @@ class MaskedTransformer(PatchTransformer):
     """The ViT with a mask token at its input and a linear head at its output."""
 
     def __init__(self, size: int, patch: int, settings: PatchSettings):
-        super().__init__(size, patch, settings)
+        super().__init__(size, patch, settings.width, settings.depth)
         self.mask_token = nn.Parameter(0.02 * torch.randn(self.feature_dim))
         self.head = nn.Linear(self.feature_dim, 3 * patch**2)
 

@@ -16,17 +16,14 @@ import torch
 from torch import Tensor
 
 from mdebench.errors import UserError
-from mdebench.methods.classifiers import IMAGENET_MEAN, IMAGENET_STD, Classifier, Look, shaped, trained, untrained
+from mdebench.methods.classifiers import Classifier, Look, shaped, trained, untrained
 from mdebench.methods.contract import Method as BaseMethod
 from mdebench.methods.timm_networks import why_not
 from mdebench.settings import Count
 
+from ._normalised import NORMALISED
+
 RANDOM, PUBLISHED = "random", "published"
-NORMALISED = {  # mean and deviation that images are given with
-    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
-    "half": ((0.5,) * 3, (0.5,) * 3),
-    "none": ((0.0,) * 3, (1.0,) * 3),
-}
 NETWORK = "classifier.network."  # where the network's tensors stand in the method's state
 
 

@@ -8,6 +8,7 @@ unpickled but tensors and plain values: a stranger's file runs no code here.
 """
 
 import hashlib
+import io
 import pickle
 import re
 import warnings
@@ -15,7 +16,7 @@ import zipfile
 from codecs import getincrementaldecoder
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from itertools import accumulate, takewhile
 from pathlib import Path
@@ -388,8 +389,9 @@ def _by_rules(given: dict[str, Tensor], rules: Rules | None) -> dict[str, Tensor
     """The tensors as the library's rules make them; as they are where those fail, as they do on other networks'."""
     made: Mapping[str, Any] = given
     if rules is not None:
-        with suppress(Exception), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, about how a library interpolates
+        with suppress(Exception), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            # Of torch, about how a library interpolates; and timm 1.0.31 prints each bias that its DINOv3 lacks.
+            warnings.simplefilter("ignore")
             made = rules(dict(given))
     return {name: value for name, value in made.items() if isinstance(value, Tensor)}
 

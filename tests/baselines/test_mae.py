@@ -53,7 +53,7 @@ def test_the_encoder_is_given_a_quarter_of_the_tokens_and_no_masked_pixel():
     images = b.images.requires_grad_()
     m.network(images, visible)
     assert shapes == [(3, 16, 48)]
-    codes = m.network._encode(images, visible, 16)
+    codes = m.network.encode_visible(images, visible, 16)
     (gradient,) = torch.autograd.grad(codes.square().sum(), images)
     seen = m.draw_seen(batch()) == 1
     assert (gradient[~seen] == 0).all() and (gradient[seen] != 0).float().mean() > 0.99

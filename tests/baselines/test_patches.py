@@ -1,4 +1,4 @@
-"""What mae and simmim share: patches, masks over them, positions, the optimizer, and a game that hides them."""
+"""What mae, pixio and simmim share: patches, masks over them, positions, the optimizer, and a game that hides them."""
 
 import math
 
@@ -22,6 +22,7 @@ from mdebench.settings import build
 from mdebench.training.trainer import optimizer_of
 
 BOTH = pytest.mark.parametrize("name", ["mae", "simmim"])
+ALL = pytest.mark.parametrize("name", ["mae", "pixio", "simmim"])
 SMALL = {"width": 4, "depth": 2, "code": 8}
 SIZE = 32
 
@@ -113,7 +114,7 @@ def test_every_parameter_is_the_optimizers_once_with_the_papers_values(name):
     }
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("backbone", ["native", "mde"])
 def test_a_prediction_depends_on_visible_pixels_only(name, backbone):
     m, b = method(name, backbone=backbone), batch(2)
@@ -125,7 +126,7 @@ def test_a_prediction_depends_on_visible_pixels_only(name, backbone):
     assert (reached[~visible] == 0).all() and (reached[visible] > 0).all()
 
 
-@BOTH
+@ALL
 def test_images_with_differently_many_visible_patches_are_predicted_as_if_alone(name):
     m, images, visible = method(name), batch().images, some_visible()
     with torch.no_grad():
@@ -138,7 +139,7 @@ def test_images_with_differently_many_visible_patches_are_predicted_as_if_alone(
         torch.testing.assert_close(m.complete(images, seen), alone, rtol=1e-4, atol=1e-5)
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("backbone", ["native", "mde"])
 def test_completion_keeps_whole_patches_and_loses_the_others(name, backbone):
     m, images = method(name, backbone=backbone), batch().images

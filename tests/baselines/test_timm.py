@@ -238,6 +238,85 @@ def test_measuring_a_width_keeps_nothing_of_the_weights():
         torch.testing.assert_close(method.encode(images), expected)
 
 
+# --- published encoders of today, whose weights are the user's
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    """timm's transformers with a single block: all else is as it is published, and made in a moment."""
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, **more: create(name, **more, depth=1))
+    return timm.create_model
+
+
+PUBLISHED = [  # name, own side, numbers in a code, mean and deviation of its normalisation
+    ("vit_small_patch16_dinov3", 256, 384, ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))),
+    ("vit_base_patch16_siglip_224", 224, 768, ((0.5,) * 3, (0.5,) * 3)),
+    ("vit_base_patch16_siglip_gap_224", 224, 768, ((0.5,) * 3, (0.5,) * 3)),
+]
+
+
+@pytest.mark.parametrize(("name", "own", "width", "normal"), PUBLISHED)
+def test_dinov3_and_siglip_are_read_at_the_size_they_want_or_another(name, own, width, normal, shallow):
+    """The code: of DINOv3 the mean patch (class and registers apart), of SigLIP its attention's, by `gap` the mean."""
+    assert method_of(name, side=None).classifier.side == own
+    images = torch.rand(2, 3, 64, 64)
+    torch.manual_seed(0)
+    method = method_of(name, side=64, size=64)
+    network, (mean, std) = method.classifier.network, normal
+    with torch.no_grad():
+        normalised = (images - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+        tokens = network.forward_features(normalised)
+        if "siglip_224" in name:
+            expected = network.attn_pool(tokens)
+        else:
+            expected = tokens[:, 5 if "dinov3" in name else 0 :].mean(dim=1)
+        torch.testing.assert_close(method.encode(images), expected, rtol=1e-4, atol=1e-5)
+    assert method.feature_dim == width and tokens.shape[1] == 16 + (5 if "dinov3" in name else 0)
+    assert not torch.allclose(method.encode(images)[0], method.encode(images)[1])
+
+
+def test_dinov3s_own_file_is_read_without_a_word_on_the_terminal(shallow, tmp_path, capfd):
+    """As facebookresearch/dinov3 names its tensors: biases of queries, keys and values, with the keys' masked."""
+    torch.manual_seed(1)
+    trained = shallow("vit_small_patch16_dinov3").eval()
+    renamed = {"reg_token": "storage_tokens", "gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma"}
+    state = {}
+    for name, tensor in trained.state_dict().items():
+        for ours, theirs in renamed.items():
+            name = name.replace(ours, theirs)
+        state[name] = tensor
+    state |= {"mask_token": torch.rand(1, 384), "rope_embed.periods": torch.rand(16)}
+    state |= {f"blocks.0.attn.qkv.{name}": torch.zeros(3 * 384) for name in ("bias", "bias_mask")}
+    torch.save(state, tmp_path / "dinov3_vits16_pretrain_lvd1689m.pth")
+    path, name = str(tmp_path / "dinov3_vits16_pretrain_lvd1689m.pth"), "vit_small_patch16_dinov3"
+    method = timm_encoder.Method(timm_encoder.Settings(name, path, 64), 64).eval()
+    images = torch.rand(2, 3, 64, 64)
+    normalised = (images - method.classifier.mean) / method.classifier.std
+    with torch.no_grad():
+        torch.testing.assert_close(method.encode(images), trained(normalised), rtol=1e-4, atol=1e-5)
+    assert "renamed or converted as timm does" in method.notes[0] and method.family == "published"
+    assert capfd.readouterr().out == ""
+
+
+def test_siglips_image_tower_is_taken_out_of_open_clips_file_and_brought_to_size(shallow, tmp_path):
+    name = "vit_base_patch16_siglip_224"
+    trained = shallow(name).eval()
+    state = {f"visual.trunk.{key}": tensor for key, tensor in trained.state_dict().items()}
+    text = {"text.token_embedding.weight": torch.rand(9, 4), "logit_scale": torch.tensor(1.0)}
+    save_file(state | text, tmp_path / "open_clip_model.safetensors")
+    settings = timm_encoder.Settings(name, str(tmp_path / "open_clip_model.safetensors"), 64)
+    method = timm_encoder.Method(settings, 64).eval()
+    smaller = shallow(name, img_size=64).eval()
+    positions = trained.pos_embed.detach().unflatten(1, (14, 14)).permute(0, 3, 1, 2)
+    positions = torch.nn.functional.interpolate(positions, (4, 4), mode="bicubic", antialias=True)
+    smaller.load_state_dict(trained.state_dict() | {"pos_embed": positions.flatten(2).mT})
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(method.encode(images), smaller(2 * images - 1), rtol=1e-4, atol=1e-5)
+    assert "pos_embed resampled from (1, 196, 768) to (1, 16, 768) as timm does" in method.notes[0]
+
+
 # --- sizes
 
 

@@ -36,6 +36,7 @@ LEARN = {
     "partial_conv": (16, 3500, {"lr": 1e-2, "fine_lr": 2e-3, "width": 16}),
     "mae": (16, 1300, {"lr": 3e-3, "depth": 4, "decoder_depth": 2, "patches": 4}),
     "simmim": (16, 750, {"lr": 3e-3, "depth": 4, "patches": 4}),
+    "pixio": (16, 1300, {"lr": 3e-3, "depth": 4, "decoder_depth": 2, "patches": 4, "class_tokens": 2}),
 }
 
 
