@@ -84,10 +84,10 @@ class Method(BaseMethod):
         self.classifier = Reader(network, mean, std, settings.side, headless=True)
         self.feature_dim = self._width()
 
-    @property
-    def family(self) -> str:
+    @classmethod
+    def family(cls, settings: Settings) -> str:
         """What others trained is published; a network of random weights stands for nobody's training."""
-        return "reference" if self.settings.weights == RANDOM else "published"
+        return "reference" if settings.weights == RANDOM else "published"
 
     @classmethod
     def restored(cls, settings: Settings, size: int, state: Mapping[str, Tensor]) -> "Method":
