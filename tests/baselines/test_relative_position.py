@@ -92,6 +92,10 @@ def test_projection_takes_green_against_magenta_away_and_nothing_else():
     torch.testing.assert_close(colours - left, axis * (colours * axis).sum(dim=1, keepdim=True) / 6)
     grey = colours[:, :1].expand_as(colours)
     torch.testing.assert_close(projected(grey), grey)
+    matrix = torch.tensor([[5.0, 2, -1], [2, 2, 2], [-1, 2, 5]]) / 6  # the authors of jigsaw write it so, too
+    with torch.autocast("cpu", torch.bfloat16):
+        single = projected(colours.float())
+    torch.testing.assert_close(single, torch.einsum("ij,njhw->nihw", matrix, colours.float()))
     # Where red and blue agree, as a lens leaves them, no difference between channels is left at all.
     lens = projected(torch.stack([colours[:, 0], colours[:, 1], colours[:, 0]], dim=1))
     torch.testing.assert_close(lens[:, 0], lens[:, 1])
