@@ -47,7 +47,7 @@ def test_its_error_is_equation_4_with_nothing_masked_less_a_factor():
     absolute = method(objective="l1")
     by_hand = sum(abs(a - c) for a, c in zip(output.flatten().tolist(), b.images.flatten().tolist())) / output.numel()
     assert absolute.loss("network", b).total.item() == pytest.approx(by_hand, rel=1e-5)
-    assert (m.losses, absolute.losses, m.family) == ("l2", "l1", "reconstruction")
+    assert (m.losses, absolute.losses, m.family(m.settings)) == ("l2", "l1", "reconstruction")
 
 
 def test_what_it_cannot_be_is_told():

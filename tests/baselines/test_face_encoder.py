@@ -74,7 +74,7 @@ def test_codes_are_what_the_network_says_of_images_enlarged_and_normalised(net):
     larger = nn.functional.interpolate(images, (24, 24), mode="bicubic", antialias=True).clamp(0, 1)
     with torch.no_grad():
         torch.testing.assert_close(m.encode(images), network(2 * larger - 1))
-    assert m.feature_dim == 5 and (m.family, method(net).family) == ("published", "reference")
+    assert m.feature_dim == 5 and (m.family(m.settings), m.family(method(net).settings)) == ("published", "reference")
     assert m.told["weights"].startswith("facenet.pth-") and m.told["source"].startswith("facenet.py-")
     assert 'taken from "state_dict", without "module."' in m.notes[0]
     assert not m.players() and not hasattr(m, "complete")

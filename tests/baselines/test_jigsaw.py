@@ -100,7 +100,7 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_order_that_was_shown():
             logits = m.order(torch.cat(codes)[None])[0].tolist()
             errors.append(math.log(sum(map(math.exp, logits))) - logits[label[n]])
     assert total.item() == pytest.approx(sum(errors) / 4) and parts == {"order": total}
-    assert m.losses == "order" and m.family == "context"
+    assert m.losses == "order" and m.family(m.settings) == "context"
 
 
 def test_processes_share_what_is_drawn():

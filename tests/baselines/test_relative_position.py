@@ -127,7 +127,7 @@ def test_the_loss_is_the_mean_cross_entropy_over_pairs():
                 errors.append(math.log(sum(map(math.exp, logits))) - logits[label])
         total, parts = m.loss("network", one)
     assert total.item() == pytest.approx(sum(errors) / 120) and parts == {"position": total}
-    assert m.losses == "position" and m.family == "context"
+    assert m.losses == "position" and m.family(m.settings) == "context"
 
 
 def test_processes_share_what_is_drawn():

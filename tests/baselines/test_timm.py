@@ -295,7 +295,7 @@ def test_dinov3s_own_file_is_read_without_a_word_on_the_terminal(shallow, tmp_pa
     normalised = (images - method.classifier.mean) / method.classifier.std
     with torch.no_grad():
         torch.testing.assert_close(method.encode(images), trained(normalised), rtol=1e-4, atol=1e-5)
-    assert "renamed or converted as timm does" in method.notes[0] and method.family == "published"
+    assert "renamed or converted as timm does" in method.notes[0] and method.family(method.settings) == "published"
     assert capfd.readouterr().out == ""
 
 
