@@ -42,9 +42,10 @@ LEAST = 1 / 16  # of all patches: as many are in a context at least (in the code
 class Settings:
     """The paper's values (appendix A), where the module's text does not say otherwise.
 
-    ``width`` 64 is ViT-B, 12·width numbers a token and ``depth`` blocks; the predictor has 6·width and
-    ``predictor_depth``. ``patches`` a side of the grid; ``momentum`` of the copy at the beginning. ``lr`` that of
-    ``mae``: the learning rate itself, whatever the batch, which rises over the first ``warm_up`` of the run.
+    ``width`` 64 is ViT-B, 12·width numbers a token and ``depth`` blocks; the predictor has half as many numbers and
+    ``predictor_depth`` blocks. ``patches`` a side of the grid; ``momentum`` of the copy at the beginning. ``lr`` that
+    of ``mae``: the learning rate itself, whatever the batch, to which a fifth of it rises in the first ``warm_up`` of
+    the run.
     """
 
     width: Count = 64
@@ -97,7 +98,7 @@ class Predictor(nn.Module):
 
     def __init__(self, size: int, patch: int, settings: Settings):
         super().__init__()
-        dim, tokens = 6 * settings.width, 12 * settings.width
+        dim, tokens = 4 * math.ceil(6 * settings.width / 4), 12 * settings.width  # four quarters hold a position
         self.vit = build_vit(size, patch, dim, settings.predictor_depth, head=32)
         self.vit.patch_embed = nn.Linear(tokens, dim)
         self.mask_token = nn.Parameter(0.02 * torch.randn(dim))

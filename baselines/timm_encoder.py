@@ -1,7 +1,9 @@
 """Any network of timm as it is: an encoder that others designed, and perhaps trained, read like those trained here.
 
 Paper: none; a row that says where an architecture without our training stands (BASELINES.md, modern rows). Its
-representation is what stands before the classifying layer, pooled as the network pools it. For small images nothing
+representation is what stands before the classifying layer, pooled as the network pools it: of
+`timm:vit_small_patch16_dinov3` the mean patch, without class and registers, of `timm:vit_base_patch16_siglip_224` what
+its attention gathers (of `…_siglip_gap_224` the mean patch). For small images nothing
 was changed: images are enlarged to the network's own input size, or to `side`, for which it is built.
 Command: `mdebench pretrain timm:resnet18` (random weights), `--set weights=published` (timm's own, fetched once, where
 they can be had), `--set weights=FILE` (as trainers leave them, see `mdebench/methods/checkpoints.py`).

@@ -142,6 +142,12 @@ def test_processes_that_share_a_batch_draw_what_one_would():
     torch.testing.assert_close(torch.stack([m.loss("network", each).total for each in parts]).mean(), whole)
 
 
+@pytest.mark.parametrize("width", [1, 3])
+def test_odd_widths_have_a_predictor_too(width):
+    m, b = method(width=width, predictor_depth=1), batch()
+    assert m.loss("network", b).total.isfinite() and m.predictor.mask_token.numel() == {1: 8, 3: 20}[width]
+
+
 def test_a_grid_that_cannot_be_cut_is_told():
     with pytest.raises(UserError, match="7×7 equal patches"):
         method(patches=7)
