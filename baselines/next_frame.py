@@ -15,7 +15,9 @@ network averaged over a grid of 4×4 (8192 numbers at full width); with ``backbo
 no ``stages``: the maps of the paper's network do not shrink.
 
 Command: ``mdebench data prepare toyfaces --clips 8``, ``mdebench pretrain next_frame --pack toyfaces-clips64``
-Expected: the paper has no numbers for faces, nor for what is learned on the way.
+Expected: the paper has no numbers for faces, nor for what is learned on the way. Convolutions of up to 512 channels at
+the image's own size take long: at tiny, 200 updates of 8 images take 20 seconds of a core, and end at an ℓ1 of 0.14;
+the last frame once more would have 0.05.
 """
 
 import math
