@@ -41,7 +41,7 @@ def made_up(method: Method, count: int) -> Beside | None:
         "attributes": rng.integers(0, 2, (count, MADE_UP["attributes"]), np.int8),
         "landmarks": rng.random((count, MADE_UP["landmarks"], 2), np.float32),
         **{name: rng.integers(0, MADE_UP[name], count, np.int32) for name in ("identity", "label")},
-        "clip": (np.arange(count) * MADE_UP["clip"] // count).astype(np.int32),
+        "clip": (np.arange(count) // max(2, count // MADE_UP["clip"])).astype(np.int32),  # of two frames at least
         "segments": rng.integers(0, MADE_UP["segments"], (count, size, size), np.uint8),
     }
     images = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0))

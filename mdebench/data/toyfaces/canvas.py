@@ -54,16 +54,16 @@ class Canvas:
     def paint(self, share: Array, colour: Array, relief: Array | None = None, gloss: float | None = None) -> None:
         """Lay a colour (n, 3, 1, 1) or (n, 3, h, w), and with it a height and a gloss, over `share` (n, h, w)."""
         self.planes[:, RGB] += share[:, None] * (colour - self.planes[:, RGB])
-        self.mark(share > 0.5)
+        self.mark(share)
         if relief is not None:
             self.height += share * (relief - self.height)
         if gloss is not None:
             self.planes[:, GLOSS] += share * (gloss - self.planes[:, GLOSS])
 
-    def mark(self, inside: NDArray[np.bool_]) -> None:
-        """What is `inside` (n, h, w) belongs to the part that is painted now."""
+    def mark(self, share: Array | NDArray[np.bool_]) -> None:
+        """What is painted now is the class of the pixels of which it covers more than half; `share` (n, h, w)."""
         if self.planes.shape[1] > CLASS:
-            self.planes[:, CLASS][inside] = self.paints
+            self.planes[:, CLASS][share > 0.5] = self.paints
 
     def tint(self, share: Array, *factor: float) -> None:
         """Multiply red, green, blue by a factor each, over `share`: shadows, folds, blush."""
