@@ -19,6 +19,7 @@ Expected: the paper has 3.03 bits per dimension on CIFAR-10, and no faces; 8 are
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -121,11 +122,16 @@ class PixelCNN(nn.Module):
     def __init__(self, width: int, depth: int, kernel: int, levels: int = LEVELS):
         super().__init__()
         self.levels = levels
-        self.features = COLOURS * -(-width // 2)
+        self.features, self.reach = COLOURS * -(-width // 2), kernel // 2
         channels = [COLOURS, *[self.features] * (depth - 1)]
         self.layers = nn.ModuleList(Layer(c, self.features, kernel, n == 0) for n, c in enumerate(channels))
         self.hidden = ColourConv(self.features, self.features, 0)
         self.to_logits = ColourConv(self.features, COLOURS * levels, 0)
+
+    @property
+    def stack(self) -> list[Layer]:
+        """The layers."""
+        return cast(list[Layer], list(self.layers))
 
     def forward(self, values: Tensor) -> Tensor:
         """The logits of all values at once, in float32 or more."""
@@ -135,11 +141,11 @@ class PixelCNN(nn.Module):
         """The horizontal stack after each layer, (N, features, H, W) each."""
         down = along = self.scaled(values)
         found = []
-        for layer in self.layers:
+        for layer in self.stack:
             height = down.shape[2]
-            rows = pad(down, (0, 0, layer.reach, 0))[:, :, : height + layer.rows - 1]
+            rows = pad(down, (0, 0, self.reach, 0))[:, :, : height + layer.rows - 1]
             down, below = layer.down(rows)
-            along = layer.along(pad(along, (layer.reach, 0)), below)
+            along = layer.along(pad(along, (self.reach, 0)), below)
             found.append(along)
         return found
 
@@ -150,12 +156,13 @@ class PixelCNN(nn.Module):
     def head(self, along: Tensor) -> Tensor:
         """The last map (N, features, H, W) → logits (N, H, W, 3, levels)."""
         logits: Tensor = self.to_logits(relu(self.hidden(relu(along))))
+        shape = len(logits), *logits.shape[2:]
         # Channels last, as the network's maps are in memory, so that nothing is copied.
-        return at_least_float32(logits).movedim(1, 3).unflatten(3, (COLOURS, self.levels))
+        return at_least_float32(logits).permute(0, 2, 3, 1).reshape(*shape, COLOURS, self.levels)
 
     def log_likelihood(self, values: Tensor) -> Tensor:
         """ln p of each image of values (N, 3, H, W) int64: (N,), in nats, at most 0."""
-        each = self(values).log_softmax(dim=4).gather(4, values.movedim(1, 3)[..., None])
+        each = self.forward(values).log_softmax(dim=4).gather(4, values.movedim(1, 3)[..., None])
         return each.sum(dim=(1, 2, 3, 4))
 
     def draw(self, values: Tensor, missing: Tensor, uniform: Tensor) -> Tensor:
@@ -171,13 +178,13 @@ class PixelCNN(nn.Module):
         count, _, _, width = values.shape
         scaled = self.scaled(values)
         # Of each layer's input to the vertical stack the last rows, at first those above the image.
-        above = [scaled.new_zeros(count, each.vertical.in_channels, each.rows, width) for each in self.layers]
+        above = [scaled.new_zeros(count, each.vertical.in_channels, each.rows, width) for each in self.stack]
         for y in range(int(rows[-1]) + 1):
             below = []
-            for n, layer in enumerate(self.layers):
+            for n, layer in enumerate(self.stack):
                 down, own = layer.down(above[n])
                 below.append(own)
-                if n + 1 < len(self.layers):
+                if n + 1 < len(above):
                     above[n + 1] = torch.cat([above[n + 1][:, :, 1:], down], dim=2)
             if wanted[y].any():
                 self._draw_row(values, missing, uniform, y, wanted[y].nonzero().flatten().tolist(), below)
@@ -191,9 +198,8 @@ class PixelCNN(nn.Module):
         from above; ``values`` are changed."""
         row = self.scaled(values[:, :, y : y + 1])
         # Of each layer's input to the horizontal stack the row, after as many zeros as the kernel reaches.
-        reach = self.layers[0].reach
-        first = pad(row, (reach, 0))
-        inputs = [first, *(first.new_zeros(len(row), self.features, 1, first.shape[3]) for _ in self.layers[1:])]
+        first = pad(row, (self.reach, 0))
+        inputs = [first, *(first.new_zeros(len(row), self.features, 1, first.shape[3]) for _ in below[1:])]
         known = 0  # every layer has the places before this one, which have all their values
         for x in places:
             for colour in missing[:, :, y, x].any(dim=0).nonzero().flatten().tolist():
@@ -202,14 +208,13 @@ class PixelCNN(nn.Module):
                 cumulated = logits.double().softmax(dim=1).cumsum(dim=1)
                 drawn = (cumulated <= uniform[colour, y, x]).sum(dim=1).clamp(max=self.levels - 1)
                 values[:, colour, y, x] = drawn.where(missing[:, colour, y, x], values[:, colour, y, x])
-                first[:, colour, 0, reach + x] = self.scaled(values[:, colour, y, x])
+                first[:, colour, 0, self.reach + x] = self.scaled(values[:, colour, y, x])
 
     def _advance(self, inputs: list[Tensor], below: list[Tensor], start: int, stop: int) -> Tensor:
         """The horizontal stack for places ``start`` to ``stop`` of a row, written into the layers' ``inputs``, and the
         logits (N, 3, levels) of the last of them."""
-        reach = self.layers[0].reach
-        x = inputs[0]
-        for n, layer in enumerate(self.layers):
+        x, reach = inputs[0], self.reach
+        for n, layer in enumerate(self.stack):
             x = layer.along(inputs[n][..., start : reach + stop], below[n][..., start:stop])
             if n + 1 < len(inputs):
                 inputs[n + 1][..., reach + start : reach + stop] = x
@@ -217,7 +222,7 @@ class PixelCNN(nn.Module):
 
 
 class Method(BaseMethod):
-    """One network, one player; ``encode`` pools a map, ``complete`` draws, ``likelihood`` says how likely images are."""
+    """One network; ``encode`` pools a map, ``complete`` draws, ``likelihood`` tells how likely images are."""
 
     PAPER = "van den Oord et al. 2016"
     settings: Settings
@@ -268,7 +273,7 @@ class Method(BaseMethod):
     @torch.no_grad()
     def likelihood(self, images: Tensor) -> Tensor:
         """ln p of each image (N, 3, H, W) in [0, 1], of its 8-bit values: (N,), in nats, at most 0."""
-        return torch.cat([self.network.log_likelihood(levels(piece)) for piece in images.split(PIECE)])
+        return torch.cat([self.network.log_likelihood(levels(piece)) for piece in torch.split(images, PIECE)])
 
 
 def levels(images: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from mdebench.protocols import attributes, classes, landmarks, layers, occlusion
 @pytest.mark.parametrize("protocol", [attributes, landmarks, occlusion, classes, layers, robustness])
 def test_every_protocol_has_the_promised_names(protocol):
     assert protocol.VERSION >= 1
-    assert protocol.NEEDS in ("encode", "complete", "stages")
+    assert protocol.NEEDS in ("encode", "complete", "stages", "likelihood")
     assert protocol.FEATURES in (True, False)
     cases = protocol.cases(protocol.Settings())
     assert all(protocol.cases(case) == [case] for case in cases)
