@@ -15,10 +15,10 @@ from mdebench.evaluation.readouts import converged
 from mdebench.evaluation.tasks import Attributes
 from mdebench.methods import masks
 from mdebench.methods.contract import Method
-from mdebench.protocols import attributes, classes, landmarks, layers, occlusion, robustness
+from mdebench.protocols import attributes, classes, landmarks, layers, likelihood, occlusion, robustness
 
 
-@pytest.mark.parametrize("protocol", [attributes, landmarks, occlusion, classes, layers, robustness])
+@pytest.mark.parametrize("protocol", [attributes, landmarks, occlusion, classes, layers, likelihood, robustness])
 def test_every_protocol_has_the_promised_names(protocol):
     assert protocol.VERSION >= 1
     assert protocol.NEEDS in ("encode", "complete", "stages", "likelihood")
@@ -27,7 +27,7 @@ def test_every_protocol_has_the_promised_names(protocol):
     assert all(protocol.cases(case) == [case] for case in cases)
 
 
-@pytest.mark.parametrize("protocol", [attributes, landmarks, occlusion, classes, layers, robustness])
+@pytest.mark.parametrize("protocol", [attributes, landmarks, occlusion, classes, layers, likelihood, robustness])
 def test_a_cost_is_that_of_its_cases_and_grows_with_the_pack(protocol):
     def total(pack):
         costs = [protocol.cost(pack, case) for case in protocol.cases(protocol.Settings())]
