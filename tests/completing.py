@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mdebench.data.pack import Pack
+from mdebench.data.pack import Pack, unlabelled
 from mdebench.evaluation.contract import Subject
 from mdebench.methods.classifiers import Look
 from mdebench.methods.contract import Method
@@ -31,13 +31,12 @@ def make_pack(labels=None, test=TEST, salt=""):
     return Pack(
         path=Path("packs/mock16"),
         info={"hash": pack_hash, "attribute_names": [f"A{i}" for i in range(labels.shape[1])]},
-        images=np.broadcast_to(levels[:, None, None, None], (COUNT, 3, SIZE, SIZE)).copy(),
-        attributes=labels.astype(np.int8),
-        landmarks=np.full((COUNT, 5, 2), np.nan, np.float32),
-        landmark_source=np.zeros(COUNT, np.uint8),
-        identity=np.full(COUNT, -1, np.int32),
-        label=np.full(COUNT, -1, np.int32),
-        split=np.where(np.arange(COUNT) < COUNT - test, 0, 2).astype(np.uint8),
+        **unlabelled(COUNT, SIZE)
+        | {
+            "images": np.broadcast_to(levels[:, None, None, None], (COUNT, 3, SIZE, SIZE)).copy(),
+            "attributes": labels.astype(np.int8),
+            "split": np.where(np.arange(COUNT) < COUNT - test, 0, 2).astype(np.uint8),
+        },
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mdebench.data.pack import Pack
+from mdebench.data.pack import Pack, unlabelled
 from mdebench.evaluation.contract import Subject
 from mdebench.methods.contract import Method
 
@@ -24,13 +24,16 @@ def make_pack(images=None, labels=None, points=None, source=None, size=64, class
     return Pack(
         path=Path("packs/mock64"),
         info={"hash": "ab" * 32, "attribute_names": [f"A{i}" for i in range(labels.shape[1])]},
-        images=images,
-        attributes=labels.astype(np.int8),
-        landmarks=points.astype(np.float32),
-        landmark_source=np.zeros(COUNT, np.uint8) if source is None else source.astype(np.uint8),
-        identity=np.asarray(unknown if identities is None else identities, np.int32),
-        label=np.asarray(unknown if classes is None else classes, np.int32),
-        split=np.asarray(split, np.uint8),
+        **unlabelled(COUNT, images.shape[-1], labels.shape[1])
+        | {
+            "images": images,
+            "attributes": labels.astype(np.int8),
+            "landmarks": points.astype(np.float32),
+            "landmark_source": np.zeros(COUNT, np.uint8) if source is None else source.astype(np.uint8),
+            "identity": np.asarray(unknown if identities is None else identities, np.int32),
+            "label": np.asarray(unknown if classes is None else classes, np.int32),
+            "split": np.asarray(split, np.uint8),
+        },
     )
 
 

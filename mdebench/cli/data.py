@@ -63,6 +63,8 @@ def data_list(home: Home) -> None:
 )
 @click.option("--count", type=Whole(min=1), help="toyfaces: how many faces to draw.")
 @click.option("--seed", type=Whole(min=0), help="toyfaces: seed of the faces.")
+@click.option("--clips", type=Whole(min=2), help="toyfaces: draw short clips of so many frames; --count counts frames.")
+@click.option("--segments", is_flag=True, help="toyfaces: with the class of each pixel (hair, skin, eyes …).")
 @click.option("--strict", is_flag=True, help="Refuse when anything had to be converted or left out.")
 @click.option(
     "--keep-duplicates",
@@ -80,6 +82,8 @@ def data_prepare(
     attribute_coding: str | None,
     count: int | None,
     seed: int | None,
+    clips: int | None,
+    segments: bool,
     strict: bool,
     keep_duplicates: bool,
     replace: bool,
@@ -90,7 +94,8 @@ def data_prepare(
     from mdebench.data.pack import open_pack
 
     options: dict[str, Any] = {"pseudo_landmarks": True} if pseudo_landmarks else {}
-    given = {"attribute_coding": attribute_coding, "count": count, "seed": seed}
+    options |= {"segments": True} if segments else {}
+    given = {"attribute_coding": attribute_coding, "count": count, "seed": seed, "clips": clips}
     options |= {key: value for key, value in given.items() if value is not None}
     said: list[str] = []
     with new_progress(new_console()) as bar:

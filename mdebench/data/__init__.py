@@ -7,7 +7,7 @@ Others may import what stands in this file, ``pack``, ``finding``, and ``decode`
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -75,7 +75,7 @@ def prepare(
         if option not in known:
             raise UserError(f"The source {source} has no option '{option}' (it has: {', '.join(known) or 'none'}).")
     root = _checked_root(source, root, module.EXPECTS)
-    name = default_name(source, root, size) if name is None else name
+    name = default_name(source, root, size, options) if name is None else name
     check_name(name)
     with PackWriter(Path(packs_dir) / name, size, replace, tell or (lambda said: None)) as writer:
         with warnings.catch_warnings():  # Pillow warns of huge images, which are refused and reported anyway
@@ -87,9 +87,13 @@ def prepare(
         return writer.finish()
 
 
-def default_name(source: str, root: Path, size: int) -> str:
-    """'celeba64'; for a folder its own name, with a dash after a digit: 'landmarks5-64'."""
-    stem = source
+def default_name(source: str, root: Path, size: int, options: Mapping[str, Any] | None = None) -> str:
+    """'celeba64'; for a folder its own name, with a dash after a digit: 'landmarks5-64'.
+
+    Toyfaces that move, or have segments, are called so ('toyfaces-clips64'): 'toyfaces64' is the embedded set.
+    """
+    further = [what for what in ("clips", "segments") if source == "toyfaces" and (options or {}).get(what)]
+    stem = "-".join([source, *further])
     if source == "folder":
         own = root.resolve().stem if root.is_file() else root.resolve().name
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", own).strip("-._") or source

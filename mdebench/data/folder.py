@@ -4,6 +4,10 @@ The CSV has a column `path` (relative to the folder or zip) and, as far as there
 and their like), `identity`, `label` (or `class`), NAME_x and NAME_y in pixels of the upright image (or as shares of its
 width and height) for the five landmarks of `pack.LANDMARKS`, and attribute columns that say yes or no, under any name.
 The crop is the largest centred square. Rows without a split are divided by a hash: of their identity, or of their path.
+
+Clips are folders of frames: `clip` says which clip a picture is a frame of (its folder, where the CSV has `frame`
+alone), `frame` which place it has there. Frames without a number follow in the natural order of their paths, in which
+2 comes before 10.
 """
 
 from pathlib import Path
@@ -37,7 +41,7 @@ from mdebench.words import words
 EXPECTS = "one CSV with a column 'path', and the images, loose or in one zip or tar"
 POINTS = tuple(f"{name}_{axis}" for name in LANDMARKS for axis in "xy")
 PACKED = (".7z", ".rar", ".gz", ".bz2", ".xz", ".zst")  # archives that `open_store` names, or single files
-KNOWN = ("path", "split", "identity", "label", "class", *POINTS)
+KNOWN = ("path", "split", "identity", "label", "class", "clip", "frame", *POINTS)
 
 Cells = dict[str, list[str]]  # column → its cells
 
@@ -51,19 +55,28 @@ def write(writer: PackWriter, root: Path, progress: Progress, *, attribute_codin
     report, notes = writer.report, writer.info["notes"]
     store, file, data = _open(root, report)
     keys, cells = _listed(file, data, report, notes)
+    if "frame" in cells and "clip" not in cells:
+        cells["clip"] = [key.rpartition("/")[0] for key in keys]
+        notes.append("no clip column: the frames of a folder are a clip")
     store = store.meeting(keys)
     for stray in sorted(store.members.keys() - set(keys)):
         if not stray.lower().endswith((".csv", *ARCHIVES)):
             report.add("unlisted", stray)
-    split = _split(keys, cells, report, notes)
+    codes = labels.read_codes("clip", cells.get("clip", [""] * len(keys)))
+    split = _split(keys, cells, codes.numbers, report, notes)
     of, given = len(keys), any(name in cells for name in POINTS)
-    keys, cells = _chosen(split < 3, keys, cells)
-    split = split[split < 3]
+    clips = labels.read_clips(codes, cells.get("frame", [""] * len(keys)), keys, split)
+    order, notes[:] = clips.order, notes + codes.notes + clips.notes
+    keys, split = [keys[row] for row in order], split[order]
+    cells = {name: [column[row] for row in order] for name, column in cells.items()}
+    for row in np.flatnonzero(clips.unreadable):
+        report.add("bad_value", f"{keys[row]} (frame)")
     points = labels.read_points(cells, LANDMARKS, len(keys))
     others = {name: texts for name, texts in cells.items() if name not in KNOWN}
     attributes = labels.read_attributes(others, len(keys), attribute_coding)
     writer.attribute_names = attributes.names
     read: dict[str, NDArray[Any]] = {"attributes": attributes.marks}
+    read |= {"clip": clips.numbers} if "clip" in cells else {}
     for name, column in (("identity", "identity"), ("label", "label" if "label" in cells else "class")):
         codes = labels.read_codes(column, cells.get(column, [""] * len(keys)))
         read[name] = codes.numbers
@@ -154,18 +167,21 @@ def _listed(file: str, data: bytes, report: Report, notes: list[str]) -> tuple[l
     return keys, {name: list(column) for name, column in columns if name != "path"}
 
 
-def _chosen(kept: NDArray[np.bool_], keys: list[str], cells: Cells) -> tuple[list[str], Cells]:
-    some = np.flatnonzero(kept)
-    return [keys[row] for row in some], {name: [column[row] for row in some] for name, column in cells.items()}
+def _cells_of(rows: NDArray[np.int64], cells: Cells) -> Cells:
+    return {name: [column[row] for row in rows] for name, column in cells.items()}
 
 
-def _split(keys: list[str], cells: Cells, report: Report, notes: list[str]) -> NDArray[np.uint8]:
+def _split(
+    keys: list[str], cells: Cells, clips: NDArray[np.int32], report: Report, notes: list[str]
+) -> NDArray[np.uint8]:
     """(n,) index into SPLITS, 255 for a row that names no known split. Nobody gets into two partitions by chance."""
     codes = labels.read_codes("identity", cells.get("identity", [""] * len(keys)))
     people = codes.numbers if codes.words is None else np.array([*codes.words, ""], object)[codes.numbers]
     known = codes.numbers >= 0
-    groups = [f"identity {person}" if told else key for person, told, key in zip(people, known, keys)]
-    by = "of the identity, so that nobody is in two of them" if known.any() else "of the path"
+    paths = [key if clip < 0 else f"clip {clip}" for key, clip in zip(keys, clips)]
+    groups = [f"identity {person}" if told else path for person, told, path in zip(people, known, paths)]
+    by = "of the clip, so that none is in two of them" if (clips >= 0).any() else "of the path"
+    by = "of the identity, so that nobody is in two of them" if known.any() else by
     if "split" not in cells:
         notes.append(f"no split column: 80 % train, 10 % val, 10 % test by a hash {by}")
         return labels.divided(groups, labels.ALL)

@@ -1,4 +1,4 @@
-"""From the cells of a table to labels: classes and identities, attributes, landmarks, partitions.
+"""From the cells of a table to labels: classes and identities, attributes, landmarks, partitions, clips.
 
 Every column is read by its own values. What means "unknown" becomes no class, no person, no "absent" and no place;
 where a column can be read in two ways, the person is asked. What was assumed comes back as notes.
@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,18 @@ class Points:
     shares: bool
     unreadable: NDArray[np.bool_]
     dropped: NDArray[np.bool_]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The rows of a list (n,) in the order of a pack, in which the frames of a clip follow one another; and of each in
+    that order its clip (-1 none) and whether its frame's cell was no number.
+    """
+
+    order: NDArray[np.int64]
+    numbers: NDArray[np.int32]
+    unreadable: NDArray[np.bool_]
     notes: list[str]
 
 
@@ -180,6 +193,44 @@ def read_points(columns: Mapping[str, Sequence[str]], names: Sequence[str], coun
     cells[dropped] = np.nan
     notes = [f"{missing.sum():,} landmarks at -1 or 0,0 were taken as missing"] if missing.any() else []
     return Points(cells, shares, unreadable, dropped, notes)
+
+
+def read_clips(codes: Codes, frames: Sequence[str], paths: Sequence[str], split: NDArray[np.uint8]) -> Clips:
+    """The rows that are in a known partition: stills as they stand, then clip by clip the frames by their numbers, and
+    those without one in the natural order of their paths.
+
+    codes: which clip each row is a frame of. A clip with frames in several partitions becomes one clip in each.
+    """
+    numbers = [number(text) for text in frames]
+    unknown = [value != value for value in numbers]
+
+    def place(row: int) -> tuple[Any, ...]:
+        code = codes.numbers[row]
+        if code < 0:
+            return 0, row
+        name = str(code) if codes.words is None else codes.words[code]
+        return 1, natural(name), split[row], unknown[row], 0 if unknown[row] else numbers[row], natural(paths[row])
+
+    order = sorted(np.flatnonzero(split < 3).tolist(), key=place)
+    clip_of = {row: (int(codes.numbers[row]), int(split[row])) for row in order if codes.numbers[row] >= 0}
+    clips = {clip: count for count, clip in enumerate(dict.fromkeys(clip_of.values()))}
+    cut = len(clips) - len({code for code, _ in clips})
+    known = [(clip, numbers[row]) for row, clip in clip_of.items() if not unknown[row]]
+    twice = len(known) - len(set(known))
+    notes = [f"{cut:,} clips were cut in two, as they have frames in more than one partition"] if cut else []
+    notes += [f"{twice:,} frames have a number that one of their clip has already; the paths decide"] if twice else []
+    return Clips(
+        np.array(order, np.int64),
+        np.array([clips[clip_of[row]] if row in clip_of else -1 for row in order], np.int32),
+        np.array([row in clip_of and unknown[row] and not is_unknown(frames[row]) for row in order], bool),
+        notes,
+    )
+
+
+def natural(text: str) -> list[tuple[bool, int, str]]:
+    """What texts are sorted by so that 2 comes before 10: digits as numbers, and before all else."""
+    parts = re.findall("([0-9]+)|([^0-9]+)", text)
+    return [(not digits, len(digits.lstrip("0")), digits.lstrip("0") or other) for digits, other in parts]
 
 
 def read_splits(texts: Iterable[str]) -> NDArray[np.uint8]:

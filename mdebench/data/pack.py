@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from mdebench import files
 from mdebench.data.report import report_lines
 from mdebench.errors import UserError
-from mdebench.words import shown
+from mdebench.words import shown, words
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +58,7 @@ FURTHER: dict[str, tuple[str, float]] = {
     "clip": ("<i4", -1),
     "segments": ("|u1", NO_SEGMENT),
     "age": ("<f4", np.nan),
+    "pairs": ("<i4", -1),
 }
 
 
@@ -77,6 +78,7 @@ class Pack:
     clip: NDArray[np.int32]  # (N,): the clip it is a frame of, its frames one after the other; -1 none
     segments: NDArray[np.uint8]  # (N, size, size): the class of each pixel in `segment_names`; 255 unknown
     age: NDArray[np.float32]  # (N,): in years; NaN unknown
+    pairs: NDArray[np.int32]  # (P, 4): two rows, whether they show one person (1, 0), the fold (0 to 9); P may be 0
 
     @property
     def name(self) -> str:
@@ -207,6 +209,15 @@ class Pack:
         if self.landmark_source.any():
             whole = int(np.isfinite(self.landmarks).all(axis=(1, 2)).sum())
             lines.append(f"landmarks: {whole:,} face{'s' * (whole != 1)} with all five points")
+        if (framed := self.clip[self.clip >= 0]).size:
+            lines.append(f"clips: {len(np.unique(framed)):,}, of {len(framed):,} frames")
+        if self.segment_names:
+            lines.append(f"segments: {words(self.segment_names)}")
+        if (ages := self.age[np.isfinite(self.age)]).size:
+            lines.append(f"ages: {len(ages):,}, from {ages.min():g} to {ages.max():g} years")
+        if len(self.pairs):
+            same, folds = int(self.pairs[:, 2].sum()), len(np.unique(self.pairs[:, 3]))
+            lines.append(f"pairs: {len(self.pairs):,} in {folds} folds, {same:,} of them of one person")
         if not (self.split == SPLITS.index("test")).any():
             lines.append("no test images: protocols measure on them, so nothing can be measured with this pack")
         lines += [f"crop: {self.info['crop']}; resize: {self.info['resize']}"]
@@ -288,7 +299,8 @@ def _check_manifest(path: Path, info: dict[str, Any]) -> None:
         fits = ARRAYS.keys() <= info["arrays"].keys() <= ARRAYS.keys() | FURTHER.keys()
         if fits and info["hash"] == content_hash(info) and _says_what_it_should(info):
             shape = info["arrays"]["images"]["shape"]
-            expected = array_shapes(shape[0], shape[-1], len(info["attribute_names"]))
+            pairs = info["arrays"].get("pairs", {"shape": [0]})["shape"][0]
+            expected = array_shapes(shape[0], shape[-1], len(info["attribute_names"]), pairs)
             if any(tuple(entry["shape"]) != expected[name] for name, entry in info["arrays"].items()):
                 raise _damaged(path, "its arrays do not fit together")
             return
@@ -309,11 +321,11 @@ def _says_what_it_should(info: dict[str, Any]) -> bool:
     )
 
 
-def array_shapes(count: int, size: int, attributes: int) -> dict[str, tuple[int, ...]]:
-    """Shape of every array of a pack of `count` images with so many attributes."""
+def array_shapes(count: int, size: int, attributes: int, pairs: int = 0) -> dict[str, tuple[int, ...]]:
+    """Shape of every array of a pack of `count` images with so many attributes, and so many pairs of them."""
     tails: dict[str, tuple[int, ...]] = {"images": (3, size, size), "attributes": (attributes,), "landmarks": (5, 2)}
     tails["segments"] = (size, size)
-    return {name: (count, *tails.get(name, ())) for name in (*ARRAYS, *FURTHER)}
+    return {name: (count, *tails.get(name, ())) for name in (*ARRAYS, *FURTHER)} | {"pairs": (pairs, 4)}
 
 
 def unlabelled(count: int, size: int, attributes: int = 0) -> dict[str, NDArray[Any]]:

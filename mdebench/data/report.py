@@ -40,6 +40,7 @@ KINDS: dict[str, tuple[str, str]] = {
     ),
     "link_to_nothing": (LEFT_OUT, "a link to nothing"),
     "twin": (LEFT_OUT, "of val or test, with the same pixels as an image of train (or of val)"),
+    "pair": (LEFT_OUT, "a pair of images of which one at least is not in the pack"),
     "grey": (CONVERTED, "grey, repeated in three channels"),
     "palette": (CONVERTED, "palette colours to RGB"),
     "alpha": (CONVERTED, "transparency laid over white"),

@@ -79,6 +79,7 @@ class PackWriter:
         self._old = path.with_name(f".{path.name}.old")
         self._names: list[str] = []
         self._labels: dict[str, list[NDArray[Any]]] = {name: [] for name in ARRAYS if name != "images"}
+        self._pairs = np.empty((0, 4), np.int32)
         self._pixels = hashlib.sha256()
         self._digests: list[NDArray[np.uint64]] = []
 
@@ -138,6 +139,25 @@ class PackWriter:
             dtype, unknown = (ARRAYS | FURTHER)[name]
             pieces.append(np.asarray(given.get(name, np.full(shapes[name], unknown)), dtype))
 
+    def pair(self, names_a: Sequence[str], names_b: Sequence[str], same: NDArray[Any], fold: NDArray[Any]) -> None:
+        """Append P pairs of images, by the names of which both were added before; what others stand for is told.
+
+        same (P,): whether they show one person, 1 or 0; fold (P,): from 0 to 9.
+        """
+        if len(set(self._names)) < len(self._names):
+            raise ValueError("pairs are of names, and a name was added twice")
+        if not (np.isin(same, (0, 1)).all() and np.isin(fold, range(10)).all()):
+            raise ValueError("a pair is of one person (1) or not (0), in a fold from 0 to 9")
+        row = {name: number for number, name in enumerate(self._names)}
+        found = [[row.get(name, -1) for name in names] for names in zip(names_a, names_b, strict=True)]
+        rows = np.array(found, np.int32).reshape(-1, 2)
+        whole: NDArray[np.bool_] = np.all(rows >= 0, axis=1)
+        for first, second, there in zip(names_a, names_b, whole):
+            if not there:
+                self.report.add("pair", f"{first} and {second}")
+        pairs = np.column_stack([rows, np.asarray(same, np.int32), np.asarray(fold, np.int32)])
+        self._pairs = np.concatenate([self._pairs, pairs[whole]])
+
     def part_twins(self, keep: bool = False) -> None:
         """Leave out every image of val or test whose pixels are also in train (of test: or in val), and tell it.
 
@@ -159,6 +179,11 @@ class PackWriter:
 
     def _keep(self, kept: NDArray[np.bool_]) -> None:
         """Drop all images but these (N,); those that stay move forward in the file, a piece at a time."""
+        whole = kept[self._pairs[:, :2]].all(axis=1)
+        for first, second in self._pairs[~whole, :2]:
+            self.report.add("pair", f"{self._names[first]} and {self._names[second]}")
+        self._pairs = self._pairs[whole]
+        self._pairs[:, :2] = (np.cumsum(kept) - 1)[self._pairs[:, :2]]
         self._names = [name for name, stays in zip(self._names, kept) if stays]
         self._labels = {name: [np.concatenate(pieces)[kept]] for name, pieces in self._labels.items()}
         self._digests = [np.concatenate(self._digests)[kept]]
@@ -180,7 +205,8 @@ class PackWriter:
             what = "; ".join(self.report.lines()) or "none was found"
             raise UserError(f"Not one usable image for {self.path}: {what}.")
         arrays = {name: np.concatenate(pieces) for name, pieces in self._labels.items()}
-        shapes = array_shapes(len(self._names), self.size, len(self.attribute_names))
+        arrays |= {"pairs": self._pairs} if len(self._pairs) else {}
+        shapes = array_shapes(len(self._names), self.size, len(self.attribute_names), len(self._pairs))
         dtypes = {name: dtype for name, (dtype, _) in (ARRAYS | FURTHER).items()}
         digests = {"images": self._pixels.hexdigest()} | {name: digest(array) for name, array in arrays.items()}
         self._stream.seek(0)

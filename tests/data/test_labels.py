@@ -10,7 +10,17 @@ from PIL import Image
 
 from mdebench.cli.main import cli
 from mdebench.data import prepare
-from mdebench.data.labels import ALL, OF_TRAIN, divided, read_attributes, read_codes, read_points, read_splits
+from mdebench.data.labels import (
+    ALL,
+    OF_TRAIN,
+    divided,
+    natural,
+    read_attributes,
+    read_clips,
+    read_codes,
+    read_points,
+    read_splits,
+)
 from mdebench.data.pack import LANDMARKS, Pack, open_pack
 from mdebench.errors import UserError
 
@@ -118,6 +128,29 @@ def test_points_within_zero_and_one() -> None:
 def test_words_for_partitions() -> None:
     words = ["Train", "training", "dev", "VALID", "validation", "val", "eval", "test", "testing", "later", ""]
     assert read_splits(words).tolist() == [0, 0, 1, 1, 1, 1, 1, 2, 2, 255, 255]
+
+
+def test_numbers_within_names_are_sorted_as_numbers() -> None:
+    names = ["a10", "a2", "a02b", "b", "", "3", "20", "a", "1" * 5000, "a٣"]
+    assert sorted(names, key=natural) == ["", "3", "20", "1" * 5000, "a", "a2", "a02b", "a10", "a٣", "b"]
+
+
+def test_frames_follow_one_another() -> None:
+    """Against the table's own sort by (clip, frame), with stills before and a partition that is none left out."""
+    clip = ["walk10", "walk2", "", "walk2", "walk10", "walk2", "walk2", "NA", "walk2"]
+    frame = ["1", "10", "7", "9,0", "0.5", "", "soon", "", "11"]
+    split = np.array([0, 0, 2, 0, 0, 0, 0, 0, 255], np.uint8)
+    clips = read_clips(read_codes("clip", clip), frame, [f"{row}.png" for row in range(9)], split)
+    assert clips.order.tolist() == [2, 7, 3, 1, 5, 6, 4, 0] and clips.notes == []
+    assert clips.numbers.tolist() == [-1, -1, 0, 0, 0, 0, 1, 1]
+    assert clips.order[clips.unreadable].tolist() == [6]
+
+
+def test_a_clip_in_two_partitions_is_one_in_each() -> None:
+    split = np.array([2, 0, 2, 0], np.uint8)
+    clips = read_clips(read_codes("clip", ["5"] * 4), ["1", "1", "0", "1"], ["a", "b", "c", "d"], split)
+    assert clips.order.tolist() == [1, 3, 2, 0] and clips.numbers.tolist() == [0, 0, 1, 1]
+    assert [note.split()[0] for note in clips.notes] == ["1", "1"]
 
 
 def test_groups_stay_whole_and_keep_their_place() -> None:

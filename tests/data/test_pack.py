@@ -104,6 +104,58 @@ def test_a_pack_of_another_name_tells_what_it_was_made_from(tmp_path: Path) -> N
     assert made_from(pack.footnote(), "test") and not made_from(pack.footnote(), "mine")
 
 
+PAIRS = ([NAMES[1], NAMES[9], "gone.jpg"], [NAMES[4], NAMES[0], NAMES[0]], np.array([1, 0, 1]), np.array([0, 9, 3]))
+
+
+def paired(folder: Path) -> Path:
+    with PackWriter(folder / "paired16", SIZE) as writer:
+        writer.add(IMAGES, NAMES, SPLIT)
+        writer.pair(*PAIRS)
+        writer.info |= {"source": "test", "crop": "none", "resize": "none"}
+        return writer.finish()
+
+
+def test_pairs_are_of_rows_and_what_lacks_an_image_is_told(tmp_path: Path, path: Path) -> None:
+    pack = open_pack(paired(tmp_path))
+    assert pack.pairs.tolist() == [[1, 4, 1, 0], [9, 0, 0, 9]] and pack.pairs.dtype == np.int32
+    assert pack.info["report"]["pair"]["names"] == ["gone.jpg and 00.jpg"]
+    assert "pairs: 2 in 2 folds, 1 of them of one person" in pack.summary()
+    assert verify_pack(pack.path) == [] and not pack.pairs.flags.writeable
+    assert open_pack(path).pairs.shape == (0, 4) and "pairs" not in open_pack(path).info["arrays"]
+
+
+def test_pairs_belong_to_the_hash_and_a_pack_without_keeps_its_own(tmp_path: Path) -> None:
+    with PackWriter(tmp_path / "plain16", SIZE) as writer:
+        writer.add(IMAGES, NAMES, SPLIT)
+        writer.pair(["gone.jpg"], [NAMES[0]], np.array([1]), np.array([0]))
+        writer.pair([], [], np.array([]), np.array([]))
+        writer.info |= {"source": "test", "crop": "none", "resize": "none"}
+        plain = open_pack(writer.finish())
+    # As packs of before there were pairs had it.
+    assert plain.hash == "4715a94e8af6e96d74d6bd585fc7135682f28d346c4ce479969ba72edfd0715e"
+    assert open_pack(paired(tmp_path)).hash != plain.hash
+
+
+@pytest.mark.parametrize("harm", ["short", "flipped", "missing"])
+def test_damaged_pairs_are_found_on_opening(tmp_path: Path, harm: str) -> None:
+    file = paired(tmp_path) / "pairs.npy"
+    whole = file.read_bytes()
+    if harm == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(whole[:-1] if harm == "short" else whole[:-4] + bytes([whole[-4] ^ 1]) + whole[-3:])
+    with pytest.raises(UserError, match=r"pairs\.npy"):
+        open_pack(file.parent)
+    assert len(verify_pack(file.parent)) == 1
+
+
+@pytest.mark.parametrize(("same", "fold"), [(2, 0), (-1, 0), (1, 10), (1, -1)])
+def test_a_pair_is_of_one_person_or_not_in_one_of_ten_folds(tmp_path: Path, same: int, fold: int) -> None:
+    with pytest.raises(ValueError, match="0 to 9"), PackWriter(tmp_path / "test16", SIZE) as writer:
+        writer.add(IMAGES, NAMES, SPLIT)
+        writer.pair([NAMES[0]], [NAMES[1]], np.array([same]), np.array([fold]))
+
+
 def test_hash_depends_on_the_content_alone(path: Path, tmp_path: Path) -> None:
     with PackWriter(tmp_path / "elsewhere" / "other", SIZE) as writer:
         other = fill(writer)

@@ -572,6 +572,32 @@ def test_folder_without_splits(tmp_path: Path) -> None:
     assert len(carved.indices("test")) == 225 and 1 <= len(carved.indices("val")) <= 15
 
 
+@pytest.mark.parametrize(
+    ("table", "order", "clip"),
+    [
+        (
+            "path,clip,frame,split\n{0},b,2,train\n{1},b,10,train\n{2},a,1,train\n{3},,,train",
+            [3, 2, 0, 1],
+            [-1, 0, 1, 1],
+        ),
+        ("path,clip\n{0},v\n{1},v\n{2},v\n{3},v", [2, 3, 0, 1], [0] * 4),
+        ("path,frame\n{0},9\n{1},8\n{2},7\n{3},6", [3, 2, 1, 0], [0, 0, 1, 1]),
+    ],
+)
+def test_folders_of_frames_are_clips(tmp_path: Path, table: str, order: list[int], clip: list[int]) -> None:
+    names = ("v/frame 9.png", "v/frame 10.png", "u/2.png", "u/3.png")
+    pack = made("folder", folder_root(tmp_path / "mine", table.format(*names), names), tmp_path)
+    assert pack.names == [names[row] for row in order] and verify_pack(pack.path) == []
+    assert pack.clip.tolist() == clip
+    assert ("no clip column: the frames of a folder are a clip" in pack.info["notes"]) is ("clip" not in table)
+    assert all(len(set(pack.split[pack.clip == each])) == 1 for each in set(clip))
+
+
+def test_a_folder_without_clips_has_none(tmp_path: Path) -> None:
+    pack = made("folder", folder_root(tmp_path / "mine", "path\na.png\nsub/b.png\nc.png"), tmp_path)
+    assert "clip" not in pack.info["arrays"] and (pack.clip == -1).all()
+
+
 def test_bad_folder_rows_are_each_named(tmp_path: Path) -> None:
     table = "path,split,nose_x,nose_y,smile\n"
     table += "a.png,train,x,2,1\n../a.png,train,1,1,1\na.png,test,1,1,1\nno.png,train,1,1,1\nc.png,later,1,1,0\n"

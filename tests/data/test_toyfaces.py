@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from mdebench.data.pack import ATTRIBUTES
+from mdebench.data import prepare
+from mdebench.data.pack import ATTRIBUTES, open_pack, verify_pack
 from mdebench.data.toyfaces import IDENTITIES, PICTURES, Chunk, generate, parts, split_of
 from mdebench.data.toyfaces.attributes import EXCLUDED_BY, Draws, draw_attributes
 from mdebench.data.toyfaces.canvas import Face, blur, bump, landmarks, locate
@@ -33,9 +34,10 @@ CELEBA_CORRELATIONS = [
 COLOURS = ["Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair"]
 
 
-def collect(count: int, size: int, seed: int = 0) -> Chunk:
-    chunks = list(generate(count, size, seed))
-    return Chunk(*(np.concatenate([getattr(c, k) for c in chunks]) for k in Chunk.__dataclass_fields__))
+def collect(count: int, size: int, seed: int = 0, **options: int) -> Chunk:
+    chunks = list(generate(count, size, seed, **options))
+    fields = ([getattr(c, k) for c in chunks] for k in Chunk.__dataclass_fields__)
+    return Chunk(*(None if field[0] is None else np.concatenate(field) for field in fields))
 
 
 def column(table: np.ndarray, name: str) -> np.ndarray:
@@ -62,7 +64,7 @@ def test_same_seed_same_bytes_and_another_seed_other_people():
 
 def test_a_short_set_is_the_beginning_of_a_long_one(faces):
     short = collect(33, 32)
-    for field in Chunk.__dataclass_fields__:
+    for field in Chunk.__dataclass_fields__.keys() - {"segments"}:
         np.testing.assert_array_equal(getattr(short, field), getattr(faces, field)[:33])
     assert faces.identity[-3:].tolist() == [100, 101, 102]
 
@@ -202,6 +204,119 @@ def test_splits_share_no_identity():
 def test_refuses_what_cannot_be_drawn(count, size):
     with pytest.raises(UserError):
         next(generate(count, size))
+
+
+# Clips
+
+
+@pytest.fixture(scope="module")
+def moving() -> Chunk:
+    """25 clips of 8 frames."""
+    return collect(200, 64, frames=8)
+
+
+def test_a_clip_begins_as_the_still_and_a_longer_one_goes_on(faces, moving):
+    shorter = collect(100, 64, frames=4)
+    assert moving.clip.tolist() == np.repeat(np.arange(25), 8).tolist() and (faces.clip == -1).all()
+    np.testing.assert_allclose(moving.landmarks[::8], faces.landmarks[:25], atol=1e-6)
+    np.testing.assert_array_equal(moving.identity[::8], faces.identity[:25])
+    np.testing.assert_allclose(
+        shorter.landmarks.reshape(25, 4, 5, 2), moving.landmarks.reshape(25, 8, 5, 2)[:, :4], atol=1e-6
+    )
+    stills = collect(25, 64).images.astype(float)
+    noise = np.abs(stills - moving.images[::8])
+    assert noise.mean() < 4 and np.percentile(noise, 99.9) < 20  # two draws of a sensor's, std 0.012 · 255
+    block = collect(3 * 503, 16, frames=3)
+    assert block.clip.tolist() == np.repeat(np.arange(503), 3).tolist()
+    assert block.identity[-9:].tolist() == np.repeat([100, 101, 102], 3).tolist()
+
+
+def test_what_moves_moves_smoothly_and_no_attribute_with_it(moving):
+    points = moving.landmarks.reshape(25, 8, 10) * 64
+    speed, bend = np.diff(points, axis=1), np.diff(points, n=2, axis=1)
+    assert np.abs(speed).max() < 3 and np.abs(speed).mean() > 0.2  # pixels a frame
+    # Independent draws bend by √3 times their speed; a sine of at most 1/12 of a turn a frame by 2 sin(15°).
+    assert np.sqrt(np.square(bend).mean() / np.square(speed).mean()) < 0.7
+    assert (np.ptp(moving.attributes.reshape(25, 8, 40), axis=1) == 0).all()
+    np.testing.assert_array_equal(np.ptp(moving.identity.reshape(25, 8), axis=1), 0)
+
+
+def test_frames_are_as_likely_as_stills():
+    """A path between two normals at right angles is normal everywhere: landmarks spread as those of stills do."""
+
+    def drawn(frames: int) -> np.ndarray:
+        blocks = [Draws(0, block, IDENTITIES, PICTURES, frames) for block in range(5)]
+        return np.concatenate(
+            [landmarks(looks(draws, draw_attributes(draws)))[frames - 1 :: frames] for draws in blocks]
+        )
+
+    stills, late = drawn(1), drawn(6)
+    assert np.abs(stills - late).mean() > 0.005
+    np.testing.assert_allclose(late.mean(0), stills.mean(0), atol=0.004)
+    np.testing.assert_allclose(late[:, 2:].std(0), stills[:, 2:].std(0), rtol=0.15)  # pupils swing besides
+
+
+def test_mouths_that_are_open_stay_open():
+    draws = Draws(0, 0, IDENTITIES, PICTURES, 8)
+    has = draw_attributes(draws)
+    gap, is_open = looks(draws, has)["gap"].reshape(-1, 8), has["Mouth_Slightly_Open"].reshape(-1, 8)
+    assert gap[is_open[:, 0]].min() > 0.005 and (gap[~is_open[:, 0]] == 0).all()
+    assert np.median(np.ptp(gap[is_open[:, 0]], axis=1)) > 0.01
+
+
+# Segments
+
+
+COLOURED = {"wall": "background", "hair": "hair", "lips": "mouth", "brow": "brows", "beard": "beard", "hat": "hat"}
+
+
+@pytest.mark.parametrize("colour", COLOURED)
+def test_segments_are_where_the_picture_changes_with_a_parts_colour(colour):
+    """The same people with that colour made darker: the pixels that change plainly are those of the class."""
+    draws = Draws(2, 0, 40, 1)
+    face = looks(draws, draw_attributes(draws))
+    plain = face.values | {"Blurry": 0 * face["Blurry"], "gap": 0 * face["gap"]}
+    shades = {"wall": ("wall", "wall2", "wall3"), "hat": ("hat", "hat_band")}.get(colour, (colour,))
+    light, dark = (Face(plain | {name: np.full_like(face[name], value) for name in shades}) for value in (1, 0))
+    noise = np.zeros((40, 3, 96, 96), np.float32)
+    bright, _, segments = render(light, 96, noise, segments=True)
+    change = (bright.astype(int) - render(dark, 96, noise)[0]).mean(1)
+    inside = segments == parts.SEGMENTS.index(COLOURED[colour])
+    assert inside.any(axis=(1, 2)).sum() >= (2 if colour in ("beard", "hat") else 35)
+    changes = change > 0.5 * np.median(change[inside])
+    overlap = (changes & inside).sum() / (changes | inside).sum()
+    assert overlap > (0.75 if colour in ("brow", "lips") else 0.9), overlap
+
+
+def test_segments_of_clips_move_with_the_landmarks():
+    chunk = collect(80, 64, frames=8, segments=True)
+    assert chunk.segments.shape == (80, 64, 64) and chunk.segments.max() < len(parts.SEGMENTS) < 255
+    nose, eyes = (chunk.segments == parts.SEGMENTS.index(name) for name in ("nose", "eyes"))
+    columns = np.arange(64) + 0.5
+    place = (nose * columns).sum((1, 2)) / nose.sum((1, 2)) / 64
+    assert np.corrcoef(place, chunk.landmarks[:, 2, 0])[0, 1] > 0.8
+    x, y = (chunk.landmarks[:, 0] * 64).astype(int).T
+    assert eyes[np.arange(80), y, x].mean() > 0.9  # a narrow eye, or one behind a frame, may be hidden
+    np.testing.assert_array_equal(chunk.images, collect(80, 64, frames=8).images)
+
+
+def test_a_pack_of_clips_with_segments(tmp_path):
+    pack = open_pack(prepare("toyfaces", None, 16, tmp_path, count=1200, clips=12, segments=True))
+    assert pack.name == "toyfaces-clips-segments16" and verify_pack(pack.path) == []
+    assert pack.clip.tolist() == np.repeat(np.arange(100), 12).tolist()
+    assert all(len(set(pack.split[pack.clip == clip])) == 1 for clip in range(100))
+    assert pack.names[11:13] == ["000000-11", "000001-00"] and pack.info["options"]["clips"] == 12
+    assert pack.segment_names == parts.SEGMENTS and pack.segments.shape == (1200, 16, 16)
+    assert "clips: 100, of 1,200 frames" in pack.summary()
+    stills = open_pack(prepare("toyfaces", None, 16, tmp_path, count=10))
+    assert stills.name == "toyfaces16" and stills.info["options"] == {"count": 10, "seed": 0}
+    assert not {"clip", "segments"} & stills.info["arrays"].keys()
+
+
+@pytest.mark.parametrize(("options", "said"), [({"clips": 1}, "2 to 100"), ({"clips": 7}, "no whole number of clips")])
+def test_refuses_clips_that_cannot_be(tmp_path, options, said):
+    with pytest.raises(UserError, match=said):
+        prepare("toyfaces", None, 16, tmp_path, count=100, **options)
 
 
 def test_face_rows():

@@ -133,6 +133,23 @@ def test_many_images_move_forward_piece_by_piece(tmp_path: Path) -> None:
     assert pack.names == [name for name, gone in zip(names, leaks) if not gone]
 
 
+def test_pairs_lose_those_of_images_left_out_and_follow_the_others(tmp_path: Path, rng: np.random.Generator) -> None:
+    images = rng.integers(0, 256, (6, 3, 16, 16), np.uint8)
+    images[1] = images[4]  # "b" of test = "e" of train
+    names, firsts, seconds = list("abcdef"), list("afbc"), list("ebcd")
+    with PackWriter(tmp_path / "paired16", 16) as writer:
+        writer.add(images, names, np.array([2, 2, 2, 2, 0, 0]))
+        writer.pair(firsts, seconds, np.array([1, 0, 1, 0]), np.arange(4))
+        writer.part_twins()
+        writer.info |= {"source": "test", "crop": "none", "resize": "none"}
+        pack = open_pack(writer.finish())
+    assert [(pack.names[first], pack.names[second], *rest) for first, second, *rest in pack.pairs.tolist()] == [
+        ("a", "e", 1, 0),
+        ("c", "d", 0, 3),
+    ]
+    assert told(pack)["pair"] == (2, ["f and b", "b and c"]) and verify_pack(pack.path) == []
+
+
 def test_twins_are_those_that_all_pairs_tell(rng: np.random.Generator) -> None:
     for count in (0, 1, 60):
         digests, split = rng.integers(0, 25, count).astype(np.uint64), rng.integers(0, 3, count)

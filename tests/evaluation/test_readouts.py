@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from timm_sweep import tensors_moved
 from torch import nn
 
-from mdebench.data.pack import Pack
+from mdebench.data.pack import Pack, unlabelled
 from mdebench.errors import UserError
 from mdebench.evaluation import readouts
 from mdebench.evaluation.contract import Subject
@@ -27,13 +27,8 @@ def make_pack(images, attributes, split):
     return Pack(
         path=Path("mock"),
         info=info,
-        images=images,
-        attributes=attributes.astype(np.int8),
-        landmarks=np.full((count, 5, 2), np.nan, np.float32),
-        landmark_source=np.zeros(count, np.uint8),
-        identity=np.full(count, -1, np.int32),
-        label=np.full(count, -1, np.int32),
-        split=split.astype(np.uint8),
+        **unlabelled(count, images.shape[-1])
+        | {"images": images, "attributes": attributes.astype(np.int8), "split": split.astype(np.uint8)},
     )
 
 

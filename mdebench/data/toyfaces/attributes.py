@@ -78,19 +78,47 @@ EXCLUDED_BY: dict[str, tuple[str, ...]] = {
 
 
 class Draws:
-    """The random numbers of one block of pictures: standard normals (identities · pictures,), picture after picture."""
+    """The random numbers of one block: standard normals (identities · pictures · frames,), picture after picture.
 
-    def __init__(self, seed: int, block: int, identities: int, pictures: int) -> None:
+    A picture that moves is a clip of frames. Its first frame is the picture that does not, and a longer clip goes on
+    where a shorter one ends: what moves it comes from random numbers of its own.
+    """
+
+    def __init__(self, seed: int, block: int, identities: int, pictures: int, frames: int = 1) -> None:
         self._rng = np.random.default_rng([seed, block])
-        self._identities, self._pictures = identities, pictures
+        self._paths = np.random.default_rng([seed, block, 0, 1])
+        self._identities, self._pictures, self._frames = identities, pictures, frames
 
     def identity(self) -> Array:
         """Numbers that are the same in all pictures of an identity."""
-        return np.tile(self._rng.standard_normal(self._identities, np.float32), self._pictures)
+        return self._held(np.tile(self._rng.standard_normal(self._identities, np.float32), self._pictures))
 
     def picture(self) -> Array:
         """Numbers of the pictures, each its own."""
-        return self._rng.standard_normal(self._identities * self._pictures, np.float32)
+        return self._held(self._rng.standard_normal(self._identities * self._pictures, np.float32))
+
+    def frame(self) -> Array:
+        """Numbers of the frames: from that of the picture along a smooth path to others that are as likely."""
+        begin = self.picture()
+        onward, angle = self._held(self._paths.standard_normal(len(begin) // self._frames, np.float32)), self._angle()
+        path: Array = begin * np.cos(angle) + onward * np.sin(angle)
+        return path
+
+    def swing(self) -> Array:
+        """Numbers in [-1, 1] that swing to and fro, and begin at 0."""
+        swung: Array = np.sin(self._angle())
+        return swung
+
+    def _held(self, numbers: Array) -> Array:
+        return np.repeat(numbers, self._frames)
+
+    def _angle(self) -> Array:
+        """How far each frame is on its way, in radians: a whole turn takes 12 to 24 frames, to either side."""
+        turns = self._paths.uniform(1 / 24, 1 / 12, self._identities * self._pictures).astype(np.float32)
+        turns *= np.sign(self._paths.standard_normal(len(turns), np.float32))
+        frame = np.tile(np.arange(self._frames, dtype=np.float32), len(turns))
+        angle: Array = 2 * np.float32(np.pi) * self._held(turns) * frame
+        return angle
 
 
 def draw_attributes(draws: Draws) -> Has:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating]
 EYE_X, EYE_Y, MIDLINE, HEAD_Y = 0.1475, 0.425, 0.4975, 0.44  # of a mean aligned CelebA face, in image widths
 EYE_DEPTH = 0.8  # heads turn about the eyes: aligned pictures keep these in place
-RGB, HEIGHT, GLOSS, HEAD, X, Y = slice(0, 3), 3, 4, 5, 6, 7  # planes of a canvas
+RGB, HEIGHT, GLOSS, HEAD, X, Y, CLASS = slice(0, 3), 3, 4, 5, 6, 7, 8  # planes of a canvas
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,14 @@ class Face:
 
 
 class Canvas:
-    """Planes (n, 8, H, W): red, green, blue, height (image widths), gloss, share of head, x, y; and a pixel's width."""
+    """Planes (n, 8, H, W): red, green, blue, height (image widths), gloss, share of head, x, y; and a pixel's width.
 
-    def __init__(self, planes: Array, pixel: float) -> None:
-        self.planes, self.pixel = planes, pixel
+    Where there is a ninth, it holds the class of each pixel: that of the last part to be painted over most of it.
+    `paints`: the class of the part that is painted now.
+    """
+
+    def __init__(self, planes: Array, pixel: float, paints: int = 0) -> None:
+        self.planes, self.pixel, self.paints = planes, pixel, paints
         self.x, self.y, self.height, self.head = planes[:, X], planes[:, Y], planes[:, HEIGHT], planes[:, HEAD]
         self.side = np.abs(self.x)  # both halves of a face are drawn at once
 
@@ -50,10 +54,16 @@ class Canvas:
     def paint(self, share: Array, colour: Array, relief: Array | None = None, gloss: float | None = None) -> None:
         """Lay a colour (n, 3, 1, 1) or (n, 3, h, w), and with it a height and a gloss, over `share` (n, h, w)."""
         self.planes[:, RGB] += share[:, None] * (colour - self.planes[:, RGB])
+        self.mark(share > 0.5)
         if relief is not None:
             self.height += share * (relief - self.height)
         if gloss is not None:
             self.planes[:, GLOSS] += share * (gloss - self.planes[:, GLOSS])
+
+    def mark(self, inside: NDArray[np.bool_]) -> None:
+        """What is `inside` (n, h, w) belongs to the part that is painted now."""
+        if self.planes.shape[1] > CLASS:
+            self.planes[:, CLASS][inside] = self.paints
 
     def tint(self, share: Array, *factor: float) -> None:
         """Multiply red, green, blue by a factor each, over `share`: shadows, folds, blush."""

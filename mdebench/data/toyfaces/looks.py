@@ -1,11 +1,13 @@
 """The looks of toy faces: traits (lengths, curvatures, light) and colours, given attributes.
 
 A trait is a Gaussian whose mean the attributes move: TRAITS is where attributes become visible in a face's geometry.
-What an identity fixes is drawn once for all its pictures. Colours lie on ramps, and attributes choose the ramp.
+What an identity fixes is drawn once for all its pictures; pose, gaze, mouth and light move within a clip, along smooth
+paths, and no attribute changes on the way. Colours lie on ramps, and attributes choose the ramp.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,20 +20,26 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Trait:
-    """A number of an identity or a picture: mean, standard deviation (cut at two of them), what each attribute adds."""
+    """A number of an identity, a picture or a frame: mean, standard deviation (cut at two of them), what each attribute
+    adds, and which of the `Draws` it is.
+    """
 
     mean: float
     std: float
     adds: dict[str, float]
-    of_identity: bool
+    drawn: Callable[[Draws], Array]
 
 
 def _fixed(mean: float, std: float, **adds: float) -> Trait:
-    return Trait(mean, std, adds, True)
+    return Trait(mean, std, adds, Draws.identity)
 
 
 def _varying(mean: float, std: float, **adds: float) -> Trait:
-    return Trait(mean, std, adds, False)
+    return Trait(mean, std, adds, Draws.picture)
+
+
+def _moving(mean: float, std: float, **adds: float) -> Trait:
+    return Trait(mean, std, adds, Draws.frame)
 
 
 # Lengths in image widths.
@@ -51,7 +59,7 @@ TRAITS: dict[str, Trait] = {
     "eye_height": _varying(0.029, 0.0015, Attractive=0.008, Narrow_Eyes=-0.016, Smiling=-0.003),
     "eye_slant": _fixed(0.06, 0.05),
     "lash": _fixed(0.006, 0.0007, Male=-0.002, Heavy_Makeup=0.007),
-    "brow_y": _varying(0.352, 0.004, Male=0.010, Arched_Eyebrows=-0.006),
+    "brow_y": _moving(0.352, 0.004, Male=0.010, Arched_Eyebrows=-0.006),
     "brow_arch": _fixed(0.007, 0.003, Arched_Eyebrows=0.022),
     "brow_thick": _fixed(0.0092, 0.0012, Bushy_Eyebrows=0.009, Male=0.002),
     "brow_tilt": _varying(0.02, 0.05),
@@ -59,27 +67,27 @@ TRAITS: dict[str, Trait] = {
     "nose_width": _fixed(0.060, 0.004, Big_Nose=0.025, Pointy_Nose=-0.012, Male=0.004),
     "nose_bulb": _fixed(0.050, 0.003, Big_Nose=0.025, Pointy_Nose=-0.018),
     "nose_height": _fixed(0.055, 0.005, Pointy_Nose=0.022, Big_Nose=0.012),
-    "mouth_y": _varying(0.732, 0.010, Smiling=-0.006),
-    "mouth_width": _varying(0.117, 0.005, Smiling=0.016),
+    "mouth_y": _moving(0.732, 0.010, Smiling=-0.006),
+    "mouth_width": _moving(0.117, 0.005, Smiling=0.016),
     "lip": _fixed(0.022, 0.003, Big_Lips=0.016, Male=-0.004, Young=0.003),
-    "smile": _varying(0.008, 0.003, Smiling=0.026),
-    "gap": _varying(0.034, 0.005, Smiling=0.008),
+    "smile": _moving(0.008, 0.003, Smiling=0.026),
+    "gap": _moving(0.034, 0.005, Smiling=0.008),
     "asymmetry": _fixed(0.0, 0.005),
     "brim": _varying(0.44, 0.05),
     "lens": _fixed(0.075, 0.008),
     "drop": _fixed(0.065, 0.012),
     "hoop": _fixed(0.0, 1.0),
     "phase": _fixed(0.0, 3.0),
-    "gaze": _varying(0.0, 0.006),
-    "shift_x": _varying(0.0, 0.006),
-    "shift_y": _varying(0.0, 0.006),
-    "zoom": _varying(1.0, 0.015),
-    "roll": _varying(0.0, 0.025),
-    "yaw": _varying(0.0, 0.032),
-    "pitch": _varying(0.0, 0.016),
-    "light_x": _varying(0.0, 0.3),
-    "light_y": _varying(-0.35, 0.12),
-    "ambient": _varying(0.52, 0.07),
+    "gaze": _moving(0.0, 0.006),
+    "shift_x": _moving(0.0, 0.006),
+    "shift_y": _moving(0.0, 0.006),
+    "zoom": _moving(1.0, 0.015),
+    "roll": _moving(0.0, 0.025),
+    "yaw": _moving(0.0, 0.032),
+    "pitch": _moving(0.0, 0.016),
+    "light_x": _moving(0.0, 0.3),
+    "light_y": _moving(-0.35, 0.12),
+    "ambient": _moving(0.52, 0.07),
     "slant": _varying(0.0, 0.5),
     "disc_x": _varying(0.42, 0.05),
     "disc_y": _varying(0.0, 0.2),
@@ -172,11 +180,13 @@ def looks(draws: Draws, has: Has) -> Face:
     }
     values: dict[str, Array] = {}
     for name, trait in TRAITS.items():
-        z = np.clip(draws.identity() if trait.of_identity else draws.picture(), -2, 2)
+        z = np.clip(trait.drawn(draws), -2, 2)
         values[name] = (
             trait.mean + trait.std * z + sum(added * has[attribute] for attribute, added in trait.adds.items())
         )
-    values["gap"] = values["gap"] * has["Mouth_Slightly_Open"]
+    values["gap"] = values["gap"] * has["Mouth_Slightly_Open"] * (1 - 0.65 * np.square(draws.swing()))  # never closes
+    values["smile"] = values["smile"] + 0.007 * draws.swing()
+    values["gaze"] = values["gaze"] + 0.018 * draws.swing()
     values["asymmetry"] = values["asymmetry"] * ~has["Attractive"]
     colours = _body_colours(draws, has) | _other_colours(draws)
     numbers = {name: np.float32(value).reshape(-1, 1, 1) for name, value in (values | has).items()}

@@ -1,7 +1,8 @@
 """The parts of a toy face, from back to front: each paints its colour and its relief on the canvas.
 
-A part is a function `part(canvas, face)`. PARTS, at the end, lists all of them with the people who have each and the
-window in which it draws; `render` goes through that list, then lights the whole. Lengths are in image widths.
+A part is a function `part(canvas, face)`. PARTS, at the end, lists all of them with the class of what each draws, the
+people who have it and the window in which it draws; `render` goes through that list, then lights the whole. Lengths are
+in image widths.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdebench.data.toyfaces.canvas import (
+    CLASS,
     EYE_X,
     EYE_Y,
     HEAD_Y,
@@ -303,7 +305,9 @@ def nose(c: Canvas, f: Face) -> None:
     t = np.clip((c.y - 0.40) / (tip - 0.40), 0, 1)
     ridge = t * bump(c.x / (0.035 + (f["nose_bulb"] - 0.005) * t * t)) * smooth(0.035, -0.005, c.y - tip)
     wings = bump((c.side - 0.72 * width) / (0.55 * width), (c.y - tip - 0.012) / 0.042)
-    c.height += c.head * (f["nose_height"] * ridge + 0.025 * wings)
+    rise = c.head * (f["nose_height"] * ridge + 0.025 * wings)
+    c.height += rise
+    c.mark(rise > 0.008)
     c.skin_tint(bump((c.side - 0.02 - 0.8 * width * t) / 0.03, (c.y - 0.53) / 0.14) * 0.35, 0.74, 0.64, 0.62)
     c.skin_tint(bump(c.x / (width * 1.5), (c.y - tip - 0.048) / 0.026) * 0.8, 0.66, 0.54, 0.52)
     nostrils = ellipse(c.side - 0.52 * width, c.y - tip - 0.030, 0.26 * width, 0.010)
@@ -401,63 +405,70 @@ def earrings(c: Canvas, f: Face) -> None:
 # ---------------------------------------------------------------- the whole
 
 ALL = (-0.5, 0.5, 0.0, 1.0)
-# From back to front: part, who has it ("" everybody, "!" those who lack it), window x0, x1, y0, y1 in image widths.
-PARTS: tuple[tuple[Callable[[Canvas, Face], None], str, tuple[float, float, float, float]], ...] = (
-    (background, "", ALL),
-    (back_hair, "Long_Hair", ALL),
-    (neck, "", (-0.34, 0.34, 0.55, 1.0)),
-    (clothes, "", (-0.5, 0.5, 0.78, 1.0)),
-    (double_chin, "Double_Chin", (-0.3, 0.3, 0.6, 1.0)),
-    (necktie, "Wearing_Necktie", (-0.5, 0.5, 0.78, 1.0)),
-    (necklace, "Wearing_Necklace", (-0.3, 0.3, 0.8, 1.0)),
-    (ears, "", (-0.45, 0.45, 0.35, 0.66)),
-    (head, "", (-0.42, 0.42, 0.0, 1.0)),
-    (spots, "!Attractive", (-0.38, 0.38, 0.05, 0.9)),
-    (cheekbones, "High_Cheekbones", (-0.4, 0.4, 0.4, 0.8)),
-    (rosy_cheeks, "Rosy_Cheeks", (-0.4, 0.4, 0.45, 0.75)),
-    (wrinkles, "!Young", (-0.38, 0.38, 0.1, 0.84)),
-    (smile_folds, "Smiling", (-0.25, 0.25, 0.55, 0.84)),
-    (stubble, "5_o_Clock_Shadow", (-0.4, 0.4, 0.45, 0.95)),
-    (full_beard, "Full_Beard", (-0.4, 0.4, 0.45, 0.95)),
-    (sideburns, "Sideburns", (-0.4, 0.4, 0.33, 0.68)),
-    (goatee, "Goatee", (-0.16, 0.16, 0.7, 0.96)),
-    (bags, "Bags_Under_Eyes", (-0.3, 0.3, 0.4, 0.56)),
-    (makeup, "Heavy_Makeup", (-0.32, 0.32, 0.3, 0.5)),
-    (eyes, "", (-0.3, 0.3, 0.34, 0.52)),
-    (brows, "", (-0.31, 0.31, 0.22, 0.46)),
-    (nose, "", (-0.18, 0.18, 0.36, 0.74)),
-    (point, "Pointy_Nose", (-0.12, 0.12, 0.38, 0.7)),
-    (mouth, "", (-0.24, 0.24, 0.62, 0.88)),
-    (mustache, "Mustache", (-0.2, 0.2, 0.58, 0.8)),
-    (front_hair, "!Bald", ALL),
-    (bangs, "Bangs", (-0.42, 0.42, 0.0, 0.48)),
-    (hat, "Wearing_Hat", (-0.5, 0.5, 0.0, 0.42)),
-    (eyeglasses, "Eyeglasses", (-0.42, 0.42, 0.28, 0.58)),
-    (earrings, "Wearing_Earrings", (-0.5, 0.5, 0.5, 0.8)),
+# From back to front: part, class, who has it ("" everybody, "!" those who lack it), window x0, x1, y0, y1.
+PARTS: tuple[tuple[Callable[[Canvas, Face], None], str, str, tuple[float, float, float, float]], ...] = (
+    (background, "background", "", ALL),
+    (back_hair, "hair", "Long_Hair", ALL),
+    (neck, "neck", "", (-0.34, 0.34, 0.55, 1.0)),
+    (clothes, "clothes", "", (-0.5, 0.5, 0.78, 1.0)),
+    (double_chin, "skin", "Double_Chin", (-0.3, 0.3, 0.6, 1.0)),
+    (necktie, "clothes", "Wearing_Necktie", (-0.5, 0.5, 0.78, 1.0)),
+    (necklace, "jewellery", "Wearing_Necklace", (-0.3, 0.3, 0.8, 1.0)),
+    (ears, "ears", "", (-0.45, 0.45, 0.35, 0.66)),
+    (head, "skin", "", (-0.42, 0.42, 0.0, 1.0)),
+    (spots, "skin", "!Attractive", (-0.38, 0.38, 0.05, 0.9)),
+    (cheekbones, "skin", "High_Cheekbones", (-0.4, 0.4, 0.4, 0.8)),
+    (rosy_cheeks, "skin", "Rosy_Cheeks", (-0.4, 0.4, 0.45, 0.75)),
+    (wrinkles, "skin", "!Young", (-0.38, 0.38, 0.1, 0.84)),
+    (smile_folds, "skin", "Smiling", (-0.25, 0.25, 0.55, 0.84)),
+    (stubble, "skin", "5_o_Clock_Shadow", (-0.4, 0.4, 0.45, 0.95)),
+    (full_beard, "beard", "Full_Beard", (-0.4, 0.4, 0.45, 0.95)),
+    (sideburns, "beard", "Sideburns", (-0.4, 0.4, 0.33, 0.68)),
+    (goatee, "beard", "Goatee", (-0.16, 0.16, 0.7, 0.96)),
+    (bags, "skin", "Bags_Under_Eyes", (-0.3, 0.3, 0.4, 0.56)),
+    (makeup, "skin", "Heavy_Makeup", (-0.32, 0.32, 0.3, 0.5)),
+    (eyes, "eyes", "", (-0.3, 0.3, 0.34, 0.52)),
+    (brows, "brows", "", (-0.31, 0.31, 0.22, 0.46)),
+    (nose, "nose", "", (-0.18, 0.18, 0.36, 0.74)),
+    (point, "nose", "Pointy_Nose", (-0.12, 0.12, 0.38, 0.7)),
+    (mouth, "mouth", "", (-0.24, 0.24, 0.62, 0.88)),
+    (mustache, "beard", "Mustache", (-0.2, 0.2, 0.58, 0.8)),
+    (front_hair, "hair", "!Bald", ALL),
+    (bangs, "hair", "Bangs", (-0.42, 0.42, 0.0, 0.48)),
+    (hat, "hat", "Wearing_Hat", (-0.5, 0.5, 0.0, 0.42)),
+    (eyeglasses, "glasses", "Eyeglasses", (-0.42, 0.42, 0.28, 0.58)),
+    (earrings, "jewellery", "Wearing_Earrings", (-0.5, 0.5, 0.5, 0.8)),
 )
+SEGMENTS = tuple(dict.fromkeys(name for _, name, _, _ in PARTS))  # the classes, from back to front
 MARGIN = 0.07  # pose moves no point by more
 
 
-def render(face: Face, size: int, noise: Array) -> tuple[NDArray[np.uint8], Array]:
-    """Draw n faces: images (n, 3, size, size), landmarks (n, 5, 2). `noise` (n, 3, size, size): the sensor's, std 1."""
+def render(
+    face: Face, size: int, noise: Array, segments: bool = False
+) -> tuple[NDArray[np.uint8], Array, NDArray[np.uint8] | None]:
+    """Draw n faces: images (n, 3, size, size), landmarks (n, 5, 2), and where `segments` are wanted, for each pixel the
+    place in SEGMENTS of what it shows (n, size, size). `noise` (n, 3, size, size): the sensor's, std 1.
+    """
     pixel = 1 / size
     centres = (np.arange(size, dtype=np.float32) + 0.5) * pixel
-    planes = np.zeros((len(noise), 8, size, size), np.float32)
+    planes = np.zeros((len(noise), CLASS + segments, size, size), np.float32)
     planes[:, X], planes[:, Y] = locate(centres[None, None, :], centres[None, :, None], face)
-    for part, who, (x0, x1, y0, y1) in PARTS:
+    for part, name, who, (x0, x1, y0, y1) in PARTS:
+        paints = SEGMENTS.index(name)
         left, top = (max(int((v - MARGIN) * size), 0) for v in (MIDLINE + x0, y0))
         right, bottom = (int((v + MARGIN) * size) + 1 for v in (MIDLINE + x1, y1))
         window = planes[:, :, top:bottom, left:right]
         if not who:
-            part(Canvas(window, pixel), face)
+            part(Canvas(window, pixel, paints), face)
             continue
         rows = np.flatnonzero((face[who.lstrip("!")][:, 0, 0] > 0.5) != who.startswith("!"))
         if len(rows):
             patch = window[rows]
-            part(Canvas(patch, pixel), face.rows(rows))
+            part(Canvas(patch, pixel, paints), face.rows(rows))
             window[rows] = patch
     images = shade(Canvas(planes, pixel), face)
     blurry = np.flatnonzero(face["Blurry"][:, 0, 0] > 0.5)
     images[blurry] = blur(images[blurry], 0.025 * size)
     images += 0.012 * noise
-    return np.clip(images * 255 + 0.5, 0, 255).astype(np.uint8), landmarks(face)
+    classes = planes[:, CLASS].astype(np.uint8) if segments else None
+    return np.clip(images * 255 + 0.5, 0, 255).astype(np.uint8), landmarks(face), classes
