@@ -27,7 +27,7 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, conv2d, linear,
 
 from mdebench.compute.machine import at_least_float32
 from mdebench.errors import UserError
-from mdebench.methods.contract import Batch, Loss, Player
+from mdebench.methods.contract import Batch, Loss, Player, polynomial
 from mdebench.methods.contract import Method as BaseMethod
 from mdebench.settings import Count, Depth, Rate
 
@@ -42,14 +42,15 @@ NATS = 0.6931471805599453  # of a bit
 class Settings:
     """``width`` 64 makes 96 channels (32 for each colour); ``kernel``: side of the receptive field of one layer.
 
-    ``code``: about how many numbers the representation has. ``lr``: Adam's, chosen here.
+    ``code``: about how many numbers the representation has. ``lr``: Adam's, chosen here, for narrow networks and runs
+    of hundreds of updates.
     """
 
     width: Count = 64
     code: Count = 4000
     depth: Depth = 8
     kernel: Count = 5
-    lr: Rate = 1e-3
+    lr: Rate = 5e-3
 
     def __post_init__(self) -> None:
         if self.kernel % 2 == 0 or self.kernel < 3:
@@ -242,8 +243,8 @@ class Method(BaseMethod):
         )
 
     def players(self) -> dict[str, Player]:
-        """The network alone, with Adam."""
-        return {"network": Player(list(self.network.parameters()), self.settings.lr)}
+        """The network alone, with Adam; the rate falls to 0 along a line."""
+        return {"network": Player(list(self.network.parameters()), self.settings.lr, schedule=polynomial(1))}
 
     def loss(self, player: str, batch: Batch) -> Loss:
         """Bits per dimension: −log₂ p of an image, divided by its 3·H·W values; the mean over images."""

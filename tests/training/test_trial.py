@@ -207,6 +207,13 @@ def test_what_plays_late_in_a_run_is_tried_at_its_beginning(home, pack, console,
             ("        return images\n", "        return images[:, :1]\n"),
             r"complete promises .* \(2, 1, 16, 16\)",
         ),
+        (
+            (
+                "        return images\n",
+                "        return images\n\n    def likelihood(self, images):\n        return images\n",
+            ),
+            r"likelihood promises .* each of 2 images and gives \(2, 3, 16, 16\)",
+        ),
         (("nn.Linear(3 * size**2, 8)", "nn.Linear(3 * 32**2, 8)"), r"16×16 pixels .* RuntimeError"),
     ],
 )
