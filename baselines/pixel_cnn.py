@@ -268,7 +268,8 @@ class Method(BaseMethod):
         missing = (seen == 0).expand_as(images)
         generator = torch.Generator().manual_seed(SEED)
         uniform = torch.rand(images.shape[1:], generator=generator, dtype=torch.float64).to(images.device)
-        drawn = self.network.draw(levels(images), missing, uniform)
+        with torch.autocast(images.device.type, enabled=False):  # by probabilities in full, and without casting weights
+            drawn = self.network.draw(levels(images), missing, uniform)
         return images.where(~missing, (drawn / (LEVELS - 1)).to(images))
 
     @torch.no_grad()

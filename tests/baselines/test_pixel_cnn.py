@@ -157,6 +157,14 @@ def test_it_completes_in_every_precision(dtype):
     assert out.dtype == x.dtype and out.isfinite().all() and loss.isfinite() and loss.dtype == x.dtype
 
 
+@pytest.mark.parametrize("size", [8, 9, 33])
+def test_it_takes_any_size(size):
+    m, x, seen = method(size, depth=1, width=1, kernel=3), images(1, size), torch.ones(1, 1, size, size)
+    seen[..., 2:4, 2:4] = 0
+    assert m.complete(x, seen).shape == x.shape and m.encode(x).shape == (1, m.feature_dim)
+    assert m.stages(x)["stage1"].shape == (1, 3, size // 2, size // 2) and m.loss("network", batch(x)).total.isfinite()
+
+
 # Loss, likelihood, codes
 
 
