@@ -19,6 +19,8 @@ from mdebench.errors import Interrupted, UserError
 from mdebench.settings import Scale, build, choose
 from mdebench.variants import ALIASES, VARIANTS
 
+NEEDS = ("encode", "stages", "complete", "likelihood")  # what a protocol may ask of a method: one of its own methods
+
 
 class Absent(UserError):
     """Code that a run names is not here."""
@@ -106,8 +108,8 @@ def _wrong(kind: str, module: ModuleType) -> str:
     if kind == "protocol":
         if not isinstance(module.VERSION, int) or isinstance(module.VERSION, bool):
             return f"VERSION is {module.VERSION!r}, not a whole number"
-        if module.NEEDS not in ("encode", "complete", "stages"):
-            return f"NEEDS is {module.NEEDS!r}, not 'encode', 'complete' or 'stages'"
+        if module.NEEDS not in NEEDS:
+            return f"NEEDS is {module.NEEDS!r}, not {' or '.join(map(repr, NEEDS))}"
     return ""
 
 

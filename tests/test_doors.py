@@ -205,6 +205,14 @@ PEEKS = (
         return images
 """
 )
+UNLIKELY = (
+    METHOD
+    + """
+    def likelihood(self, images):
+        return images.mean(dim=(1, 2, 3))
+"""
+)
+CROWDED = UNLIKELY.replace("images.mean(dim=(1, 2, 3))", "-images.sum().expand(len(images))")
 NEIGHBOURS = METHOD.replace("return self.encoder(images)", "return self.encoder(images - images.mean(dim=0))")
 WRONG_SHAPE = METHOD.replace("self.feature_dim = settings.code", "self.feature_dim = 3")
 NOT_MOVED = METHOD.replace("list(self.parameters())", "list(self.decoder.parameters())")
@@ -219,6 +227,8 @@ UNSTEADY = PROTOCOL.replace(
     ("text", "message"),
     [
         (PEEKS, "`complete` looks at pixels that are not seen"),
+        (UNLIKELY, "a finite number and at most 0"),
+        (CROWDED, "the likelihood of an image depends on its neighbours"),
         (NEIGHBOURS, "depends on its neighbours in the batch"),
         (WRONG_SHAPE, r"promises \(N, feature_dim\) = \(5, 3\)"),
         (NOT_MOVED, "updates do not move the encoder"),

@@ -4,7 +4,7 @@ A protocol is one file of `protocols/`; its name there is its name on the comman
 
 - `VERSION`: int, bumped when a number could change;
 - `Settings`: a frozen dataclass whose defaults are the paper's values;
-- `NEEDS`: "encode" or "complete", what it asks of a method;
+- `NEEDS`: "encode", "stages", "complete" or "likelihood", what it asks of a method;
 - `FEATURES`: bool, whether it reads `subject.features`, the codes of the whole pack that are computed once per run;
 - `requires(pack) -> str | None`: why this pack cannot be used, or None;
 - `cases(settings) -> list[Settings]`: what is computed and stored as one unit each;

@@ -40,7 +40,12 @@ from mdebench.settings import build
 from mdebench.training.recipes import changed_code, entry_of
 from mdebench.words import duration, tell
 
-ABILITIES = {"complete": "complete images (it has no decoder)", "encode": "encode images", "stages": "show its stages"}
+ABILITIES = {
+    "complete": "complete images (it has no decoder)",
+    "encode": "encode images",
+    "stages": "show its stages",
+    "likelihood": "tell how likely images are",
+}
 
 
 def check(home: Home, word: str, runs: Sequence[Run], pack: Pack, overrides: Mapping[str, Any]) -> list[Any]:
@@ -209,7 +214,7 @@ def measure_subject(
         with watched(console, what):
             measurements = [remarked(each, info, pack, trained) for each in _evaluated(code, subject, pack, case)]
         facts = _facts(home, word, case, name, info, pack, judge) | {"protocol_source": source}
-        facts["width"] = 0 if module.NEEDS == "complete" else subject.width
+        facts["width"] = 0 if module.NEEDS in ("complete", "likelihood") else subject.width
         people = [_people(pack, measurement) for measurement in measurements]
         measurements = [over_people(measurement, shown) for measurement, shown in zip(measurements, people)]
         keep_values(home, facts["key"], measurements, people)

@@ -184,11 +184,19 @@ class Restores(Protocol):
         """Raw restored images (N, 3, H, W) in [0, 1] of damaged ones (N, 3, H, W) in [0, 1]."""
 
 
+@runtime_checkable
+class Scores(Protocol):
+    """A method that says how probable images are."""
+
+    def likelihood(self, images: Tensor) -> Tensor:
+        """ln p of each image (N, 3, H, W) in [0, 1], taken as 8-bit values: (N,), in nats, at most 0."""
+
+
 class Method(nn.Module):
     """Base of every method; a method file defines ``Method`` (a subclass) and its frozen dataclass ``Settings``.
 
-    Five capabilities, of which a method defines those that it has, and simply lacks the others: ``Encodes``,
-    ``Stages``, ``Completes``, ``Locates`` and ``Restores``.
+    Six capabilities, of which a method defines those that it has, and simply lacks the others: ``Encodes``,
+    ``Stages``, ``Completes``, ``Locates``, ``Restores`` and ``Scores``.
     """
 
     PAPER: str = ""  # authors and year; empty for the rows that stand for nobody's work

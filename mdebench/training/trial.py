@@ -25,7 +25,7 @@ from mdebench.catalog import Code, told
 from mdebench.compute import devices
 from mdebench.compute.memory import enough_memory, free_memory
 from mdebench.errors import Interrupted, UserError
-from mdebench.methods.contract import Batch, Beside, Completes, Encodes, Method, Stages, codes_of, shape_of
+from mdebench.methods.contract import Batch, Beside, Completes, Encodes, Method, Scores, Stages, codes_of, shape_of
 from mdebench.runs import Recipe
 from mdebench.training.trainer import Trainer, build_method, step_seed
 from mdebench.words import size, tell
@@ -134,6 +134,8 @@ def _use(method: Method, recipe: Recipe, device: torch.device) -> None:
                     completed = method.complete(images * seen, seen)
                 if shape_of(completed) != shape_of(images):
                     raise UserError(f"complete promises images {shape_of(images)} and gives {shape_of(completed)}")
+        if isinstance(method, Scores) and shape_of(found := method.likelihood(images)) != (count,):
+            raise UserError(f"likelihood promises a number for each of {count} images and gives {shape_of(found)}")
 
 
 def _black(count: int, recipe: Recipe, device: torch.device) -> Tensor:

@@ -15,21 +15,22 @@ from mdebench.evaluation.readouts import converged
 from mdebench.evaluation.tasks import Attributes
 from mdebench.methods import masks
 from mdebench.methods.contract import Method
-from mdebench.protocols import age, attributes, classes, landmarks, layers, occlusion, parsing, robustness, verification
+from mdebench.protocols import age, attributes, classes, landmarks, layers, likelihood, occlusion, parsing
+from mdebench.protocols import robustness, verification
+
+BY_PACK = [attributes, landmarks, occlusion, classes, layers, likelihood, robustness, age, parsing]
 
 
-@pytest.mark.parametrize(
-    "protocol", [attributes, landmarks, occlusion, classes, layers, robustness, verification, age, parsing]
-)
+@pytest.mark.parametrize("protocol", [*BY_PACK, verification])
 def test_every_protocol_has_the_promised_names(protocol):
     assert protocol.VERSION >= 1
-    assert protocol.NEEDS in ("encode", "complete", "stages")
+    assert protocol.NEEDS in ("encode", "complete", "stages", "likelihood")
     assert protocol.FEATURES in (True, False)
     cases = protocol.cases(protocol.Settings())
     assert all(protocol.cases(case) == [case] for case in cases)
 
 
-@pytest.mark.parametrize("protocol", [attributes, landmarks, occlusion, classes, layers, robustness, age, parsing])
+@pytest.mark.parametrize("protocol", BY_PACK)
 def test_a_cost_is_that_of_its_cases_and_grows_with_the_pack(protocol):
     def total(pack):
         costs = [protocol.cost(pack, case) for case in protocol.cases(protocol.Settings())]

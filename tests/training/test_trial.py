@@ -103,7 +103,7 @@ def test_one_value_of_a_channel_is_refused_before_anything_is_written(home, pack
     train(home, pack, console, name, batch=2, precision="fp32")
 
 
-@pytest.mark.parametrize("name", ["mae", "simmim", "deepfill_v2", "split_brain", "vcnet"])
+@pytest.mark.parametrize("name", ["mae", "simmim", "deepfill_v2", "split_brain", "vcnet", "colorization_proxy"])
 def test_a_batch_of_one_trains_where_nothing_is_against_it(home, pack, console, name):
     assert train(home, pack, console, name, batch=1, updates=1).finished
 
@@ -124,6 +124,7 @@ FAMILIES = (
     "mae",
     "simmim",
     "split_brain",
+    "colorization_proxy",
     "random",
     "pixels",
     "vcnet",
@@ -206,6 +207,13 @@ def test_what_plays_late_in_a_run_is_tried_at_its_beginning(home, pack, console,
         (
             ("        return images\n", "        return images[:, :1]\n"),
             r"complete promises .* \(2, 1, 16, 16\)",
+        ),
+        (
+            (
+                "        return images\n",
+                "        return images\n\n    def likelihood(self, images):\n        return images\n",
+            ),
+            r"likelihood promises .* each of 2 images and gives \(2, 3, 16, 16\)",
         ),
         (("nn.Linear(3 * size**2, 8)", "nn.Linear(3 * 32**2, 8)"), r"16×16 pixels .* RuntimeError"),
     ],

@@ -21,7 +21,7 @@ from mdebench.errors import UserError
 from mdebench.evaluation.contract import Subject
 from mdebench.evaluation.displays import display_of
 from mdebench.files import scratch
-from mdebench.methods.contract import Batch, Completes, Encodes, Method, Stages
+from mdebench.methods.contract import Batch, Completes, Encodes, Method, Scores, Stages
 from mdebench.results.rows import Measurement
 from mdebench.runs import Recipe
 from mdebench.settings import Scale
@@ -229,6 +229,19 @@ def _completes(entry: Code) -> None:
         raise Broken("`complete` looks at pixels that are not seen: its answer changes when they are blacked out")
 
 
+def _scores(entry: Code) -> None:
+    method = _built(entry)
+    if not isinstance(method, Scores):
+        return
+    images = _images(3)
+    with torch.no_grad():
+        together, alone = method.likelihood(images), method.likelihood(images[1:2])
+    if tuple(together.shape) != (3,) or not together.isfinite().all() or together.max() > 0:
+        raise Broken("`likelihood` gives ln p of each image, a finite number and at most 0")
+    if not torch.allclose(alone[0], together[1], rtol=1e-4):
+        raise Broken("the likelihood of an image depends on its neighbours in the batch")
+
+
 METHOD: dict[str, Callable[[Any], None]] = {
     "settings are a frozen dataclass with defaults": _frozen_settings,
     "the docstring tells command and expected result": _tells_its_story,
@@ -238,6 +251,7 @@ METHOD: dict[str, Callable[[Any], None]] = {
     "encode has the promised shape and looks at one image at a time": _encodes,
     "stages are maps that shrink in order": _shows_stages,
     "complete gives images and looks only at what is seen": _completes,
+    "likelihood is that of each image by itself": _scores,
 }
 
 
@@ -246,8 +260,8 @@ METHOD: dict[str, Callable[[Any], None]] = {
 
 def _version_and_need(code: Code) -> None:
     module = code.load()
-    if not isinstance(module.VERSION, int) or module.NEEDS not in ("encode", "complete", "stages"):
-        raise Broken("VERSION is a whole number, NEEDS is 'encode', 'complete' or 'stages'")
+    if not isinstance(module.VERSION, int) or module.NEEDS not in catalog.NEEDS:
+        raise Broken(f"VERSION is a whole number, NEEDS is {' or '.join(map(repr, catalog.NEEDS))}")
 
 
 def _shown(code: Code) -> None:
@@ -261,11 +275,12 @@ def _measures(code: Code) -> None:
         pack = _drawn_faces(folder)
         if reason := module.requires(pack):
             raise Broken(f"it cannot be tried on drawn faces: {reason}")
-        entry = catalog.method("rec")
+        able = (catalog.method("rec"), *catalog.own_methods().values())
+        entry = next(each for each in able if hasattr(each.load().Method, module.NEEDS))
         method = _built(entry)
         found = []
         for _ in range(2):
-            subject = Subject("an untrained rec", method, folder / "run", 0, weights_hash(method))
+            subject = Subject(f"an untrained {entry.name}", method, folder / "run", 0, weights_hash(method))
             found.append([m for case in module.cases(module.Settings()) for m in module.evaluate(subject, pack, case)])
     if not found[0] or not all(isinstance(m, Measurement) for m in found[0]):
         raise Broken("evaluate returns a list of Measurement, at least one")

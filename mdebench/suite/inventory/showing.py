@@ -45,7 +45,7 @@ def show_text(home: Home, name: str) -> str:
 def _method(entry: catalog.Code) -> str:
     module = entry.load()
     cls = module.Method
-    can = [word for word in ("encode", "stages", "complete") if hasattr(cls, word)]
+    can = [word for word in catalog.NEEDS if hasattr(cls, word)]
     facts = [
         ("method", entry.name),
         ("from", entry.source or _file(module)),
