@@ -22,15 +22,19 @@ import torch
 from torch import Tensor, nn
 
 from mdebench.methods.networks import build_encoder
-from mdebench.settings import Count
+from mdebench.settings import Count, Rate
 
 from ._supervised import Supervised, TaskSettings
 
 
 @dataclass(frozen=True)
 class Settings(TaskSettings):
-    """``width`` and ``code`` are those of all networks together; ``task_width`` of each, None: width / √attributes."""
+    """``width`` and ``code`` are those of all networks together; ``task_width`` of each, None: width / √attributes.
 
+    ``lr`` is higher than where a wide network serves all attributes: narrow ones bear and need it.
+    """
+
+    lr: Rate = 5e-3
     task_width: Count | None = None
 
 
