@@ -42,6 +42,13 @@ class SiameseSettings:
     warm_up: Share = 0.1
 
 
+@dataclass(frozen=True)
+class FollowingSettings(SiameseSettings):
+    """``momentum``: that of the moving average at the beginning of a run; it rises to 1, as half a cosine."""
+
+    momentum: Share = 0.996
+
+
 class MDEBackbone(nn.Module):
     """The Missing Data Encoder's encoder: (N, 3, side, side) in [0, 1] → its code (N, code)."""
 
@@ -181,12 +188,12 @@ class SiameseMethod(BaseMethod):
 class Following(SiameseMethod):
     """With a target: a copy of the network whose weights follow it by a moving average, and whose gradient is none.
 
-    The target sees its own batches: its batch-norm has statistics of its own.
+    What the target sees is normalised by itself, and its batch-norm has statistics of its own.
     """
 
-    momentum: float  # at the beginning of a run; it rises to 1, as half a cosine
+    settings: FollowingSettings
 
-    def __init__(self, settings: SiameseSettings, size: int, small: int | None = None):
+    def __init__(self, settings: FollowingSettings, size: int, small: int | None = None):
         super().__init__(settings, size, small)
         self.target = deepcopy(self.online)
 
@@ -197,6 +204,6 @@ class Following(SiameseMethod):
         The target that is left at the end of a run is one update behind; by then m is 1, or nearly.
         """
         if batch.step:
-            rest = (1 - self.momentum) * (1 + math.cos(math.pi * (batch.step - 1) / batch.updates)) / 2
+            rest = (1 - self.settings.momentum) * (1 + math.cos(math.pi * (batch.step - 1) / batch.updates)) / 2
             for slow, fast in zip(self.target.parameters(), self.online.parameters()):
                 slow.lerp_(fast, rest)

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from mdebench.methods.contract import Batch, Loss
-from mdebench.settings import Share
+from mdebench.settings import Weight
 
-from ._siamese import Following, SiameseSettings, perceptron
+from ._siamese import Following, FollowingSettings, perceptron
 from ._views import Look, view
 
 # Table 6: views differ in how often they are blurred and solarized.
@@ -32,11 +32,10 @@ LOOKS = tuple(
 
 
 @dataclass(frozen=True)
-class Settings(SiameseSettings):
-    """The paper's values (section 3.2, appendix B), see `SiameseSettings`. ``momentum`` at the beginning."""
+class Settings(FollowingSettings):
+    """The paper's values (section 3.2, appendix B), see `SiameseSettings`."""
 
-    weight_decay: float = 1.5e-6
-    momentum: Share = 0.996
+    weight_decay: Weight = 1.5e-6
 
 
 class Method(Following):
@@ -48,7 +47,6 @@ class Method(Following):
 
     def __init__(self, settings: Settings, size: int):
         super().__init__(settings, size)
-        self.momentum = settings.momentum
         self.predictor = perceptron(4 * settings.width, 64 * settings.width, 4 * settings.width)
 
     def head(self) -> nn.Module:

@@ -25,9 +25,9 @@ from torch.nn.functional import linear, log_softmax, normalize
 
 from mdebench.compute.machine import at_least_float32
 from mdebench.methods.contract import Batch, Loss
-from mdebench.settings import Count, Rate, Share
+from mdebench.settings import Count, Rate, Share, Weight
 
-from ._siamese import Following, MDEBackbone, SiameseSettings, TimmBackbone
+from ._siamese import Following, FollowingSettings, MDEBackbone, TimmBackbone
 from ._views import Look, view
 
 JITTER = (0.4, 0.4, 0.2, 0.1)
@@ -36,20 +36,19 @@ SMALL = Look((0.05, 0.4), JITTER, blurred=0.5)
 
 
 @dataclass(frozen=True)
-class Settings(SiameseSettings):
+class Settings(FollowingSettings):
     """The paper's values (section 3, appendix C and its code), see `SiameseSettings`.
 
     ``crops``: small ones. The teacher's temperature rises from ``first_temperature`` to ``last_temperature`` over the
-    first ``heating`` of the run (30 of 300 epochs). ``momentum``: the teacher's at the beginning.
+    first ``heating`` of the run (30 of 300 epochs).
     """
 
-    weight_decay: float = 0.04
+    weight_decay: Weight = 0.04
     crops: Count = 8
     student_temperature: Rate = 0.1
     first_temperature: Rate = 0.04
     last_temperature: Rate = 0.07
     heating: Share = 0.1
-    momentum: Share = 0.996
     centre_momentum: Share = 0.9
 
 
@@ -79,9 +78,7 @@ class Method(Following):
     centre: Tensor
 
     def __init__(self, settings: Settings, size: int):
-        self.small = size // 2
-        super().__init__(settings, size, self.small)
-        self.momentum = settings.momentum
+        super().__init__(settings, size, small=size // 2)
         self.register_buffer("centre", torch.zeros(1024 * settings.width))
 
     def head(self) -> nn.Module:
@@ -96,7 +93,7 @@ class Method(Following):
         """The teacher's cross-entropy with the student, over all pairs of different views; then the centre moves."""
         self.follow(batch)
         large = torch.cat([view(batch, look, self.size) for look in LARGE])
-        small = torch.cat([view(batch, SMALL, self.small) for _ in range(self.settings.crops)])
+        small = torch.cat([view(batch, SMALL, self.size // 2) for _ in range(self.settings.crops)])
         with torch.no_grad():
             taught = self.target(large)
         learned = [*self.online(large).chunk(2), *self.online(small).chunk(self.settings.crops)]
