@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from mdebench.errors import UserError
 from mdebench.methods.contract import Batch, Loss
 from mdebench.settings import Rate, Weight
 
@@ -49,7 +50,9 @@ class Method(SiameseMethod):
         return perceptron(self.feature_dim, self.feature_dim, 2 * self.settings.width)
 
     def loss(self, player: str, batch: Batch) -> Loss:
-        """NT-Xent of two views of each image."""
+        """NT-Xent of two views of each image; UserError for a batch of one, which has no others."""
+        if batch.count < 2:
+            raise UserError("a view is to be told from other images, and a batch of 1 has none; give --set batch=2 or more")
         s = self.settings.strength
         look = Look(scale=(0.08, 1.0), jitter=(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s), blurred=0.5)
         views = torch.cat([view(batch, look, self.size) for _ in range(2)])

@@ -119,6 +119,11 @@ def test_what_cannot_be_is_refused(size, encoder, message):
         method(size, encoder=encoder)
 
 
+def test_a_batch_of_one_has_nothing_to_be_told_from():
+    with pytest.raises(UserError, match="batch=2 or more"):
+        method().loss("network", batch(torch.rand(1, 3, 16, 16)))
+
+
 def test_a_fixed_batch_is_learned():
     """Faces of one colour each: which is which is easy to tell, less so at first."""
     images = torch.rand(8, 3, 1, 1, generator=torch.Generator().manual_seed(0)) * torch.ones(16, 16)
