@@ -39,10 +39,11 @@ SMALL = Look((0.05, 0.4), JITTER, blurred=0.5)
 class Settings(FollowingSettings):
     """The paper's values (section 3, appendix C and its code), see `SiameseSettings`.
 
-    ``crops``: small ones. The teacher's temperature rises from ``first_temperature`` to ``last_temperature`` over the
-    first ``heating`` of the run (30 of 300 epochs).
+    ``lr`` is the paper's at a batch of 256. ``crops``: small ones. The teacher's temperature rises from
+    ``first_temperature`` to ``last_temperature`` over the first ``heating`` of the run (30 of 300 epochs).
     """
 
+    lr: Rate = 5e-4
     weight_decay: Weight = 0.04
     crops: Count = 8
     student_temperature: Rate = 0.1

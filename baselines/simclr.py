@@ -52,7 +52,7 @@ class Method(SiameseMethod):
     def loss(self, player: str, batch: Batch) -> Loss:
         """NT-Xent of two views of each image; UserError for a batch of one, which has no others."""
         if batch.count < 2:
-            raise UserError("a view is to be told from other images, and a batch of 1 has none; give --set batch=2 or more")
+            raise UserError("a view is told from other images, and a batch of 1 has none; give --set batch=2 or more")
         s = self.settings.strength
         look = Look(scale=(0.08, 1.0), jitter=(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s), blurred=0.5)
         views = torch.cat([view(batch, look, self.size) for _ in range(2)])

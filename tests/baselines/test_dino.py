@@ -1,6 +1,7 @@
 """DINO: loss, centre and teacher against a slow version; who sees which crops; temperatures; encoders for two sizes."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -166,3 +167,15 @@ def test_images_without_anything_in_them_have_a_finite_loss_and_gradient():
         m = method()
         m.loss("network", batch(torch.full((2, 3, 16, 16), value))).total.backward()
         assert all(p.grad.isfinite().all() for p in m.online.parameters())
+
+
+def test_a_fixed_batch_is_learned_and_its_codes_stay_apart():
+    """Once the centre has settled, before which teacher and student agree as they begin with the same weights."""
+    images = (torch.rand(8, 3, 1, 1, generator=torch.Generator().manual_seed(0)) * torch.ones(16, 16)).double()
+    temperatures = {"heating": 0.0, "last_temperature": 0.04}
+    m = method(width=2, code=32, crops=1, lr=1e-3, momentum=0.9, warm_up=0.0, **temperatures)
+    trainer = trainer_of(m)
+    losses = [trainer.update(replace(batch(images, s), updates=100))["network/cross_entropy"].item() for s in range(60)]
+    assert sum(losses[-10:]) / 10 < 0.85 * sum(losses[10:30]) / 20 < 0.85 * math.log(2048)
+    codes = m.eval().encode(images)
+    assert codes.std(dim=0).norm() > 0.1 * codes.norm(dim=1).mean()
