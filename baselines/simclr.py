@@ -37,6 +37,10 @@ class Settings(SiameseSettings):
     temperature: Rate = 0.1
     strength: Weight = 1.0
 
+    def __post_init__(self) -> None:
+        if self.strength > 1.25:
+            raise UserError(f"strength={self.strength}: beyond 1.25, colours would be changed to negative ones")
+
 
 class Method(SiameseMethod):
     """``encode`` gives the code before the head."""

@@ -10,6 +10,7 @@ from mdebench.baselines.simclr import Method, Settings, nt_xent
 from mdebench.errors import UserError
 from mdebench.methods.contract import Batch
 from mdebench.methods.networks import Encoder
+from mdebench.settings import build
 
 
 def batch(images, step=0):
@@ -117,6 +118,12 @@ def test_a_network_of_timm_in_the_encoders_place(name, size, dim, maps):
 def test_what_cannot_be_is_refused(size, encoder, message):
     with pytest.raises(UserError, match=message):
         method(size, encoder=encoder)
+
+
+def test_jitter_that_would_turn_colours_negative_is_refused():
+    assert build(Settings, {"strength": "1.25"}).strength == 1.25
+    with pytest.raises(UserError, match=r"strength=1.3: beyond 1.25"):
+        build(Settings, {"strength": "1.3"})
 
 
 def test_a_batch_of_one_has_nothing_to_be_told_from():
