@@ -24,7 +24,19 @@ from mdebench.training import loop, operations, recipes, trainer
 
 SIZE, IMAGES, UPDATES = 32, 4, 10
 SCALE = Scale(SIZE, 4, 8, "compl+adv+hns_coord", "none", IMAGES, UPDATES)
-NAMES = ("rec", "context_encoder", "mae", "glcic", "deepfill_v2", "split_brain", "vcnet", "critics")
+NAMES = (
+    "rec",
+    "context_encoder",
+    "mae",
+    "glcic",
+    "deepfill_v2",
+    "split_brain",
+    "vcnet",
+    "simclr",
+    "byol",
+    "dino",
+    "critics",
+)
 RUN = {"width": "2", "code": "4", "updates": "40", "batch": "6", "precision": "fp64"}
 
 

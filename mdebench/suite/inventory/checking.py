@@ -143,7 +143,7 @@ def _learns(entry: Code) -> None:
     for step in range(UPDATES):
         first.setdefault(tuple(trainer.method.turns(step, UPDATES)), step)
     parts: dict[str, Tensor] = {}
-    for step in sorted({0, 1, *first.values()}):
+    for step in sorted({0, 1, 2, *first.values()}):  # after a warm-up's first, a moving average follows at the third
         parts |= _updates(trainer, [step])
     if not parts or not all(value.isfinite() for value in parts.values()):
         raise Broken(f"after the first updates the parts of the losses are {parts}")
