@@ -15,8 +15,18 @@ from mdebench.evaluation.readouts import converged
 from mdebench.evaluation.tasks import Attributes
 from mdebench.methods import masks
 from mdebench.methods.contract import Method
-from mdebench.protocols import age, attributes, classes, landmarks, layers, likelihood, occlusion, parsing
-from mdebench.protocols import robustness, verification
+from mdebench.protocols import (
+    age,
+    attributes,
+    classes,
+    landmarks,
+    layers,
+    likelihood,
+    occlusion,
+    parsing,
+    robustness,
+    verification,
+)
 
 BY_PACK = [attributes, landmarks, occlusion, classes, layers, likelihood, robustness, age, parsing]
 
