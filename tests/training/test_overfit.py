@@ -13,7 +13,7 @@ from mdebench import catalog
 from mdebench.data import toyfaces
 from mdebench.evaluation.metrics import psnr
 from mdebench.evaluation.passes import frozen
-from mdebench.methods.contract import Batch, Completes
+from mdebench.methods.contract import Batch, Completes, Scores
 from mdebench.runs import Recipe
 from mdebench.settings import SCALES
 from mdebench.training.trainer import Trainer, build_method, step_seed
@@ -38,6 +38,23 @@ LEARN = {
     "simmim": (16, 750, {"lr": 3e-3, "depth": 4, "patches": 4}),
     "pixio": (16, 1300, {"lr": 3e-3, "depth": 4, "decoder_depth": 2, "patches": 4, "class_tokens": 2}),
 }
+# What draws value by value is never quite where it has been in training, and strays the further the better it knows its
+# pictures: PixelCNN's holes have 21 dB at 1.1 bits per dimension, 18 dB at 0.6. It learns by heart in bits.
+KNOWN = 1.5
+LIKELY = {"pixel_cnn": (16, 1200, {"lr": 1e-2, "width": 16})}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LIKELY)
+def test_sixteen_pictures_are_all_that_is_likely(name):
+    size, updates, changed = LIKELY[name]
+    trainer, batch = learnt(name, size, updates, {key: str(value) for key, value in changed.items()})
+    images = batch(0).images
+    assert isinstance(trainer.method, Scores)
+    with frozen(trainer.method):
+        nats = [trainer.method.likelihood(each).mean() for each in (images, images.flip(3))]
+    known, mirrored = (float(-each / (np.log(2) * 3 * size**2)) for each in nats)
+    assert known <= KNOWN and mirrored > 2 * known
 
 
 @pytest.mark.slow
@@ -52,11 +69,22 @@ def test_every_method_that_completes_has_to_learn():
     found = {n: entry.load().Method for n, entry in catalog.methods().items()}
     trained = {n for n, method in found.items() if hasattr(method, "complete") and not method.REFERENCE}
     mde = {n for n in trained if catalog.method(n).module == catalog.method("rec").module}
-    assert (trained - mde) | {"rec"} == set(LEARN)
+    assert (trained - mde) | {"rec"} == {*LEARN, *LIKELY}
 
 
 def hole_psnr(name, size, updates, changed):
     """The mean pSNR in dB over what is missing under masks of the method's own kind, after training on 16 pictures."""
+    trainer, batch = learnt(name, size, updates, changed)
+    images = batch(0).images
+    assert isinstance(trainer.method, Completes)
+    with frozen(trainer.method):
+        masks = [trainer.method.draw_seen(batch(updates + k)).expand_as(images) for k in range(MASKS)]
+        completed = [trainer.method.complete(images * seen, seen) for seen in masks]
+    return float(torch.stack([psnr(c.float(), images, 1 - s) for c, s in zip(completed, masks)]).mean())
+
+
+def learnt(name, size, updates, changed):
+    """The trainer of a method that was trained on 16 pictures, and what makes their batch at a step."""
     images = torch.from_numpy(np.concatenate([chunk.images for chunk in toyfaces.generate(PICTURES, size)])).float()
     images = images.div_(255).contiguous(memory_format=torch.channels_last)
     entry = catalog.method(name)
@@ -70,8 +98,4 @@ def hole_psnr(name, size, updates, changed):
 
     for step in range(updates):
         trainer.update(batch(step))
-    assert isinstance(trainer.method, Completes)
-    with frozen(trainer.method):
-        masks = [trainer.method.draw_seen(batch(updates + k)).expand_as(images) for k in range(MASKS)]
-        completed = [trainer.method.complete(images * seen, seen) for seen in masks]
-    return float(torch.stack([psnr(c.float(), images, 1 - s) for c, s in zip(completed, masks)]).mean())
+    return trainer, batch
