@@ -59,7 +59,7 @@ class Settings:
     width: Count = 64
     code: Count = 4000
     seen: Count = 4
-    power: int = 1
+    power: Count = 1
     gradient_weight: Weight = 1.0
     lr: Rate = 1e-4
     backbone: str = "native"

@@ -42,7 +42,7 @@ SPARE = 2**26  # bytes; less than a linear-algebra library takes for its own whe
 # How libraries say in words of their own that there was nothing left to take.
 _MEMORY = re.compile(
     r"failed to map|(can't|cannot) allocate|(not enough|out of) memory|bad_alloc|ALLOC_FAILED|start new thread"
-    r"|could not (create|execute) a primitive(?! descriptor)",
+    r"|could not (create|execute) a primitive(?! descriptor)|storage size calculation overflowed",
     re.IGNORECASE,
 )
 # Of the machine, not of a file: nothing that lies on a disk is to blame.

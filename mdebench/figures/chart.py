@@ -158,7 +158,8 @@ class Part:
     def reference(self, protocol: str, metric: str, method: str, setting: str = PROBE) -> dict[str, float]:
         """The value of a trivial method as a reference line; empty where it was not measured."""
         rows = self.of(protocol, metric).query("method == @method and setting == @setting")
-        return {NAMES[method]: float(rows["value"].mean())} if len(rows) else {}
+        value = float(rows["value"].mean())
+        return {} if math.isnan(value) else {NAMES[method]: value}
 
 
 def parts(home: Home, displays: Displays) -> list[Part]:

@@ -101,7 +101,7 @@ def families(part: Part) -> Chart | None:
     panels, used = list[Panel](), list[pd.DataFrame]()
     for protocol, metric in (("attributes", "balanced_accuracy"), ("landmarks", "landmark_distance")):
         rows = part.of(protocol, metric)
-        rows = rows[(rows["setting"] == PROBE) & rows["family"].isin(FAMILIES)]
+        rows = rows[(rows["setting"] == PROBE) & rows["family"].isin(FAMILIES) & rows["value"].notna()]
         if len(rows):
             rows = rows.assign(setting=rows["family"])
             marks = part.reference(protocol, metric, PIXELS.method)

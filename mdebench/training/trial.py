@@ -7,7 +7,7 @@ pictures do not have.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from mdebench.catalog import Code, told
 from mdebench.compute import devices
 from mdebench.compute.memory import enough_memory, free_memory
 from mdebench.errors import Interrupted, UserError
+from mdebench.files import wants_memory
 from mdebench.methods.contract import Batch, Beside, Completes, Encodes, Method, Scores, Stages, codes_of, shape_of
 from mdebench.runs import Recipe
 from mdebench.training.trainer import Trainer, build_method, step_seed
@@ -56,17 +57,22 @@ def room(recipe: Recipe) -> AbstractContextManager[None]:
 def _check_room(recipe: Recipe, device: torch.device) -> None:
     """UserError where weights, gradients and one moment of them take more than is free, before any of it is asked for:
     a system that promises more memory than it has would kill us instead."""
-    weights = 0
-    with suppress(Exception), torch.device("meta"):  # shapes alone; what cannot be built says so where it is built
-        shapes = build_method(recipe.method, recipe.settings, recipe.size, recipe.seed, {})
-        weights = sum(each.numel() for each in shapes.parameters())
+    way_on = "choose a smaller code or width (--set), or --scale"
+    try:
+        with torch.device("meta"):  # shapes alone
+            shapes = build_method(recipe.method, recipe.settings, recipe.size, recipe.seed, {})
+            weights = sum(each.numel() for each in shapes.parameters())
+    except Exception as error:  # what cannot be built says so where it is built
+        if wants_memory(error):
+            raise UserError(f"{recipe.label} with these settings has more weights than any memory; {way_on}") from error
+        weights = 0
     needed = 3 * weights * (8 if recipe.precision == "fp64" else 4)
     free = free_memory(device if device.type == "cuda" else None)
     if needed > free:
         told = (
             f"{recipe.label} with these settings has {weights:,} weights, which take at least {size(needed)} to train"
         )
-        raise UserError(f"{told}, and {size(free)} are free here: choose a smaller code or width (--set), or --scale")
+        raise UserError(f"{told}, and {size(free)} are free here: {way_on}")
 
 
 def try_out(

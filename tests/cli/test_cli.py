@@ -109,7 +109,7 @@ def test_an_unknown_command_is_answered_with_the_nearest():
 
 def test_lists(home):
     listed = CliRunner().invoke(cli, ["list", "--scale", "tiny", "--home", str(home)]).output
-    assert re.search(r"^rec +Dapogny.* transfers, stages, completes", listed, re.MULTILINE)
+    assert re.search(r"^rec +completion +Dapogny.* transfers, stages, completes", listed, re.MULTILINE)
     assert "occlusion" in CliRunner().invoke(cli, ["protocols"]).output
     assert "toyfaces16" in invoke(home, "data", "list") and "is whole" in invoke(home, "data", "verify", "toyfaces16")
     sheet = home.folder / "sheet.png"

@@ -371,8 +371,8 @@ def test_a_diverged_head_is_an_error(pack, subject):
 def test_the_probe_is_a_unit_of_its_own():
     """However the head is trained, the probe is the same unit, so it is computed once and nothing is superseded."""
     short, long = readouts.Settings(updates=5), readouts.Settings(updates=50)
-    (head, probe), (other_head, other_probe) = readouts.cases(short), readouts.cases(long)
-    assert head != other_head and probe == other_probe
+    (head, *probes), (other_head, *others) = readouts.cases(short), readouts.cases(long)
+    assert head != other_head and probes == others
     assert readouts.cases(readouts.Settings(setting="finetune")) == [readouts.Settings(setting="finetune")]
 
 

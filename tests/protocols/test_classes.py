@@ -29,7 +29,8 @@ def accuracies(code, tmp_path, **settings):
 
 def test_a_code_that_is_the_class_is_always_right(tmp_path):
     rows = accuracies(np.eye(4)[LABELS], tmp_path)
-    assert all(rows.pop(control).value < 60 for control in CONTROLS)
+    majority = 100 * (LABELS[TEST] == np.bincount(LABELS[:60]).argmax()).mean()
+    assert all(abs(rows.pop(control).value - majority) <= 25 for control in CONTROLS)
     assert list(rows) == ["probe", "knn", "probe-1%", "probe-10%"]
     for row in rows.values():
         assert (row.value, row.high, row.unit, row.n) == (100, 100, "%", 20)
