@@ -65,7 +65,10 @@ def reproduce(
     sets: tuple[str, ...],
     home: Home,
 ) -> None:
-    """Do what a table or figure of the paper needs and write it: plans first, resumes, keeps what is done."""
+    """Do what a table or figure of the paper needs and write it: plans first, resumes, keeps what is done.
+
+    `families`: every method there is, by both transfers, in Tables 1 and 2 and a chart by what is learned from.
+    """
     size, numbers = choose(scale, SCALES, "scale").size, _seeds(seeds)
     also = tuple(catalog.method(word).word for word in methods), tuple(catalog.find_protocol(w).word for w in protocols)
     check_pack(home, pack_name)

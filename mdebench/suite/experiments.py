@@ -1,7 +1,8 @@
 """The paper's tables and figures as data: which runs each of them needs, and by which protocols they are measured.
 
 The suite turns an experiment into a plan and does what is missing. Beside the paper's own, `all` measures what a
-careful reader asks next: hide-and-seek, classes, few labels, layers and robustness.
+careful reader asks next: hide-and-seek, classes, few labels, layers and robustness; `families` sets everything that can
+be learned from beside one another, by whatever method there is.
 """
 
 from collections.abc import Mapping
@@ -76,6 +77,7 @@ def parts(what: str, source: str, scale: Scale, perceptual: str) -> list[Part]:
     resampling = Measure("resampling", references=CONTROL)
     experiments = {
         "table1": [Part(variants, transfer)],
+        "families": [Part((), transfer)],
         "table2": [Part(best, (Measure("attributes", {"updates": "50000"}),))],
         "table3": [Part(best, (Measure("occlusion"),))],
         "figure1": [Part(ablation, (Measure("completion", one, references=()),))],
@@ -90,6 +92,6 @@ def parts(what: str, source: str, scale: Scale, perceptual: str) -> list[Part]:
     seek = Measure("hide_and_seek", references=CONTROL)
     if what != "all":
         return experiments[what]
-    everything = [part for listed in experiments.values() for part in listed]
+    everything = [part for name, listed in experiments.items() for part in listed if name != "families"]
     kinds = tuple(Wanted(name) for name in KINDS)
     return [*everything, Part(variants, (*beyond, *few)), Part(kinds, (Measure("layers"),)), Part(ablation, (seek,))]

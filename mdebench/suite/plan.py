@@ -19,6 +19,7 @@ from rich.console import Console
 from mdebench import catalog
 from mdebench.data import finding, toyfaces
 from mdebench.data.pack import ANNOTATED, ATTRIBUTES, Pack, open_pack, unlabelled
+from mdebench.errors import UserError
 from mdebench.evaluation import measuring
 from mdebench.evaluation.contract import Cost
 from mdebench.evaluation.judging.judges import judge_id
@@ -79,6 +80,8 @@ def make_plan(order: Order, console: Console, speed: Callable[[Recipe], Speed] =
     planner = _Planner(order, console, speed)
     perceptual = order.of_runs.get("perceptual", scale.perceptual)
     beside = [planner.beside(method, seed) for method in order.methods for seed in order.seeds]
+    if order.what == "families":
+        beside += [each for seed in order.seeds for each in planner.every(seed)]
     for part in parts(order.what, planner.source, scale, perceptual):
         runs = [planner.run(wanted, seed) for wanted in part.runs for seed in order.seeds]
         for measure in part.measures:
@@ -111,6 +114,18 @@ class _Planner:
     def beside(self, method: str, seed: int) -> Recipe:
         """The recipe of a method that the experiment does not name; of the overrides it takes those that it knows."""
         return self._add(method, seed, self._fitting(method, recipes.RECIPE_KEYS))
+
+    def every(self, seed: int) -> list[Recipe]:
+        """The recipes of all the suite's own methods that are no references; whom the pack does not suit is noted."""
+        found = []
+        for name, entry in catalog.own_methods().items():
+            if entry.load().Method.REFERENCE:
+                continue
+            try:
+                found.append(self.beside(name, seed))
+            except UserError as error:
+                self._note(f"left out: {error}")
+        return found
 
     def _fitting(self, method: str, more: Sequence[str]) -> dict[str, str]:
         known = {f.name for f in fields(catalog.method(method).load().Settings)}.union(more)

@@ -112,6 +112,9 @@ def _write(order: Order, console: Console) -> list[Path]:
         files += write_tables(order.home, order.home.tables, displays)
     with rest.without():
         write_sheets(order.home, order.home.sheets)
+    if order.what == "families":
+        with rest.without():
+            files += write_figures(order.home, displays, console, only={"families"})
     if order.what == "all":
         with rest.without():
             files += write_figures(order.home, displays, console)

@@ -17,6 +17,7 @@ from mdebench.settings import SCALES
 from mdebench.suite import experiments, reproduce
 from mdebench.suite.experiments import Measure, Part, Wanted
 from mdebench.suite.plan import Order, make_plan
+from mdebench.suite.speed import Speed
 from mdebench.training import recipes
 
 SMALL = {"width": "2", "code": "4", "updates": "4"}
@@ -117,6 +118,20 @@ def test_seeds_are_runs_of_their_own_and_references_are_not(order, console):
     runs = [task.name for task in plan.tasks if task.kind == "run"]
     assert [run for run in runs if "-rec-" in run] == [run for run in runs if run.split("-")[1] == "rec"]
     assert sum("-rec-" in run for run in runs) == 2 and sum("biharmonic" in run for run in runs) == 1
+
+
+def test_families_are_all_methods_that_the_pack_suits(order, console, monkeypatch):
+    plan = make_plan(dataclasses.replace(order, what="families"), console, speed=lambda recipe: Speed(1e-3, 1e-3, 1e-3))
+    runs = {task.name for task in plan.tasks if task.kind == "run"}
+    encode = {name: code for name, code in catalog.own_methods().items() if hasattr(code.load().Method, "encode")}
+    assert len(encode) > 40
+    for name, code in encode.items():
+        clips = "clip" in code.load().Method.TAKES
+        assert any(run.startswith(f"toyfaces16-{name}-") for run in runs) != clips, name
+        left = f"left out: {name} cannot learn from the pack toyfaces16: it learns from clip, and the pack has no"
+        assert any(note.startswith(left) for note in plan.notes) == clips
+    measured = {task.name.partition(" of ")[0] for task in plan.tasks if task.kind == "rows"}
+    assert measured == {"attributes", "landmarks"}
 
 
 def test_loss_sets_follow_the_perceptual_network():
