@@ -18,6 +18,7 @@ import re
 import secrets
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,6 +46,7 @@ _MEMORY = re.compile(
     r"|could not (create|execute) a primitive(?! descriptor)|storage size calculation overflowed",
     re.IGNORECASE,
 )
+_END, _MANY = struct.Struct("<4s6xH10x"), 0xFFFF  # of a zip archive: its mark, and how many members ("more than that")
 # Of the machine, not of a file: nothing that lies on a disk is to blame.
 _WANT = {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ENODEV}
 
@@ -392,23 +394,27 @@ def read_lines(
 def read_archive(path: Path, way_on: str) -> dict[str, bytes]:
     """The members of a zip archive of ours, each held to its checksum; Damaged, or FileNotFoundError."""
     with reading(path, way_on), regular(path) as file, zipfile.ZipFile(file) as archive:
-        _check_end(file)
+        _check_end(file, len(archive.infolist()))
         return {name: archive.read(name) for name in archive.namelist()}
 
 
 def check_archive(path: Path, way_on: str) -> None:
     """Hold every member of a zip archive (a checkpoint of torch, say) to its checksum, a piece at a time; Damaged."""
     with reading(path, way_on), regular(path) as file, zipfile.ZipFile(file) as archive:
-        _check_end(file)
+        _check_end(file, len(archive.infolist()))
         if (bad := archive.testzip()) is not None:
             raise ValueError(f"{bad} is not what its checksum says")
 
 
-def _check_end(file: IO[bytes]) -> None:
-    """ValueError where a zip archive of ours does not end with its directory, as readers of zip archives permit."""
-    file.seek(-22, os.SEEK_END)
-    if not file.read().startswith(b"PK\5\6"):
+def _check_end(file: IO[bytes], listed: int) -> None:
+    """ValueError where a zip archive of ours does not end with its directory, or that lists other than as many members
+    as its end says: readers of zip archives permit both."""
+    file.seek(-_END.size, os.SEEK_END)
+    mark, told = _END.unpack(file.read())
+    if mark != b"PK\5\6":
         raise ValueError("there is something behind its end")
+    if told not in (listed, _MANY):
+        raise ValueError(f"it has {told:,} members, and {listed:,} of them can be found")
 
 
 def read_arrays(path: Path, way_on: str) -> "dict[str, NDArray[Any]]":

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +233,24 @@ def test_an_archive_ends_where_its_directory_does(tmp_path):
     for read in (files.check_archive, files.read_archive, files.read_arrays):
         with pytest.raises(files.Damaged, match="something behind its end"):
             read(path, WAY_ON)
+
+
+def test_a_bit_of_a_directory_hides_no_member(tmp_path):
+    """A length that grew takes the entries behind it along, and zipfile lists those that are left."""
+    path = tmp_path / "a.npz"
+    np.savez(path, **{name: np.arange(3) for name in "abcdefgh"})
+    whole = path.read_bytes()
+    entry, hidden = whole.index(b"PK\1\2"), 0
+    for bit in range(48):  # of the lengths of its name, extra field and comment
+        changed = bytearray(whole)
+        changed[entry + 28 + bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+            hidden += len(archive.namelist()) < 8
+        for read in (files.check_archive, files.read_archive, files.read_arrays):
+            with pytest.raises(files.Damaged):
+                read(path, WAY_ON)
+    assert hidden  # or there is nothing to find
 
 
 def test_what_a_kill_left_of_a_file_is_cleared_when_it_is_written_again(tmp_path, capsys):
