@@ -8,6 +8,7 @@ one would have. It draws for the whole batch, ``batch.own(draw(batch.count))``, 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -258,6 +259,11 @@ class Method(nn.Module):
 
     def turns(self, step: int, updates: int) -> tuple[str, ...]:
         """Who moves at update ``step`` of ``updates``, in order; a player may move several times, or not at all."""
+        return self._everybody
+
+    @cached_property
+    def _everybody(self) -> tuple[str, ...]:
+        """The players in their order, once: all updates of a run are looked through before it begins."""
         return tuple(self.players())
 
     def loss(self, player: str, batch: Batch) -> Loss:
