@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mdebench import catalog
+from mdebench.methods.contract import Method
 from mdebench.suite.inventory.checking import METHOD, PROTOCOL, batch_at, trainer_of
 from mdebench.training.operations import Operations
 
@@ -41,3 +42,16 @@ def test_counting_operations_changes_no_bit(name):
 @pytest.mark.parametrize("name", catalog.own_protocols())
 def test_every_protocol_says_what_it_must(name, check):
     PROTOCOL[check](catalog.own_protocols()[name])
+
+
+def test_all_turns_of_a_long_run_ask_for_the_players_once():
+    """They are looked through before a run begins, and a player's weights may take a while to collect."""
+    asked = []
+
+    class Counted(Method):
+        def players(self):
+            asked.append(1)
+            return {"first": None, "second": None}
+
+    method = Counted(None, 8)
+    assert {method.turns(step, 1000) for step in range(1000)} == {("first", "second")} and len(asked) == 1
