@@ -263,6 +263,8 @@ class PackWriter:
         self._part.rename(self.path)
         _sync_folder(self.path.parent)
         _remove(self._old)
+        if self._old.exists():  # for want of descriptors, say
+            self.tell(f"{self._old}, which was replaced, could not be removed: `mdebench prune` removes it")
 
 
 def strays(packs_dir: Path) -> list[Path]:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from mdebench.data import list_packs
+from mdebench.data import list_packs, prepare
 from mdebench.data.pack import ARRAYS, Pack, open_pack, verify_pack
-from mdebench.data.writer import PackWriter
+from mdebench.data.writer import PackWriter, clear_strays, strays
 from mdebench.errors import UserError
 from mdebench.results.published import made_from
 
@@ -346,3 +346,17 @@ def test_opening_a_pack_imports_no_torch(path: Path) -> None:
         f"import sys; from mdebench.data import open_pack; open_pack({str(path)!r}); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
+
+
+def test_a_replaced_pack_that_cannot_be_removed_is_told(tmp_path, monkeypatch):
+    """As where too few files may be open; the next preparation, or `mdebench prune`, removes it."""
+    prepare("toyfaces", None, 16, tmp_path, count=60)
+    said: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr("mdebench.data.writer.shutil.rmtree", lambda path, ignore_errors: None)
+        prepare("toyfaces", None, 16, tmp_path, count=60, seed=1, replace=True, tell=said.append)
+    old = tmp_path / ".toyfaces16.old"
+    assert said == [f"{old}, which was replaced, could not be removed: `mdebench prune` removes it"] and old.exists()
+    assert old in strays(tmp_path)
+    clear_strays(tmp_path)
+    assert not old.exists() and open_pack(tmp_path / "toyfaces16").hash
