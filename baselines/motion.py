@@ -158,9 +158,8 @@ def two_classes(values: Tensor) -> tuple[Tensor, Tensor]:
     still, moving = below / share.clamp(min=tiny), (mean - below) / (1 - share).clamp(min=tiny)
     best = (share * (1 - share) * (moving - still).square()).argmax(dim=1, keepdim=True)
     parted = most > least
-    return torch.where(parted, still.gather(1, best), mean)[:, 0], torch.where(parted, moving.gather(1, best), mean)[
-        :, 0
-    ]
+    low_mean, high_mean = (torch.where(parted, each.gather(1, best), mean)[:, 0] for each in (still, moving))
+    return low_mean, high_mean
 
 
 class Method(BaseMethod):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mdebench import files
 from mdebench.data import labels
 from mdebench.data.decode import RESIZE, whole_square
+from mdebench.data.faces.marked import FIVE_OF_68
 from mdebench.data.pack import NO_LANDMARKS, PSEUDO, outside_crop
 from mdebench.data.report import Report
 from mdebench.data.store import ARCHIVES, PICTURES, ImageStore, by_name, open_store
@@ -31,9 +32,8 @@ EXPECTS = f"images1024x1024/ or thumbnails128x128/ (folders or archives of numbe
 FOLDERS = ("", "ffhq", "ffhq-dataset")
 TRAINING, ALL = 60_000, 70_000  # README of NVlabs/ffhq-dataset: "the first 60,000 images to be used for training"
 SPLITS = {"training": 0, "validation": 2}  # category → index into SPLITS of the pack
-# The 68 points from 0, as recreate_aligned_images of NVlabs/ffhq-dataset (download_ffhq.py) has them: the eye that it
-# calls left is on the left of the picture, as CelebA's is, so the person's right one.
-FIVE = (slice(36, 42), slice(42, 48), slice(30, 31), slice(48, 49), slice(54, 55))
+# Its 68 points are dlib's: the eye that recreate_aligned_images of NVlabs/ffhq-dataset (download_ffhq.py) calls left is
+# on the left of the picture, as CelebA's is, so the person's right one.
 # "00123.png"; in archives of StyleGAN2-ADA and its followers "img00000123.png" (NVlabs/stylegan2-ada-pytorch, issue
 # 18), where folders are no classes either.
 _NUMBER = re.compile(r"(?:img)?([0-9]{1,8})", re.IGNORECASE)
@@ -116,7 +116,7 @@ def _five(item: dict[str, Any]) -> NDArray[np.float64]:
     points, size = image.get("face_landmarks"), image.get("pixel_size", (1024, 1024))
     if points is None or points.shape != (68, 2):
         return np.full((5, 2), np.nan)
-    return np.stack([points[part].mean(axis=0) for part in FIVE]) / np.array(size, np.float64)
+    return np.stack([points[part].mean(axis=0) for part in FIVE_OF_68]) / np.array(size, np.float64)
 
 
 def _split(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mdebench.data.faces.marked import Face, Points, numbers, val_of_train, write_faces
+from mdebench.data.faces.marked import FIVE_OF_68, Face, Points, numbers, val_of_train, write_faces
 from mdebench.data.report import Report
 from mdebench.data.store import PICTURES, BadImage, ImageStore, is_archive, open_store, read_member
 from mdebench.data.store.official import holds
@@ -24,7 +24,6 @@ from mdebench.errors import UserError
 
 EXPECTS = "afw/, helen/, lfpw/, ibug/ or 300W/ with pictures and a .pts file beside each (the official 300-W files)"
 POINTS = 68
-FIVE = (slice(36, 42), slice(42, 48), slice(30, 31), slice(48, 49), slice(54, 55))  # of `pack.LANDMARKS`, from 0
 # Which parts are which: the training and test sets of helen and lfpw are folders of these names.
 _TRAIN, _TEST = {"afw", "trainset"}, {"ibug", "testset", "01_indoor", "02_outdoor"}
 # Files as 300-W has them: "version: 1", "n_points:  68", and the points between braces, one a line. The space after the
@@ -57,7 +56,7 @@ def write(writer: PackWriter, root: Path, progress: Progress) -> None:
             continue
         split = _split(picture)
         assert split is not None
-        five = np.stack([points[part].mean(axis=0) for part in FIVE])
+        five = np.stack([points[part].mean(axis=0) for part in FIVE_OF_68])
         faces.append(Face(picture, picture, points, five, split))
     counts = [f"{sum(_part(face.picture) == part for face in faces):,} {part}" for part in _parts(faces)]
     notes.append(f"parts: {', '.join(counts)}")

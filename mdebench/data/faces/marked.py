@@ -19,6 +19,8 @@ from mdebench.data.writer import PackWriter, Progress
 
 SHOWN = 1.4  # the side of the square, by the larger side of the box around the points
 CROP = f"square of {SHOWN} times the larger side of the box around the face's points, inside the picture"
+# Of the 68 points of 300-W and dlib, from 0: those whose means are the five of `pack.LANDMARKS`.
+FIVE_OF_68 = (slice(36, 42), slice(42, 48), slice(30, 31), slice(48, 49), slice(54, 55))
 
 Points = NDArray[np.float64]
 
