@@ -28,8 +28,9 @@ from torch.nn.utils.parametrizations import spectral_norm
 from mdebench.compute.machine import at_least_float32
 from mdebench.methods.adversaries import hinge_discriminator, hinge_generator
 from mdebench.methods.contract import Batch, Loss, Player
-from mdebench.methods.masks import draw_free_form
-from mdebench.settings import Rate, Share, Weight
+from mdebench.methods.masks import draw_strokes
+from mdebench.settings import Rate, Share, Weight, choose
+from mdebench.variants import FREE_FORM, STROKES
 
 from ._two_stage import TwoStage, TwoStageMethod, TwoStageSettings, composite, hole_of
 
@@ -40,12 +41,18 @@ class Settings(TwoStageSettings):
 
     ``width`` 64 stands for the paper's widths: 24 channels through the gates of the first layer (half of 48), and 64
     in the critic's. ``rate`` of the attention. ``code``, numbers of the representation, is for ``backbone`` mde only.
+    ``masks`` trained on: its own ("free_form") or where VCNet's damage lies ("damage").
     """
 
     adv_weight: Weight = 1.0
     lr: Rate = 1e-4
     beta1: Share = 0.5
     beta2: Share = 0.999
+    masks: str = FREE_FORM
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose(self.masks, dict.fromkeys(STROKES), "masks")
 
 
 class Critic(nn.Module):
@@ -123,5 +130,7 @@ class Method(TwoStageMethod):
         return self.outputs(batch.images, seen), seen
 
     def draw_seen(self, batch: Batch) -> Tensor:
-        """One to three brush strokes and a rectangle are missing: (N, 3, H, W)."""
-        return batch.own(draw_free_form(batch.count, self.size, batch.generator)).expand(-1, 3, -1, -1)
+        """Masks of the kind trained on, brush strokes with or without a rectangle: (N, 3, H, W)."""
+        return batch.own(draw_strokes(self.settings.masks, batch.count, self.size, batch.generator)).expand(
+            -1, 3, -1, -1
+        )

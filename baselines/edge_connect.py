@@ -35,10 +35,11 @@ from mdebench.methods import appearance
 from mdebench.methods import losses as L
 from mdebench.methods.adversaries import feature_matching
 from mdebench.methods.contract import Batch, Loss, Player, phase
-from mdebench.methods.masks import draw_free_form
+from mdebench.methods.masks import draw_strokes
 from mdebench.methods.networks import Generator, stage_maps
 from mdebench.methods.perceptual import Looking
 from mdebench.settings import Count, Rate, Share, Weight, check_phases, choose
+from mdebench.variants import FREE_FORM, STROKES
 
 from ._canny import canny, grey
 from ._two_stage import hole_of
@@ -58,7 +59,7 @@ class Settings:
 
     ``phases`` shares of the run: edges, colour with true edges, colour with predicted edges, end to end.
     ``adv_weight`` is that of the images; that of the edges weighs 1. ``code``, numbers of the representation, is for
-    ``backbone`` mde only.
+    ``backbone`` mde only. ``masks`` trained on: DeepFill v2's ("free_form") or where VCNet's damage lies ("damage").
     """
 
     width: Count = 64
@@ -75,9 +76,11 @@ class Settings:
     critic_lr: Rate = 1e-5
     beta1: Share = 0.0
     beta2: Share = 0.9
+    masks: str = FREE_FORM
 
     def __post_init__(self) -> None:
         choose(self.backbone, BACKBONES, "backbone")
+        choose(self.masks, dict.fromkeys(STROKES), "masks")
         check_phases(self.phases, "3,3,3,1")
 
 
@@ -322,8 +325,10 @@ class Method(Looking):
         return at_least_float32(self.image_generator(torch.cat([masked, edges], dim=1)))
 
     def draw_seen(self, batch: Batch) -> Tensor:
-        """One to three brush strokes and a rectangle are missing: (N, 3, H, W)."""
-        return batch.own(draw_free_form(batch.count, self.size, batch.generator)).expand(-1, 3, -1, -1)
+        """Masks of the kind trained on, brush strokes with or without a rectangle: (N, 3, H, W)."""
+        return batch.own(draw_strokes(self.settings.masks, batch.count, self.size, batch.generator)).expand(
+            -1, 3, -1, -1
+        )
 
     def encode(self, images: Tensor) -> Tensor:
         """Whole images (N, 3, H, W) in [0, 1], led by their own edges → (N, feature_dim)."""

@@ -32,10 +32,11 @@ from mdebench.compute.machine import at_least_float32
 from mdebench.errors import UserError
 from mdebench.methods.appearance import dilate, feature_l1, style, total_variation
 from mdebench.methods.contract import Batch, Loss, Player
-from mdebench.methods.masks import draw_free_form
+from mdebench.methods.masks import draw_strokes
 from mdebench.methods.networks import Generator, stages_for
 from mdebench.methods.perceptual import Looking, Perceptual
 from mdebench.settings import Count, Rate, Weight, check_phases, choose
+from mdebench.variants import FREE_FORM, STROKES
 
 LEVELS = ((1, 7), (2, 5), (4, 5), (8, 3), (8, 3))  # of the encoder, finest first: base widths, and the kernel's side
 LOOKS = 3  # pool1, pool2 and pool3 of the perceptual network
@@ -47,7 +48,8 @@ class Settings:
 
     ``width`` 64 stands for the paper's widths. ``phases`` shares of the run: with the encoder's batch-norm, and with it
     standing still. ``perceptual`` see ``perceptual.py``. ``backbone`` the paper's network ("native") or the Missing
-    Data Encoder's ("mde"); ``code`` numbers in the latter's code.
+    Data Encoder's ("mde"); ``code`` numbers in the latter's code. ``masks`` trained on: DeepFill v2's ("free_form") or
+    where VCNet's damage lies ("damage").
     """
 
     width: Count = 64
@@ -61,9 +63,11 @@ class Settings:
     phases: tuple[int, ...] = (3, 1)
     lr: Rate = 2e-4
     fine_lr: Rate = 5e-5
+    masks: str = FREE_FORM
 
     def __post_init__(self) -> None:
         choose(self.backbone, {"native": True, "mde": False}, "backbone")
+        choose(self.masks, dict.fromkeys(STROKES), "masks")
         check_phases(self.phases, "3,1")
 
 
@@ -255,8 +259,10 @@ class Method(Looking):
         return (torch.cat([masked, seen.expand_as(masked)], dim=1),)
 
     def draw_seen(self, batch: Batch) -> Tensor:
-        """One to three brush strokes and a rectangle are missing: (N, 3, H, W)."""
-        return batch.own(draw_free_form(batch.count, self.size, batch.generator)).expand(-1, 3, -1, -1)
+        """Masks of the kind trained on, brush strokes with or without a rectangle: (N, 3, H, W)."""
+        return batch.own(draw_strokes(self.settings.masks, batch.count, self.size, batch.generator)).expand(
+            -1, 3, -1, -1
+        )
 
     def encode(self, images: Tensor) -> Tensor:
         """Whole images (N, 3, H, W) in [0, 1] → (N, feature_dim)."""

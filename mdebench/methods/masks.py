@@ -62,8 +62,7 @@ def draw(variant: str, S: float | None, count: int, size: int, generator: torch.
     """
     check_ratio(variant, S)
     if variant in STROKES:
-        free = variant == FREE_FORM
-        seen = draw_free_form(count, size, generator) if free else intact(draw_damage(count, size, generator))
+        seen = draw_strokes(variant, count, size, generator)
         return seen.expand(-1, 3, -1, -1), torch.zeros(count, 3, 4, dtype=torch.float64)
     if variant.startswith("colorization"):
         missing = int(variant[-1])
@@ -80,6 +79,12 @@ def draw(variant: str, S: float | None, count: int, size: int, generator: torch.
         boxes = torch.tensor([low, low, high, high], dtype=torch.float64).expand(count, 3, 4)
     seen = rasterize(boxes, size, size)
     return (1 - seen if variant == "inpainting" else seen), boxes
+
+
+def draw_strokes(kind: str, count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Masks of one of `STROKES`, by `draw_free_form` or of `draw_damage`: (count, 1, size, size) float of 0 and 1."""
+    free = kind == FREE_FORM
+    return draw_free_form(count, size, generator) if free else intact(draw_damage(count, size, generator))
 
 
 def draw_free_form(count: int, size: int, generator: torch.Generator) -> Tensor:

@@ -42,7 +42,10 @@ NAMES = {
 }
 RECIPE = ("losses", "perceptual", "updates", "batch", "precision")
 VARIANT = ("method", "label", "settings", *RECIPE)
-LATER = {"encoder": "mde"}  # settings that came later, and what every run of their methods had before
+LATER = {
+    "encoder": "mde",
+    "masks": "free_form",
+}  # settings that came later, and what every run of their methods had before
 
 
 def with_lines(rows: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from mdebench.baselines._two_stage import Gated, attend, contextual_attention, f
 from mdebench.baselines.deepfill_v2 import Critic, Method, Settings
 from mdebench.errors import UserError
 from mdebench.methods.contract import Batch
+from mdebench.methods.masks import draw_damage
 
 
 def method(size=32, seed=0, **values):
@@ -280,3 +281,12 @@ def test_mistakes_are_told():
     for size, rate in ((30, 1), (64, 3), (64, 0)):
         with pytest.raises(UserError, match="a quarter of the size has to be a multiple of rate"):
             method(size, rate=rate)
+
+
+def test_training_masks_may_be_where_vcnet_s_damage_lies():
+    """Drawn as VCNet draws them: at least half of a pixel is left of what is seen."""
+    b = batch(20)
+    left = draw_damage(b.count, b.images.shape[-1], torch.Generator().set_state(b.generator.get_state()))
+    assert torch.equal(method(masks="damage").draw_seen(b), (left >= 0.5).float().expand(-1, 3, -1, -1))
+    with pytest.raises(UserError, match="masks"):
+        method(masks="boxes")

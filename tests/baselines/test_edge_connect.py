@@ -12,7 +12,7 @@ from mdebench.baselines._canny import canny, grey
 from mdebench.baselines.edge_connect import Critic, Method, Residual, Settings, Spectral, SpectralUp
 from mdebench.errors import UserError
 from mdebench.methods.contract import Batch
-from mdebench.methods.masks import draw_free_form
+from mdebench.methods.masks import draw_damage, draw_free_form
 from mdebench.methods.perceptual import Perceptual
 from mdebench.runs import Recipe
 from mdebench.settings import build
@@ -368,3 +368,12 @@ def test_mistakes_are_told():
     for phases in ("1,2,3", "0,0,0,0", "1,-1,5,0"):
         with pytest.raises(UserError, match="4 shares"):
             build(Settings, {"phases": phases})
+
+
+def test_training_masks_may_be_where_vcnet_s_damage_lies():
+    """Drawn as VCNet draws them: at least half of a pixel is left of what is seen."""
+    b = batch()
+    left = draw_damage(b.count, b.images.shape[-1], torch.Generator().set_state(b.generator.get_state()))
+    assert torch.equal(method(masks="damage").draw_seen(b), (left >= 0.5).float().expand(-1, 3, -1, -1))
+    with pytest.raises(UserError, match="masks"):
+        method(masks="boxes")

@@ -10,6 +10,7 @@ from torch.nn.functional import conv2d
 from mdebench.baselines.partial_conv import Method, PartialConv, Settings
 from mdebench.errors import UserError
 from mdebench.methods.contract import Batch
+from mdebench.methods.masks import draw_damage
 from mdebench.methods.perceptual import load_perceptual
 from mdebench.runs import Recipe
 from mdebench.settings import build
@@ -286,3 +287,12 @@ def test_updates_on_the_same_images_and_holes_halve_the_error():
     same = [batch(0, 200, ramps.repeat(COUNT, 1, 1, 1)) for _ in range(30)]
     errors = [t.update(each)["generator/hole"] for each in same]
     assert errors[-1] < errors[0] / 2
+
+
+def test_training_masks_may_be_where_vcnet_s_damage_lies():
+    """Drawn as VCNet draws them: at least half of a pixel is left of what is seen."""
+    b = batch()
+    left = draw_damage(b.count, b.images.shape[-1], torch.Generator().set_state(b.generator.get_state()))
+    assert torch.equal(method(masks="damage").draw_seen(b), (left >= 0.5).float().expand(-1, 3, -1, -1))
+    with pytest.raises(UserError, match="masks"):
+        method(masks="boxes")
