@@ -65,6 +65,12 @@ def data_list(home: Home) -> None:
     help="celeba, celeba-hq, celebamask-hq, folder: of attributes that hold -1 as well as 0: 1/0 if -1 is unknown, "
     "1/-1 if 0 is.",
 )
+@click.option(
+    "--extra-test",
+    type=Whole(min=1),
+    metavar="N",
+    help="celeba: test on at least N images more, of people taken out of train, as many as possible.",
+)
 @click.option("--count", type=Whole(min=1), help="toyfaces: how many faces to draw.")
 @click.option("--seed", type=Whole(min=0), help="toyfaces: seed of the faces.")
 @click.option("--clips", type=Whole(min=2), help="toyfaces: draw short clips of so many frames; --count counts frames.")
@@ -85,6 +91,7 @@ def data_prepare(
     name: str | None,
     pseudo_landmarks: bool,
     attribute_coding: str | None,
+    extra_test: int | None,
     count: int | None,
     seed: int | None,
     clips: int | None,
@@ -101,7 +108,14 @@ def data_prepare(
 
     options: dict[str, Any] = {"pseudo_landmarks": True} if pseudo_landmarks else {}
     options |= {"segments": True} if segments else {}
-    given = {"attribute_coding": attribute_coding, "count": count, "seed": seed, "clips": clips, "view": view}
+    given = {
+        "attribute_coding": attribute_coding,
+        "extra_test": extra_test,
+        "count": count,
+        "seed": seed,
+        "clips": clips,
+        "view": view,
+    }
     options |= {key: value for key, value in given.items() if value is not None}
     said: list[str] = []
     with new_progress(new_console()) as bar:

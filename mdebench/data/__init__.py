@@ -98,9 +98,12 @@ def prepare(
 def default_name(source: str, root: Path, size: int, options: Mapping[str, Any] | None = None) -> str:
     """'celeba64'; for a folder its own name, with a dash after a digit: 'landmarks5-64'.
 
-    Toyfaces that move, or have segments, are called so ('toyfaces-clips64'): 'toyfaces64' is the embedded set.
+    Toyfaces that move, or have segments, are called so ('toyfaces-clips64'): 'toyfaces64' is the embedded set; so is
+    CelebA with another partition than its own ('celeba-extra2200-64').
     """
-    further = [what for what in ("clips", "segments") if source == "toyfaces" and (options or {}).get(what)]
+    options = options or {}
+    further = [what for what in ("clips", "segments") if source == "toyfaces" and options.get(what)]
+    further += [f"extra{options['extra_test']}"] if options.get("extra_test") else []
     stem = "-".join([source, *further])
     if source == "folder":
         own = root.resolve().stem if root.is_file() else root.resolve().name

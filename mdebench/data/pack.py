@@ -182,6 +182,8 @@ class Pack:
         splits = ", ".join(f"{len(self.indices(split)):,} {split}" for split in SPLITS)
         source = self.info.get("source", "")  # what the name does not say
         name = self.name if self.name.startswith(source) else f"{self.name} (from {source})"
+        if moved := self.info.get("extra_test"):
+            splits += f", {moved['images']:,} of {moved['people']:,} people moved there from train by --extra-test"
         line = f"{name}: {images} ({splits}), {self.size}×{self.size}, pack {self.hash[:8]}"
         known = {"annotated": ANNOTATED, "pseudo": PSEUDO}
         whole = np.isfinite(self.landmarks).all(axis=(1, 2))
@@ -310,11 +312,13 @@ def _check_manifest(path: Path, info: dict[str, Any]) -> None:
 def _says_what_it_should(info: dict[str, Any]) -> bool:
     """Whether the fields that are shown are of their kinds: older packs have no checksum of them."""
     kinds = {"notes": list, "report": dict, "crop": str, "resize": str, "source": str, "options": dict, "splits": dict}
+    counts = {"images": 0, "people": 0}
     entries = {"outcome": str, "meaning": str, "count": int, "names": list}
     return (
         all(isinstance(info.get(key, kind()), kind) for key, kind in kinds.items())
         and {"notes", "report", "crop", "resize"} <= info.keys()
         and isinstance(info.get("of", 0), int)
+        and all(isinstance(info.get("extra_test", counts)[key], int) for key in counts)
         and all(isinstance(text, str) for text in [*info["notes"], *info["attribute_names"]])
         and all(isinstance(text, str) for text in info.get("segment_names", []))
         and all(isinstance(entry[key], kind) for entry in info["report"].values() for key, kind in entries.items())

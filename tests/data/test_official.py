@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from mdebench.data import open_pack, prepare
-from mdebench.data.faces.celeba import images_of
+from mdebench.data.faces.celeba import images_of, more_test
 from mdebench.data.pack import ATTRIBUTES, LANDMARKS, Pack
 from mdebench.errors import UserError
 
@@ -75,6 +75,50 @@ def official(tmp_path) -> Pack:
 
 
 # CelebA
+
+
+def test_extra_test_images_are_of_people_who_are_nowhere_else(tmp_path, official):
+    """1 to 4 are in train; 100 has a picture in train and one in test, 200 one in train and one in val."""
+    split = [0, 0, 0, 0, 0, 2]
+    people = [103, 101, 102, 101, 100, 100]
+    root = celeba(
+        tmp_path / "celeba",
+        list_eval_partition=[[name, code] for name, code in zip(NAMES, split)],
+        identity_CelebA=[[name, person] for name, person in zip(NAMES, people)],
+    )
+    plain, pack = made("celeba", root), made("celeba", root, extra_test=2)
+    assert pack.split.tolist() == [2, 0, 2, 0, 0, 2]  # 102 and 103, of one picture each, before 101 with two
+    assert "3 test, 2 of 2 people moved there from train by --extra-test" in pack.footnote()
+    assert pack.info["options"]["extra_test"] == 2 and pack.hash != plain.hash
+    assert "extra_test" not in plain.info["options"] and "moved" not in plain.footnote()
+    assert plain.split.tolist() == split and (pack.images == plain.images).all()
+    assert made("celeba", root, extra_test=3).split.tolist() == [2, 2, 2, 2, 0, 2]  # all of 101
+    for few in (0, 5):
+        with pytest.raises(UserError, match="4 of 3 people are there, not"):
+            made("celeba", root, extra_test=few)
+    (root / "identity_CelebA.txt").unlink()
+    with pytest.raises(UserError, match=r"identity_CelebA.txt says who"):
+        made("celeba", root, extra_test=1)
+    packs = prepare("celeba", celeba(tmp_path / "named" / "celeba"), 32, tmp_path / "by_name", extra_test=1)
+    assert packs.name == "celeba-extra1-32"
+
+
+def test_extra_test_leaks_no_identity(rng):
+    """Whatever the partition: nobody is in train and test who was not before, and no more people would have fitted."""
+    for _ in range(50):
+        identity = rng.integers(-1, 30, 200).astype(np.int32)
+        split = np.where(rng.random(30) < 0.2, rng.integers(1, 3, 30), 0)[identity].astype(np.uint8)
+        split[rng.random(200) < 0.01] = 1
+        moved = more_test(split, identity, 40)
+        after = split.copy()
+        after[moved] = 2
+        people = set(identity[moved])
+        assert len(moved) >= 40 and (split[moved] == 0).all() and -1 not in people
+        assert not people & set(identity[after != 2])
+        sizes = [n for person in people if (n := (identity == person).sum())]
+        assert len(moved) - max(sizes) < 40
+        left = set(identity[after == 0]) - set(identity[split != 0]) - {-1}
+        assert all((identity == person).sum() >= max(sizes) for person in left)
 
 
 @pytest.mark.parametrize("mark", [codecs.BOM_UTF8, codecs.BOM_UTF16_LE])

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mdebench import files
 from mdebench.data import labels
 from mdebench.data.decode import RESIZE, Box
-from mdebench.data.pack import ANNOTATED, ATTRIBUTES, LANDMARKS, PSEUDO, outside_crop
+from mdebench.data.pack import ANNOTATED, ATTRIBUTES, LANDMARKS, PSEUDO, SPLITS, outside_crop
 from mdebench.data.report import Report
 from mdebench.data.store import ARCHIVES, PICTURES, BadImage, by_name, open_store
 from mdebench.data.store.official import as_listed, find, holds, tell_link
@@ -29,6 +29,7 @@ from mdebench.data.writer import PackWriter, Progress
 from mdebench.errors import UserError
 from mdebench.words import words
 
+TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
 WIDTH, HEIGHT = 178, 218  # of the official aligned images
 SIDE, CENTRE_Y = 0.75, 121 / 218  # PAPER.md: "constant rescaling factor 0.75"
 FOLDERS = ("", "Img", "Anno", "Eval", "celeba")
@@ -50,17 +51,20 @@ def write(
     *,
     pseudo_landmarks: bool = False,
     attribute_coding: str | None = None,
+    extra_test: int | None = None,
 ) -> None:
     """Read CelebA below `root` into `writer`.
 
     pseudo_landmarks: take predicted points from pseudo_landmarks.csv (image_id, NAME_x, NAME_y in 178×218 pixels)
     where an image has no official landmark row; recorded in the pack and its footnote. attribute_coding: how to read
-    columns of attributes that hold -1 as well as 0, one of `labels.CODINGS`.
+    columns of attributes that hold -1 as well as 0, one of `labels.CODINGS`. extra_test: test on so many images more,
+    see `more_test`; recorded likewise.
     """
     labels.check_coding(attribute_coding)
     report, notes = writer.report, writer.info["notes"]
     options: dict[str, Any] = {"pseudo_landmarks": pseudo_landmarks}
     options |= {"attribute_coding": attribute_coding} if attribute_coding else {}
+    options |= {"extra_test": extra_test} if extra_test is not None else {}
     where = images_of(root)
     tell_link(root, where, notes)
     partition = read_partition(_need(root, PARTITION), report, notes)
@@ -77,6 +81,10 @@ def write(
     with decoding(store, keys, crop, writer.size, report, progress) as parts:  # labels are read beside it
         attributes = read_attributes(_need(root, ATTR), keys, report, notes, attribute_coding)
         identity = read_identities(root, keys, report, notes)
+        if extra_test is not None:
+            moved = more_test(split, identity, extra_test)
+            split[moved] = TEST
+            writer.info["extra_test"] = {"images": len(moved), "people": len(np.unique(identity[moved]))}
         landmarks, source = _landmarks(root, keys, report, notes, pseudo_landmarks)
         writer.attribute_names = ATTRIBUTES
         writer.info |= {
@@ -105,6 +113,28 @@ def write(
                 landmarks=landmarks[rows],
                 landmark_source=source[rows],
             )
+
+
+def more_test(split: NDArray[np.uint8], identity: NDArray[np.int32], least: int) -> NDArray[np.intp]:
+    """The images of train, at least `least`, that test takes as well: all those of as many people as possible.
+
+    split and identity (n,): partition, and person or -1, of every image. People with few pictures come first, for an
+    interval over test images rests on people; then those with low numbers. Whoever has pictures in another partition
+    stays, since all pictures of a person belong to one. UserError when there are too few; some must stay in train.
+    """
+    elsewhere = np.unique(identity[split != TRAIN])
+    free = (split == TRAIN) & (identity >= 0) & ~np.isin(identity, elsewhere)
+    people, pictures = np.unique(identity[free], return_counts=True)
+    order = np.lexsort((people, pictures))
+    enough = int(np.searchsorted(pictures[order].cumsum(), least)) + 1
+    moved = np.flatnonzero(free & np.isin(identity, people[order[:enough]]))
+    if least < 1 or len(moved) < least or len(moved) == (split == TRAIN).sum():
+        raise UserError(
+            f"--extra-test takes from 1 to fewer than all images of people who are in train alone: {free.sum():,} of "
+            f"{len(people):,} people are there, not {least:,} and some to train on"
+            + ("" if (identity >= 0).any() else f" ({IDENTITY} says who is on a picture)")
+        )
+    return moved
 
 
 def crop(width: int, height: int) -> Box:
