@@ -63,6 +63,11 @@ class Home:
         return self.results / "values"
 
     @property
+    def probes(self) -> Path:
+        """What codes knew on the way: ``<run>.jsonl``."""
+        return self.results / "probes"
+
+    @property
     def speed(self) -> Path:
         """Rows of speed."""
         return self.results / "speed"

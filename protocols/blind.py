@@ -35,10 +35,10 @@ from mdebench.data.finding import no_images
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Cost, Subject, Unfit
-from mdebench.evaluation.maskers import NONE, locate
 from mdebench.evaluation.metrics import WINDOW, composite, measure_mean, psnr, ssim
 from mdebench.evaluation.passes import CHUNK, Indices, chunks, frozen, load
 from mdebench.evaluation.scenarios import test_damage, test_images
+from mdebench.evaluation.subjects.maskers import NONE, locate
 from mdebench.files import writing
 from mdebench.methods import masks
 from mdebench.methods.contract import Locates, Restores

@@ -16,6 +16,7 @@ from mdebench.variants import ALIASES
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from mdebench.results.probes import Schedule
     from mdebench.runs import Run
 
 Completer = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
@@ -55,6 +56,12 @@ home_option, existing_home_option = (
     for check in (None, _existing)
 )
 set_option = click.option("--set", "sets", multiple=True, metavar="NAME=VALUE", help="Override a setting; repeatable.")
+_probe_every = click.option(
+    "--probe-every",
+    type=Whole(1),
+    help="On the way, see what the code knows after every so many updates: a converged probe on validation images.",
+)
+_probe_at = click.option("--probe-at", metavar="LIST", help="The same after some updates, such as 300,1k,3k,10k.")
 jobs_option = click.option(
     "--jobs",
     type=Whole(1),
@@ -67,6 +74,20 @@ on_option = click.option(
     help="Hand the tasks to Ray: one started here, or a cluster this machine is part of, all machines of which must see"
     " --home. By default a task for each GPU, or for each core.",
 )
+
+
+def probe_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--probe-every`` and ``--probe-at``, which `probes_asked` understands."""
+    return _probe_every(_probe_at(command))
+
+
+def probes_asked(every: int | None, at: str | None) -> "Schedule | None":
+    """When to look at a run on its way; None where nobody asked for it. UserError for what are no updates."""
+    if every is None and at is None:
+        return None
+    from mdebench.results.probes import Schedule, read_updates
+
+    return Schedule(every or 0, read_updates(at) if at is not None else ())
 
 
 def completing(names: Callable[[Home], Iterable[str]], files: bool = False) -> Completer:

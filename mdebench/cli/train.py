@@ -14,6 +14,8 @@ from mdebench.cli.options import (
     check_pack,
     home_option,
     pack_option,
+    probe_options,
+    probes_asked,
     scale_option,
     set_option,
 )
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mdebench.data.pack import Pack
+    from mdebench.results.probes import Schedule
     from mdebench.runs import Recipe
+    from mdebench.training.loop import Watch
 
 
 @click.command()
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="The same bits for any number of threads, more slowly; part of the recipe, and of the run's name.",
 )
+@probe_options
 @set_option
 @home_option
 def pretrain(
@@ -53,6 +58,8 @@ def pretrain(
     updates: str | None,
     devices: int | None,
     deterministic: bool,
+    probe_every: int | None,
+    probe_at: str | None,
     sets: tuple[str, ...],
     home: Home,
 ) -> None:
@@ -64,6 +71,7 @@ def pretrain(
     overrides |= {"S": S} if S is not None else {}
     overrides |= {"updates": updates} if updates is not None else {}
     overrides |= {"deterministic": "true"} if deterministic else {}
+    schedule = probes_asked(probe_every, probe_at)
     catalog.method(method)  # a misspelt method, scale or pack is answered before torch is loaded
     size = choose(scale, SCALES, "scale").size
     check_pack(home, pack_name)
@@ -80,31 +88,45 @@ def pretrain(
         if pack.size != size:
             sizes = f"{pack.name} has {pack.size} pixels, scale {scale} {size}"
             tell(console, "note", f"{sizes}: the networks take {pack.size}")
-        _train(home, recipe, pack, devices, console)
+        _train(home, recipe, pack, schedule, devices, console)
 
 
-def _train(home: Home, recipe: "Recipe", pack: "Pack", devices: int | None, console: "Console") -> None:
+def _train(
+    home: Home, recipe: "Recipe", pack: "Pack", schedule: "Schedule | None", devices: int | None, console: "Console"
+) -> None:
     """Do a run: in this process (with those that torchrun started), or in several ones of this machine."""
     from mdebench.compute.devices import count, part_of
     from mdebench.training import recipes
 
     if devices in (None, count()):
-        recipes.train_run(home, recipe, pack, console)
+        recipes.train_run(home, recipe, pack, console, _watch(home, recipe, pack, schedule, console))
         return
     if count() > 1:
         raise UserError(f"torchrun started {count()} processes, but --devices says {devices}: leave it out")
     from mdebench.compute.launch import launch
 
     part_of(recipe.batch, devices)
-    launch(devices, _train_part, home, recipe, pack.path)
+    launch(devices, _train_part, home, recipe, pack.path, schedule)
 
 
-def _train_part(home: Home, recipe: "Recipe", pack: Path) -> None:
+def _train_part(home: Home, recipe: "Recipe", path: Path, schedule: "Schedule | None") -> None:
     """What each of several processes does of a run, on the pack at a path."""
     from mdebench.data.pack import open_pack
     from mdebench.training import recipes
 
-    recipes.train_run(home, recipe, open_pack(pack), new_console())
+    console, pack = new_console(), open_pack(path)
+    recipes.train_run(home, recipe, pack, console, _watch(home, recipe, pack, schedule, console))
+
+
+def _watch(
+    home: Home, recipe: "Recipe", pack: "Pack", schedule: "Schedule | None", console: "Console"
+) -> "Watch | None":
+    """Who looks at the run on its way, where that was asked for."""
+    if schedule is None:
+        return None
+    from mdebench.evaluation.probing import Probes
+
+    return Probes(home, recipe, pack, schedule, console)
 
 
 @click.command()

@@ -26,10 +26,10 @@ from mdebench.evaluation.displays import display_of
 from mdebench.evaluation.judging.judge import Judge
 from mdebench.evaluation.judging.judges import find_judge
 from mdebench.evaluation.judging.lpips import load_lpips
-from mdebench.evaluation.maskers import find_masker, load_masker, masker_id
 from mdebench.evaluation.passes import watched
-from mdebench.evaluation.seen import check_unseen, remarked, trained_images, unknown
 from mdebench.evaluation.subjects import load_subject
+from mdebench.evaluation.subjects.maskers import find_masker, load_masker, masker_id
+from mdebench.evaluation.subjects.seen import check_unseen, remarked, trained_images, unknown
 from mdebench.files import write_json
 from mdebench.home import Home
 from mdebench.results.intervals import interval, known_people

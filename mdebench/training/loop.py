@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import asdict, replace
 from io import BytesIO
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -46,6 +46,19 @@ ONE_LENGTH = "schedules follow the length of a run, so a finished one cannot be 
 SAVE_SECONDS = 10.0  # between checkpoints, stretched so that saving takes at most 2 % of the time
 
 
+class Watch(Protocol):
+    """Looks at a network at some updates of its training, and changes nothing: no weights, modes or random state."""
+
+    def begin(self, run: Run, step: int) -> None:
+        """The run now begins, or goes on, after ``step`` updates."""
+
+    def due(self, step: int) -> bool:
+        """Whether to look after ``step`` updates."""
+
+    def look(self, run: Run, method: Method, step: int, gflop: float, seconds: float) -> None:
+        """Look at the method after ``step`` updates, which took so many operations (GFLOP) and seconds."""
+
+
 def pretrain(
     recipe: Recipe,
     run: Run,
@@ -53,11 +66,13 @@ def pretrain(
     console: Console,
     save_seconds: float = SAVE_SECONDS,
     method: Method | None = None,
+    watch: Watch | None = None,
 ) -> None:
     """Train ``recipe`` in ``run``'s folder, or go on where it was left; nothing happens when it is finished.
 
     A checkpoint is written every ``save_seconds`` (0: after every update), seldomer where saving is slow. ``method``,
-    untrained, takes the place of the one that the recipe names in the catalog.
+    untrained, takes the place of the one that the recipe names in the catalog. ``watch`` looks on (in the first of
+    several processes); what it takes is no part of the run's time.
     UserError when another process trains it, its recipe differs, a loss is not finite, or the disk is full. Interrupted
     after Ctrl-C or SIGTERM, with the state saved. Several processes call it together (see ``devices.joined``).
     """
@@ -107,7 +122,7 @@ def pretrain(
                 devices.on_first(_keep_trained_on, run, trainer.step, pack)
             try:
                 with entry.guarded() if entry else nullcontext(), room(recipe):
-                    _loop(trainer, run, pack, console, save_seconds, signals, since)
+                    _loop(trainer, run, pack, console, save_seconds, signals, since, watch)
             except (UserError, Interrupted) as stop:
                 status = "interrupted" if isinstance(stop, Interrupted) else "failed"
                 if devices.rank() == 0:
@@ -315,6 +330,7 @@ def _loop(
     save_seconds: float,
     signals: Sequence[str],
     since: Mapping[str, Any],
+    watch: Watch | None,
 ) -> None:
     """Train to the end; ``since`` is what the checkpoint keeps of the log, its line under way, and the operations."""
     recipe, device = trainer.recipe, trainer.device
@@ -340,7 +356,19 @@ def _loop(
         saved = time.monotonic()
         cost = saved - begin
 
+    def look() -> None:
+        nonlocal started, saved
+        if watch is None or not devices.on_first(watch.due, trainer.step):
+            return
+        begin = time.monotonic()
+        devices.on_first(watch.look, run, trainer.method, trainer.step, gflop, seconds + begin - started)
+        took = time.monotonic() - begin
+        started, saved = started + took, saved + took
+
     with progress_line(console, recipe, trainer.step, updates) as show:
+        if watch:
+            devices.on_first(watch.begin, run, trainer.step)
+        look()
         while trainer.step < updates:
             batch = batch_at(pack, train, recipe, trainer.step, device, given)
             parts, operations = counts.update(trainer, batch)
@@ -354,6 +382,7 @@ def _loop(
                 show(trainer.step, means, speed)
             if trainer.step in sheet_steps and isinstance(trainer.method, Completes):
                 devices.on_first(_sample_sheet, trainer, trainer.method, run, pack)
+            look()
             due = time.monotonic() - saved >= (max(save_seconds, 50 * cost) if save_seconds else 0)
             due, stop = devices.anywhere(due, bool(signals))
             if due or stop:

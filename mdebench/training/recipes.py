@@ -16,7 +16,7 @@ from mdebench.home import Home
 from mdebench.runs import Recipe, Run
 from mdebench.settings import SCALES, SEEDS, choose, whole
 from mdebench.training.beside import known
-from mdebench.training.loop import pretrain
+from mdebench.training.loop import Watch, pretrain
 
 
 def method_of(recipe: Recipe) -> Code:
@@ -90,8 +90,8 @@ def make_recipe(method: str, pack: Pack, scale: str, seed: int, overrides: Mappi
     return recipe
 
 
-def train_run(home: Home, recipe: Recipe, pack: Pack, console: Console) -> Run:
-    """Do (or go on with, or find finished) the run of a recipe; returns it."""
+def train_run(home: Home, recipe: Recipe, pack: Pack, console: Console, watch: Watch | None = None) -> Run:
+    """Do (or go on with, or find finished) the run of a recipe, ``watch`` looking on; returns it."""
     folder = home.runs / recipe.name
-    pretrain(recipe, Run(folder), pack, console)
+    pretrain(recipe, Run(folder), pack, console, watch=watch)
     return Run(folder)

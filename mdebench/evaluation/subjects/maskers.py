@@ -10,8 +10,8 @@ from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.evaluation.contract import Subject, Unfit
 from mdebench.evaluation.passes import frozen
-from mdebench.evaluation.seen import check_unseen, trained_images
-from mdebench.evaluation.subjects import load_subject
+from mdebench.evaluation.subjects.finished import load_subject
+from mdebench.evaluation.subjects.seen import check_unseen, trained_images
 from mdebench.home import Home
 from mdebench.methods.contract import Locates, shape_of
 from mdebench.runs import Run
