@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mdebench.errors import UserError
-from mdebench.figures import bars, curves, distributions, image_grids, paper_charts
+from mdebench.figures import bars, curves, distributions, image_grids, paper_charts, representation
 from mdebench.figures.chart import Chart, Part, parts
 from mdebench.figures.csv_data import chart_csv, grid_csv
 from mdebench.figures.gallery_grids import grids
@@ -70,9 +70,10 @@ SOURCES = {  # figure → what it is made from, and the command that makes that
     "families": ("rows of the converged probe that tell their families", "mdebench measure attributes"),
     "few_labels": ("rows of few labels", "mdebench measure attributes --set setting=few-labels"),
     "landmark_errors": ("values of the converged probe, image by image,", "mdebench measure landmarks"),
+    "representation": ("probes of runs on their way", "mdebench pretrain … --probe-every 500"),
     "learning": ("logs of runs", "mdebench pretrain"),
 }
-ORDER = (*GRIDS, *PAPER, "learning")  # the charts of protocols stand before the last
+ORDER = (*GRIDS, *PAPER, "representation", "learning")  # the charts of protocols stand before the last
 
 
 HEAD = 33  # bytes of a PNG's signature and first chunk; text that stands behind the pixels is not read with the others
@@ -186,6 +187,9 @@ def _drafts(
     for part in here:
         for chart, draw in charts_of(part, wanted, without):
             yield chart.name, "figures", chart.stem, _stamp(chart), partial(_draw_chart, chart, draw)
+    with without():
+        for chart in representation.charts(home) if wanted("representation") else ():
+            yield chart.name, "figures", chart.stem, _stamp(chart), partial(_draw_chart, chart, representation.draw)
     for run in home.list_runs() if wanted("learning") else ():
         curve = None
         with without():
@@ -241,8 +245,10 @@ def _draw_chart(chart: Chart, draw: Draw) -> tuple[bytes, str]:
 
 
 def chart_data(home: Home, displays: Displays, without: Without = nullcontext) -> dict[str, str]:
-    """The CSV of every chart that the rows of `home` give, by its file name, `without` the Damaged."""
-    charts = (chart for part in parts(home, displays) for chart, _ in charts_of(part, without=without))
+    """The CSV of every chart that the rows and probes of `home` give, by its file name, `without` the Damaged."""
+    charts = [chart for part in parts(home, displays) for chart, _ in charts_of(part, without=without)]
+    with without():
+        charts += representation.charts(home)
     return {f"{chart.stem}.csv": chart_csv(chart) for chart in charts}
 
 

@@ -365,9 +365,10 @@ def _loop(
         took = time.monotonic() - begin
         started, saved = started + took, saved + took
 
+    if watch:
+        devices.on_first(watch.begin, run, trainer.step)
+        started = saved = time.monotonic()
     with progress_line(console, recipe, trainer.step, updates) as show:
-        if watch:
-            devices.on_first(watch.begin, run, trainer.step)
         look()
         while trainer.step < updates:
             batch = batch_at(pack, train, recipe, trainer.step, device, given)
