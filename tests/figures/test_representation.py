@@ -17,15 +17,8 @@ SPENT = {0: 0.0, 100: 500.0, 10_000: 50_000.0}  # step → GFLOP
 def look(method, step, error, seed=0, updates=10_000):
     """Forty people, all with this error; and what else a line says."""
     label = f"{method} 0.1" if method == "rec" else method
-    measured = {
-        "metric": "attribute_error",
-        "unit": "%",
-        "n": 40,
-        "note": "",
-        "value": error,
-        "low": error,
-        "high": error,
-    }
+    alike = {"unit": "%", "n": 40, "note": ""}
+    measured = {**alike, "metric": "attribute_error", "value": error, "low": error, "high": error}
     values = {"values": probes.packed(np.full(40, error)), "faces": probes.packed(np.arange(40), "<i4"), "people": 40}
     rank = {**alike, "metric": "rank", "unit": "", "value": 7.0 + step, "low": None, "high": None}
     facts = {"run": f"p-{method}-seed{seed}", "method": method, "label": label, "settings": {}, "scale": "tiny"}
