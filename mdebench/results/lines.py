@@ -113,7 +113,8 @@ def _name(base: str, facts: Mapping[str, Any], told: Iterable[str]) -> str:
 
 
 def _usual(variants: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of each fact the value that most of the trained variants share, where no other is as common."""
+    """Of each fact the value that most of the trained variants share, where no other is as common; of a setting that
+    came later what all had before, so that names do not change with what is measured."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     values: dict[tuple[str, str], Any] = {}
     for variant in variants:
@@ -121,7 +122,8 @@ def _usual(variants: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             counts[name][repr(value)] += 1
             values[name, repr(value)] = value
     most = {name: count.most_common(2) for name, count in counts.items()}
-    return {name: values[name, top[0][0]] for name, top in most.items() if len(top) == 1 or top[0][1] > top[1][1]}
+    found = {name: values[name, top[0][0]] for name, top in most.items() if len(top) == 1 or top[0][1] > top[1][1]}
+    return found | {name: value for name, value in LATER.items() if name in counts}
 
 
 def _facts(variant: Mapping[Any, Any]) -> dict[str, Any]:

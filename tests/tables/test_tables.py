@@ -205,6 +205,15 @@ def test_variants_without_a_setting_are_told_apart_by_its_usual_value(home):
     assert {"rec 0.1", "rec 0.1 (width=16)"} <= set(texts(table(home, "table1-pack-small").blocks[0]))
 
 
+def test_a_setting_that_came_later_is_told_where_it_is_another_than_all_had_before(home):
+    """Also where most variants have the other one: names do not change with what else is measured."""
+    for k, method in enumerate(("partial_conv", "edge_connect", "deepfill_v2")):
+        store(home, method, [measured(2.0 + k)], settings={"masks": "damage"})
+    store(home, "edge_connect", [measured(1.0)], settings={"masks": "free_form"})
+    lines = texts(table(home, "table1-pack-small").blocks[0])
+    assert {"edge_connect", "edge_connect (masks=damage)"} <= set(lines)
+
+
 def test_a_row_from_before_a_setting_had_what_is_now_its_default(home):
     store(home, "rec 0.1", [measured(1.0)], settings={"S": 0.1}, seed=0)
     store(home, "rec 0.1", [measured(2.0)], settings={"S": 0.1, "encoder": "mde"}, seed=1)
