@@ -209,7 +209,7 @@ def test_a_setting_that_came_later_is_told_where_it_is_another_than_all_had_befo
     """Also where most variants have the other one: names do not change with what else is measured."""
     for k, method in enumerate(("partial_conv", "edge_connect", "deepfill_v2")):
         store(home, method, [measured(2.0 + k)], settings={"masks": "damage"})
-    store(home, "edge_connect", [measured(1.0)], settings={"masks": "free_form"})
+    store(home, "edge_connect", [measured(1.0)], settings={"masks": "free_form"}, run="free", key="free")
     lines = texts(table(home, "table1-pack-small").blocks[0])
     assert {"edge_connect", "edge_connect (masks=damage)"} <= set(lines)
 
@@ -219,7 +219,7 @@ def test_a_row_from_before_a_setting_had_what_is_now_its_default(home):
     store(home, "rec 0.1", [measured(2.0)], settings={"S": 0.1, "encoder": "mde"}, seed=1)
     store(home, "rec 0.1", [measured(3.0)], settings={"S": 0.1, "encoder": "timm:x"}, run="x", key="x")
     lines = texts(table(home, "table1-pack-small").blocks[0])
-    assert lines["rec 0.1 (encoder=mde)"]["Landmarks, probe (px of 96)"].endswith("(2 seeds)")
+    assert lines["rec 0.1"]["Landmarks, probe (px of 96)"].endswith("(2 seeds)")
     assert lines["rec 0.1 (encoder=timm:x)"]["Landmarks, probe (px of 96)"].startswith("3.00")
 
 
