@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -61,7 +62,7 @@ def _groups(chart: Chart, filled: bool) -> Figure:
         axes.set_ylim(rows - 0.4, -0.6)
         if k == 0:
             _names(axes, {y: short(name) for (name, _), y in places.items()})
-            _names(axes, {y: spoken(setting) for setting, y in headings.items()}, TEXT, "bold")
+            _headings(axes, {y: spoken(setting) for setting, y in headings.items()}, left)
     return page.figure
 
 
@@ -107,21 +108,23 @@ def _titled(panel: Panel, width: float) -> str:
     return fold(f"{panel.title}; dotted: {', '.join(marks)}" if marks else panel.title, TEXT, width)
 
 
-def _names(axes: Axes, texts: Mapping[float, str], points: int = SMALL, weight: str = "normal") -> None:
+def _names(axes: Axes, texts: Mapping[float, str]) -> None:
     """Texts left of the axes, by row."""
+    look: dict[str, Any] = {"ha": "right", "va": "center", "fontsize": SMALL, "color": INK}
     for y, text in texts.items():
-        axes.annotate(
-            text,
-            (0, y),
-            (-4, 0),
-            xycoords=axes.get_yaxis_transform(),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            fontsize=points,
-            weight=weight,
-            color=INK,
-        )
+        axes.annotate(text, (0, y), (-4, 0), axes.get_yaxis_transform(), textcoords="offset points", **look)
+
+
+def _headings(axes: Axes, texts: Mapping[float, str], room: float) -> None:
+    """Headings left of the axes, by row; one that has no room there begins at the page's edge and has the row's."""
+    look: dict[str, Any] = {"va": "center", "fontsize": TEXT, "weight": "bold", "color": INK}
+    for y, text in texts.items():
+        if inches(text, TEXT, bold=True) <= room - EDGE:
+            right = axes.get_yaxis_transform()
+            axes.annotate(text, (0, y), (-4, 0), right, textcoords="offset points", ha="right", **look)
+        else:
+            ground = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # over the lines across
+            axes.annotate(text, (EDGE / WIDTH, y), xycoords=("figure fraction", "data"), bbox=ground, zorder=9, **look)
 
 
 def _panel(axes: Axes, panel: Panel, places: Mapping[Place, float], looks: Mapping[str, Style], filled: bool) -> None:

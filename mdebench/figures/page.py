@@ -68,6 +68,7 @@ class Page:
         axes.set_title(title, fontsize=TEXT, loc="left", color=INK)
         axes.tick_params(labelsize=SMALL, length=0, colors=INK)
         axes.set_axisbelow(True)
+        axes.patch.set_visible(False)  # the page is the ground: what runs over from other axes stays
         for spine in axes.spines.values():
             spine.set_visible(False)
         return axes

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -274,6 +275,27 @@ def test_ranks_go_from_best_to_worst(full):
     heights = {text.get_text(): text.xy[1] for text in figure.axes[0].texts}
     order = ["Raw pixels (ridge, 21×21)", "inpainting 0.25", "Random weights", "Constant (no image)"]
     assert [heights[name] for name in order] == sorted(heights[name] for name in order)
+
+
+def test_a_long_heading_of_a_group_stays_on_the_page(full):
+    """A setting may name a run: it begins at the page's edge, in a row that no bar has."""
+    chart = chart_of(full[0], "figure8-bars")
+    long = f"behind {'a-run-of-a-long-name-' * 2}seed0"
+    first, second, *_ = chart.settings
+
+    def renamed(panel):
+        cells = {(line, setting): cell for (line, setting), cell in panel.cells.items() if setting in (first, second)}
+        named = {(line, long if setting == first else setting): cell for (line, setting), cell in cells.items()}
+        return replace(panel, cells=named, published={})
+
+    chart = replace(chart, settings=(long, second), panels=tuple(map(renamed, chart.panels)))
+    figure = bars.bars(chart)
+    FigureCanvasAgg(figure).draw()
+    page = figure.bbox
+    told = [text for text in figure.findobj(Text) if text.get_text()]
+    assert long in {text.get_text() for text in told}
+    assert all(page.x0 <= text.get_window_extent().x0 and text.get_window_extent().x1 <= page.x1 for text in told)
+    assert not any(axes.patch.get_visible() for axes in figure.axes[1:])  # none is painted over it
 
 
 def test_layers_and_steps_are_in_their_order_with_what_they_are_compared_to(full):
