@@ -126,9 +126,7 @@ def matrices(draws: npt.NDArray[np.float64], level: float) -> npt.NDArray[np.flo
     angle, scale = np.radians(DEGREES * level * draws[:, 0]), 1 + level * draws[:, 1]
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     shift = 2 * level * draws[:, 2:]
-    return np.stack(
-        [np.stack([cos, -sin, shift[:, 0]], axis=1), np.stack([sin, cos, shift[:, 1]], axis=1)], axis=1
-    )
+    return np.stack([np.stack([cos, -sin, shift[:, 0]], axis=1), np.stack([sin, cos, shift[:, 1]], axis=1)], axis=1)
 
 
 def moved(points: npt.NDArray[np.float32], draws: npt.NDArray[np.float64], level: float) -> npt.NDArray[np.float32]:
