@@ -133,7 +133,8 @@ def moved(points: npt.NDArray[np.float32], draws: npt.NDArray[np.float64], level
     """Landmarks (N, 5, 2) in [0, 1] of the image where they come to lie; NaN stays NaN."""
     to = matrices(draws, level)
     there = np.einsum("nij,nkj->nki", to[:, :, :2], 2 * points.astype(np.float64) - 1) + to[:, None, :, 2]
-    return ((there + 1) / 2).astype(np.float32)
+    found: npt.NDArray[np.float32] = ((there + 1) / 2).astype(np.float32)
+    return found
 
 
 def misaligned(images: Tensor, draws: npt.NDArray[np.float64], level: float) -> Tensor:
