@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, grid_sample
+from torch.nn.functional import affine_grid, grid_sample
 
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
@@ -35,6 +35,7 @@ FEATURES = True
 KINDS = (tasks.Attributes, tasks.Landmarks, tasks.Classes)
 LEVELS = (0.05, 0.1, 0.2)
 DEGREES = 34.0  # of rotation at level 1
+CORNERS = ((-1, -1), (1, -1), (-1, 1), (1, 1))
 ALONE = "test alone"
 _METRICS = (
     tasks.ATTRIBUTE_ERROR,
@@ -111,14 +112,13 @@ def evaluate(subject: Subject, pack: Pack, settings: Settings) -> list[Measureme
 
 
 def drawn(pack: Pack, seed: int) -> npt.NDArray[np.float64]:
-    """(N, 4) uniform in [−1, 1): rotation, scale, and shift in x and y of each image of the pack."""
-    start = int(pack.hash[:16], 16)
-    return np.stack(
-        [
-            np.random.default_rng(np.random.SeedSequence([start, row, seed])).uniform(-1, 1, 4)
-            for row in range(len(pack.images))
-        ]
-    )
+    """(N, 4) uniform in [−1, 1): rotation, scale, and shift in x and y of each image of the pack.
+
+    One stream for all images in the order of the whole pack, so that a draw depends on pack, image and seed alone, and
+    never on which images are asked for.
+    """
+    sequence = np.random.SeedSequence([int(pack.hash[:16], 16), seed])
+    return np.random.default_rng(sequence).uniform(-1, 1, (len(pack.images), 4))
 
 
 def matrices(draws: npt.NDArray[np.float64], level: float) -> npt.NDArray[np.float64]:
@@ -138,20 +138,26 @@ def moved(points: npt.NDArray[np.float32], draws: npt.NDArray[np.float64], level
 
 
 def misaligned(images: Tensor, draws: npt.NDArray[np.float64], level: float) -> Tensor:
-    """Images (n, 3, H, W) turned, scaled and shifted by their draws (n, 4)."""
-    to = matrices(draws, level)
-    back = np.linalg.inv(to[:, :, :2])
-    inverse = torch.from_numpy(np.concatenate([back, -back @ to[:, :, 2:]], axis=2)).to(images)
-    height, width = images.shape[-2:]
+    """Images (n, 3, H, W) turned, scaled and shifted by their draws (n, 4), channels last.
 
-    def sampled(times: int) -> Tensor:
-        size = [len(images), 3, times * height, times * width]
-        grid = torch.nn.functional.affine_grid(inverse, size, align_corners=False)
-        fine = grid_sample(images, grid, padding_mode="border", align_corners=False)
-        return avg_pool2d(fine, times)
+    Bilinear sampling has a triangle of variance 1/6 pixel² as its kernel, which antialiasing stretches by 1 / scale
+    where an image shrinks. The mean of 2×2 samples √((1 − scale²) / 6) of a new pixel off its centre has that variance.
+    """
+    to, scale = matrices(draws, level), 1 + level * draws[:, 1]
+    back, sides = np.linalg.inv(to[:, :, :2]), np.array(images.shape[:-3:-1])
+    apart = np.sqrt((1 - np.minimum(scale, 1) ** 2) / 6)
 
-    shrinks = torch.from_numpy(draws[:, 1] < 0).to(images.device)[:, None, None, None]
-    return torch.where(shrinks, sampled(2), sampled(1)).contiguous(memory_format=torch.channels_last)
+    def sampled(rows: Indices, corner: tuple[int, int]) -> Tensor:
+        start = 2 * apart[rows, None] * corner / sides - to[rows, :, 2]
+        inverse = np.concatenate([back[rows], back[rows] @ start[:, :, None]], axis=2)
+        grid = affine_grid(torch.from_numpy(inverse).to(images), [len(rows), *images.shape[1:]], align_corners=False)
+        return grid_sample(images[torch.from_numpy(rows)], grid, padding_mode="border", align_corners=False)
+
+    found = torch.empty_like(images, memory_format=torch.channels_last)
+    for corners, chosen in ((((0, 0),), scale >= 1), (CORNERS, scale < 1)):
+        rows = np.flatnonzero(chosen)
+        found[torch.from_numpy(rows)] = torch.stack([sampled(rows, corner) for corner in corners]).mean(dim=0)
+    return found
 
 
 def _along(each: tasks.Scored, points: npt.NDArray[np.float32]) -> tuple[tasks.Scored, str]:
