@@ -10,7 +10,6 @@ of aligned ones ("10 %, test alone"); "0 %" is the frozen probe of the other pro
 measured where they come to lie, also outside of the picture.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 
@@ -26,7 +25,7 @@ from mdebench.evaluation import tasks
 from mdebench.evaluation.contract import Cost, Subject
 from mdebench.evaluation.passes import Indices, chunks, encode, frozen, load
 from mdebench.evaluation.readouts import Readout, converged, probe_seconds
-from mdebench.results.displays import CODES, PIXELS, ChartOf, Display, Metric, TableOf
+from mdebench.results.displays import CODES, PIXELS, ChartOf, Crossing, Display, Metric, TableOf
 from mdebench.results.rows import Measurement
 
 VERSION = 1
@@ -46,10 +45,24 @@ _NAMES = tuple(metric.name for metric in _METRICS)
 _TITLE = "Alignment: what is read off misaligned faces"
 _BOTH = ("0 %", *(f"{level:.0%}".replace("%", " %") for level in LEVELS))
 _TEST = ("0 %", *(f"{level}, {ALONE}" for level in _BOTH[1:]))
+_SHARES = (0, *(100 * level for level in LEVELS))
 DISPLAY = Display(
     title=_TITLE,
     metrics=_METRICS,
-    tables=(TableOf("alignment", _TITLE, _NAMES, CODES[0], CODES, settings=(*_BOTH, *_TEST[1:])),),
+    tables=(
+        TableOf(
+            "alignment",
+            _TITLE,
+            _NAMES,
+            CODES[0],
+            CODES,
+            manners=((ALONE, "misaligned in test alone"), ("", "misaligned in training and test")),
+            crossings=(
+                Crossing("misaligned in training and test", "% misaligned", tuple(zip(_BOTH, _SHARES))),
+                Crossing("misaligned in test alone", "% misaligned", tuple(zip(_TEST, _SHARES))),
+            ),
+        ),
+    ),
     charts=(
         ChartOf("alignment", "Misaligned in training and test", _NAMES, "curves", "", _BOTH, _BOTH),
         ChartOf("alignment-test-alone", "Misaligned in test alone", _NAMES, "curves", "", _TEST, _TEST),
@@ -105,9 +118,9 @@ def evaluate(subject: Subject, pack: Pack, settings: Settings) -> list[Measureme
         for each, (probe, note) in zip(aligned, probes):
             there, outside = _along(each, points)
             own, own_note = converged(at, there.task, there.task.partition, subject.device)
-            found.append(there.headline(Readout(setting, own(at(there.rows)), tasks.join(own_note, outside))))
-            alone = Readout(f"{setting}, {ALONE}", probe(at(there.rows)), tasks.join(note, outside))
-            found.append(there.headline(alone))
+            for name, read, trained in ((setting, own, own_note), (f"{setting}, {ALONE}", probe, note)):
+                told = tasks.join(_told(level, settings.seed), outside, trained)
+                found.append(there.headline(Readout(name, read(at(there.rows)), told)))
     return found
 
 
@@ -160,6 +173,11 @@ def misaligned(images: Tensor, draws: npt.NDArray[np.float64], level: float) -> 
     return found
 
 
+def _told(level: float, seed: int) -> str:
+    moves = f"turned by up to {DEGREES * level:.1f}°, scaled and shifted by up to {level:.0%}"
+    return f"{moves}, seed {seed}, borders continue the edge pixels".replace("%", " %")
+
+
 def _along(each: tasks.Scored, points: npt.NDArray[np.float32]) -> tuple[tasks.Scored, str]:
     """The labels of the misaligned images, and how many landmarks left the picture."""
     if not isinstance(each, tasks.Landmarks):
@@ -174,19 +192,16 @@ def _along(each: tasks.Scored, points: npt.NDArray[np.float32]) -> tuple[tasks.S
 def _encoded(
     subject: Subject, pack: Pack, rows: Indices, draws: npt.NDArray[np.float64], level: float
 ) -> npt.NDArray[np.float32]:
-    return np.concatenate(list(_codes(subject, pack, rows, draws, level)))
-
-
-def _codes(
-    subject: Subject, pack: Pack, rows: Indices, draws: npt.NDArray[np.float64], level: float
-) -> Iterator[npt.NDArray[np.float32]]:
+    """The codes of the images `rows` at a level, (len(rows), width)."""
+    codes, done = np.empty((len(rows), subject.width), np.float32), 0
     for piece in chunks(rows):
         images = misaligned(load(pack, piece, subject.device), draws[piece], level)
         with frozen(subject.method) as method:
-            codes = encode(method, images).cpu().numpy()
-        if not np.isfinite(codes).all():
-            raise UserError(f"{subject.name} encodes misaligned images of {pack.name} to numbers that are not finite.")
-        yield codes
+            codes[done : done + len(piece)] = encode(method, images).cpu().numpy()
+        done += len(piece)
+    if not np.isfinite(codes).all():
+        raise UserError(f"{subject.name} encodes misaligned images of {pack.name} to numbers that are not finite.")
+    return codes
 
 
 def _at(codes: npt.NDArray[np.float32], rows: Indices, wanted: Indices) -> npt.NDArray[np.float32]:

@@ -66,7 +66,7 @@ class Verdicts:
         marked = {id(cell): other for cell, other in self._marked(block, place)} if column.judged else {}
         for line in block.cells:
             old = cell = line[place]
-            if len(old.rows) > 1 and old.source == "rows":
+            if old.sd == old.sd:  # a spread over seeds, which a level or a cost has not
                 low, high = cell_interval(self._home, old, seeds)
                 cell = replace(cell, low=low, high=high)
             if id(old) in marked:

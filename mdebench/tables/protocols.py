@@ -12,6 +12,7 @@ from mdebench.results.cells import Block, Column, Line, Table, column
 from mdebench.results.displays import PIXELS, PROBE, Metric, TableOf, setting_order, spoken
 from mdebench.results.lines import TRIVIAL, judges, lines_of, short, with_settings
 from mdebench.results.published import elsewhere, numbers, printed_lines
+from mdebench.tables.overtaking import meaning, overtaking_block
 from mdebench.tables.view import View
 
 
@@ -52,6 +53,9 @@ def _build(view: View, parts: Sequence[Part]) -> Table | None:
         paper = elsewhere(table.published)
         blocks += _printed(view, protocol, table, paper)
         remarks += dict.fromkeys(filter(None, paper.get("note", ())))
+        if table.crossings and (crossed := overtaking_block(view, protocol, table)):
+            blocks.append(crossed)
+            remarks += meaning(table)
     return view.table(first.name, first.title, rows, blocks, first.reference, remarks)
 
 
