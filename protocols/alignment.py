@@ -168,8 +168,8 @@ def misaligned(images: Tensor, draws: npt.NDArray[np.float64], level: float) -> 
 
     found = torch.empty_like(images, memory_format=torch.channels_last)
     for corners, chosen in ((((0, 0),), scale >= 1), (CORNERS, scale < 1)):
-        rows = np.flatnonzero(chosen)
-        found[torch.from_numpy(rows)] = torch.stack([sampled(rows, corner) for corner in corners]).mean(dim=0)
+        if len(rows := np.flatnonzero(chosen)):
+            found[torch.from_numpy(rows)] = torch.stack([sampled(rows, corner) for corner in corners]).mean(dim=0)
     return found
 
 
