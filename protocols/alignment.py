@@ -34,7 +34,7 @@ FEATURES = True
 KINDS = (tasks.Attributes, tasks.Landmarks, tasks.Classes)
 LEVELS = (0.05, 0.1, 0.2)
 DEGREES = 34.0  # of rotation at level 1
-CORNERS = ((-1, -1), (1, -1), (-1, 1), (1, 1))
+CORNERS = [(-1, -1), (1, -1), (-1, 1), (1, 1)]
 ALONE = "test alone"
 _METRICS = (
     tasks.ATTRIBUTE_ERROR,
@@ -158,18 +158,19 @@ def misaligned(images: Tensor, draws: npt.NDArray[np.float64], level: float) -> 
     """
     to, scale = matrices(draws, level), 1 + level * draws[:, 1]
     back, sides = np.linalg.inv(to[:, :, :2]), np.array(images.shape[:-3:-1])
-    apart = np.sqrt((1 - np.minimum(scale, 1) ** 2) / 6)
+    inverse = torch.from_numpy(np.concatenate([back, -back @ to[:, :, 2:]], axis=2)).to(images)
+    grid = affine_grid(inverse, list(images.shape), align_corners=False)
+    apart = 2 * np.sqrt((1 - np.minimum(scale, 1) ** 2) / 6)[:, None] / sides
 
     def sampled(rows: Indices, corner: tuple[int, int]) -> Tensor:
-        start = 2 * apart[rows, None] * corner / sides - to[rows, :, 2]
-        inverse = np.concatenate([back[rows], back[rows] @ start[:, :, None]], axis=2)
-        grid = affine_grid(torch.from_numpy(inverse).to(images), [len(rows), *images.shape[1:]], align_corners=False)
-        return grid_sample(images[torch.from_numpy(rows)], grid, padding_mode="border", align_corners=False)
+        off = torch.from_numpy(back[rows] @ (apart[rows] * corner)[:, :, None]).to(images)
+        here = grid[torch.from_numpy(rows)] + off[:, None, None, :, 0]
+        return grid_sample(images[torch.from_numpy(rows)], here, padding_mode="border", align_corners=False)
 
     found = torch.empty_like(images, memory_format=torch.channels_last)
-    for corners, chosen in ((((0, 0),), scale >= 1), (CORNERS, scale < 1)):
+    for corners, chosen in (([(0, 0)], scale >= 1), (CORNERS, scale < 1)):
         if len(rows := np.flatnonzero(chosen)):
-            found[torch.from_numpy(rows)] = torch.stack([sampled(rows, corner) for corner in corners]).mean(dim=0)
+            found[torch.from_numpy(rows)] = sum(sampled(rows, corner) for corner in corners) / len(corners)
     return found
 
 
@@ -194,11 +195,11 @@ def _encoded(
 ) -> npt.NDArray[np.float32]:
     """The codes of the images `rows` at a level, (len(rows), width)."""
     codes, done = np.empty((len(rows), subject.width), np.float32), 0
-    for piece in chunks(rows):
-        images = misaligned(load(pack, piece, subject.device), draws[piece], level)
-        with frozen(subject.method) as method:
+    with frozen(subject.method) as method:
+        for piece in chunks(rows):
+            images = misaligned(load(pack, piece, subject.device), draws[piece], level)
             codes[done : done + len(piece)] = encode(method, images).cpu().numpy()
-        done += len(piece)
+            done += len(piece)
     if not np.isfinite(codes).all():
         raise UserError(f"{subject.name} encodes misaligned images of {pack.name} to numbers that are not finite.")
     return codes
