@@ -64,7 +64,9 @@ def test_level_0_is_the_probe_of_the_transfers_to_the_last_bit(tmp_path):
         (classes, "accuracy"): "probe",
     }
     for (protocol, metric), setting in plain.items():
-        probe = measured(protocol, Oracle(code), pack, tmp_path, **({} if protocol is classes else {"setting": setting}))
+        probe = measured(
+            protocol, Oracle(code), pack, tmp_path, **({} if protocol is classes else {"setting": setting})
+        )
         mine, its = rows["0 %", "test", metric], probe[setting, "test", metric]
         assert (mine.value, mine.low, mine.high, mine.n) == (its.value, its.low, its.high, its.n)
         np.testing.assert_array_equal(mine.values, its.values)

@@ -62,7 +62,7 @@ def test_intervals_hold_the_true_level_as_often_as_they_say(rng):
     held = 0
     for _ in range(300):
         own = rng.normal(0, 1, (120, 1)) + rng.normal(0, 1, (120, 4))
-        drawn = crossing(LEVELS, bootstrapped([-0.5, -0.25, 0.25, 0.5] + own, None))
+        drawn = crossing(LEVELS, bootstrapped(own + np.array([-0.5, -0.25, 0.25, 0.5]), None))
         low, high = (np.quantile(drawn, q, method=m) for q, m in ((0.025, "lower"), (0.975, "higher")))
         held += bool(low <= 7.5 <= high)
     assert 0.91 < held / 300 <= 1
@@ -92,8 +92,8 @@ def test_lines_are_drawn_together_so_that_what_is_hard_for_both_cancels(tmp_path
 
 def test_what_was_not_kept_or_not_measured_is_not_made_up(tmp_path, rng):
     home = Home(tmp_path)
-    pixels = _cells(home, "pixels", rng.normal(0, 1, (50, 4)) + [12, 14, 16, 18])
-    code = _cells(home, "code", rng.normal(0, 1, (50, 4)) + [13, 14.5, 15.5, 17], keep=False)
+    pixels = _cells(home, "pixels", rng.normal(0, 1, (50, 4)) + np.array([12, 14, 16, 18]))
+    code = _cells(home, "code", rng.normal(0, 1, (50, 4)) + np.array([13, 14.5, 15.5, 17]), keep=False)
     found = overtaking(home, code, pixels, LEVELS, higher_is_better=False)
     assert 0 < found.level < 20 and math.isnan(found.low) and math.isnan(found.high)
     gap = [*code[:-1], cell_from_rows([row(measurement=measured(math.nan)).__dict__], 2)]
