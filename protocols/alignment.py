@@ -58,8 +58,8 @@ DISPLAY = Display(
             CODES,
             manners=((ALONE, "misaligned in test alone"), ("", "misaligned in training and test")),
             crossings=(
-                Crossing("misaligned in training and test", "% misaligned", tuple(zip(_BOTH, _SHARES))),
-                Crossing("misaligned in test alone", "% misaligned", tuple(zip(_TEST, _SHARES))),
+                Crossing("in training and test", "% misaligned", tuple(zip(_BOTH, _SHARES))),
+                Crossing("in test alone", "% misaligned", tuple(zip(_TEST, _SHARES))),
             ),
         ),
     ),

@@ -33,13 +33,13 @@ def home(tmp_path):
     return Home(tmp_path)
 
 
-def keep(home, rng, label, means, seed=0, unit="% error", metric="attribute_error", kept=True):
+def keep(home, rng, label, means, seed=0, unit="% error", metric="attribute_error", kept=True, split="test"):
     hard = np.random.default_rng(1).normal(0, 5, 200)  # of the images, the same for all lines
     points = []
     for setting, mean in zip(SETTINGS, means):
         numbers = mean + hard + rng.normal(0, 0.2, 200)
         numbers += mean - numbers.mean()
-        points.append(measured(mean, metric, setting, unit=unit, n=200, values=np.float32(numbers)))
+        points.append(measured(mean, metric, setting, unit=unit, n=200, values=np.float32(numbers), split=split))
     key = f"{label} {seed}"
     if kept:
         keep_values(home, key, points)
@@ -66,8 +66,8 @@ def test_each_line_has_its_level_with_an_interval(home, rng):
     ]
     block, found = overtaking(table)
     assert [column.header for column in block.columns] == [
-        "Attributes, misaligned in training and test (% misaligned)",
-        "Attributes, misaligned in test alone (% misaligned)",
+        "Attributes, in training and test (% misaligned)",
+        "Attributes, in test alone (% misaligned)",
     ]
     assert set(found) == {"rec 0.1", "re 0.33", "Random weights"}  # raw pixels overtake nobody
     for text in texts(table)["rec 0.1"]:
@@ -110,6 +110,19 @@ def test_several_seeds_count_with_their_mean_on_each_image(home, rng):
     assert cell.seeds == (0, 1)
     how = next(block for block in table.blocks if block.title == "How each line was made")
     assert all(math.isnan(cell.low) for line in how.cells for cell in line)  # nor has what training cost one
+
+
+def test_what_is_held_out_has_its_blocks_too(home, rng):
+    """Identities, which the test images do not show."""
+    for label, means in LINES.items():
+        keep(home, rng, label, [100 - mean for mean in means], unit="%", metric="accuracy", split="held-out")
+    (table,) = (table for table in build_tables(home, NOW) if table.stem == "alignment-pack-small")
+    titles = [block.title for block in table.blocks]
+    assert titles[1] == "Classes, misaligned in training and test (held-out)"
+    assert len(table.blocks[1].column(3)) == len(LINES)
+    columns = overtaking(table)[0].columns
+    assert columns[0].header == "Classes, in training and test (held-out) (% misaligned)"
+    assert texts(table)["re 0.33"] == ["at once", "never"]  # more is better here
 
 
 def test_without_values_image_by_image_there_is_no_interval_and_without_pixels_no_level(home, rng):
