@@ -104,6 +104,8 @@ def curves(chart: Chart) -> Figure:
         _ground(axes)
         steps = all(setting.startswith("step ") for setting in chart.settings)
         words = [setting.removeprefix("step ") if steps else spoken(setting) for setting in chart.settings]
+        places = [word.partition(", ")[0] for word in words]
+        words = places if len(set(places)) == len(words) else words  # all in one manner, which the title says
         axes.set_xticks(range(len(words)), words)
         axes.set_xlabel("completions in succession" if steps else "", fontsize=SMALL, color=INK)
     return page.figure

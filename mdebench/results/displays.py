@@ -68,6 +68,15 @@ class Metric:
         return f"{name} ({note})" if note else name
 
 
+class Crossing(NamedTuple):
+    """From which level on a line is better than its table's reference: what the levels are called, their unit, and the
+    setting and number of each, ascending."""
+
+    title: str
+    unit: str
+    levels: tuple[tuple[str, float], ...]
+
+
 @dataclass(frozen=True)
 class TableOf:
     """A table: metrics by name, the line that the marks compare with, and all lines that the plain words speak of.
@@ -77,7 +86,8 @@ class TableOf:
     A block is of one metric; ``by_setting``: of one setting, its columns the metrics. Where settings are "place,
     manner" ("place" alone: the manner ""), ``manners`` are (manner, called so) and have a block each; the last is the
     one that counts, and in which a reference stands where it was not read in another.
-    Tables of one name from several protocols are one table.
+    ``crossings`` have a column each, for each metric, in a block of their own: the level at which a line overtakes the
+    reference. Tables of one name from several protocols are one table.
     """
 
     name: str
@@ -89,6 +99,7 @@ class TableOf:
     lines_with: tuple[str, ...] = ()
     by_setting: bool = False
     manners: tuple[tuple[str, str], ...] = ()
+    crossings: tuple[Crossing, ...] = ()
     published: str = ""
 
 

@@ -219,20 +219,29 @@ def _place(cell: Cell, other: Cell) -> tuple[tuple[Any, ...], bool]:
 
 
 def _paired(home: Home, rows: Sequence[Row], others: Sequence[Row]) -> Spread | None:
-    """The differences on the same images; None where images differ, or a row's values were not kept.
+    """Their mean with its error; None where they are not known on any image."""
+    found = differences(home, rows, others)
+    if found is None:
+        return None
+    values, people = found
+    known = np.isfinite(values)
+    return spread(values[known], people[known] if people is not None else None) if known.any() else None
 
-    Images are the same, in the same order, where pack, partition, number and the settings that choose images agree.
+
+def differences(
+    home: Home, rows: Sequence[Row], others: Sequence[Row]
+) -> tuple[NDArray[np.float64], NDArray[np.int64] | None] | None:
+    """The mean of `rows` less that of `others` on each image (n,) and who is on it (n,), None where nobody knows.
+
+    NaN on an image that one of them has no value of; None where images differ, or a row's values were not kept. Images
+    are the same, in the same order, where pack, partition, number and the settings that choose images agree.
     """
     if len({_images(row) for row in (*rows, *others)}) != 1:
         return None
     ours, theirs = _sample(home, rows), _sample(home, others)
     if ours is None or theirs is None or len(ours[0]) != len(theirs[0]):
         return None
-    known = np.isfinite(ours[0]) & np.isfinite(theirs[0])
-    people = ours[1] if ours[1] is not None else theirs[1]
-    if not known.any():
-        return None
-    return spread((ours[0] - theirs[0])[known], people[known] if people is not None else None)
+    return ours[0] - theirs[0], ours[1] if ours[1] is not None else theirs[1]
 
 
 def _unpaired(rows: Sequence[Row], others: Sequence[Row]) -> Spread:

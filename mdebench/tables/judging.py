@@ -5,6 +5,7 @@ than it are its set of best, into which no rank may be read. The plain words com
 others. All of these are one `Family`: false verdicts of a table, of any kind, are at most one in twenty tables.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from statistics import median
@@ -66,7 +67,8 @@ class Verdicts:
         marked = {id(cell): other for cell, other in self._marked(block, place)} if column.judged else {}
         for line in block.cells:
             old = cell = line[place]
-            if len(old.rows) > 1 and old.source == "rows":
+            own = bool(column.protocol) and math.isnan(old.sd)  # a level at which a line overtakes: its own interval
+            if len(old.rows) > 1 and old.source == "rows" and not own:
                 low, high = cell_interval(self._home, old, seeds)
                 cell = replace(cell, low=low, high=high)
             if id(old) in marked:

@@ -4,6 +4,7 @@ says otherwise."""
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import NamedTuple
 
 import pandas as pd
@@ -12,6 +13,7 @@ from mdebench.results.cells import Block, Column, Line, Table, column
 from mdebench.results.displays import PIXELS, PROBE, Metric, TableOf, setting_order, spoken
 from mdebench.results.lines import TRIVIAL, judges, lines_of, short, with_settings
 from mdebench.results.published import elsewhere, numbers, printed_lines
+from mdebench.tables.overtaking import meaning, overtaking_block
 from mdebench.tables.view import View
 
 
@@ -52,6 +54,9 @@ def _build(view: View, parts: Sequence[Part]) -> Table | None:
         paper = elsewhere(table.published)
         blocks += _printed(view, protocol, table, paper)
         remarks += dict.fromkeys(filter(None, paper.get("note", ())))
+        if table.crossings and (crossed := overtaking_block(view, protocol, table)):
+            blocks.append(crossed)
+            remarks += meaning(table)
     return view.table(first.name, first.title, rows, blocks, first.reference, remarks)
 
 
@@ -105,23 +110,27 @@ def _by_setting(view: View, protocol: str, table: TableOf, metrics: Sequence[Met
 
 
 def _by_manner(view: View, protocol: str, table: TableOf, metric: Metric, rows: pd.DataFrame) -> Iterator[Piece]:
-    """A block for each manner of settings "place, manner".
+    """A block for each manner of settings "place, manner", and split.
 
     Told are the last manner, and of the others the places where a trained line does best of all in that manner.
     """
     parts = {setting: setting.partition(", ")[::2] for setting in sorted(set(rows["setting"]), key=setting_order)}
     last, _ = table.manners[-1]
     leading = _leading(rows[[parts[setting][1] != last for setting in rows["setting"]]], metric)
-    for manner, called in table.manners:
+    splits = sorted(set(rows["split"]), key=lambda split: (split != "test", split))
+    for (manner, called), split in product(table.manners, splits):
         own = {setting: place for setting, (place, how) in parts.items() if how == manner}
-        here = rows[rows["setting"].isin(own)]
+        here = rows[rows["setting"].isin(own) & (rows["split"] == split)]
         read = set(here.loc[here["method"] == table.reference.method, "setting"])
         columns = [
-            column(metric, spoken(place), protocol, setting, against="" if setting in read else f"{place}, {last}")
+            column(
+                metric, spoken(place), protocol, setting, split, against="" if setting in read else f"{place}, {last}"
+            )
             for setting, place in own.items()
         ]
         told = [each for each in columns if manner == last or each.setting in read & leading] if metric.told else []
-        yield _piece(view, f"{metric.title}, {called}", columns, table, told, here)
+        title = f"{metric.title}, {called}" + ("" if split == "test" else f" ({split})")
+        yield _piece(view, title, columns, table, told, here)
 
 
 def _leading(rows: pd.DataFrame, metric: Metric) -> set[str]:

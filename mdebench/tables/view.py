@@ -81,8 +81,8 @@ class View:
         `told`, `rivals` and `prefix` as in `Block`.
         """
         base = next((line for line in lines_of(self.rows) if line.method == reference.method), None)
-        cells = tuple(tuple(self._cell(line, column, published) for column in columns) for line in lines)
-        against = tuple(self._cell(base, column.reference, {}) if base else Cell() for column in columns)
+        cells = tuple(tuple(self.cell(line, column, published) for column in columns) for line in lines)
+        against = tuple(self.cell(base, column.reference) if base else Cell() for column in columns)
         return Block(title, tuple(columns), tuple(lines), cells, against, base, tuple(told), tuple(rivals), prefix)
 
     def table(
@@ -121,7 +121,7 @@ class View:
         stem = file_stem(f"{name}-{self.dataset}-{self.scale}")
         return Table(stem, title, self.dataset, self.scale, tuple(blocks), tuple(say), tuple(notes), tuple(short))
 
-    def _cell(self, line: Line, column: Column, published: Numbers) -> Cell:
+    def cell(self, line: Line, column: Column, published: Numbers = MappingProxyType({})) -> Cell:
         """The published number where column or line is a paper's, else the one from our rows."""
         if column.published or not line.method:
             return published.get((line.name, column.metric.partition("/")[0], column.setting), Cell())

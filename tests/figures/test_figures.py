@@ -571,6 +571,18 @@ def test_names_lie_apart_and_in_order(count, rng):
         assert all(-1e-6 <= place <= 1 + 1e-6 for place in places)
 
 
+def test_ticks_say_the_places_alone_where_all_are_in_one_manner(home):
+    settings = ("0 %", "5 %", "10 %", "20 %", "5 %, test alone", "10 %, test alone", "20 %, test alone")
+    store(
+        home, "rec 0.1", [measured(15 + k, "attribute_error", s) for k, s in enumerate(settings)], protocol="alignment"
+    )
+    for name in ("alignment", "alignment-test-alone"):
+        chart, draw = drawing_of(home, name)
+        assert len(chart.settings) == 4
+        (axes,) = (axes for axes in draw(chart).axes if axes.get_xticklabels())
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["0 %", "5 %", "10 %", "20 %"]
+
+
 def test_names_that_have_room_are_not_moved():
     assert curves.apart([0.1, 0.5, 0.9], 0.1) == pytest.approx([0.1, 0.5, 0.9])
     assert curves.apart([0.5, 0.5], 0.1) == pytest.approx([0.45, 0.55])
