@@ -67,8 +67,7 @@ class Verdicts:
         marked = {id(cell): other for cell, other in self._marked(block, place)} if column.judged else {}
         for line in block.cells:
             old = cell = line[place]
-            own = bool(column.protocol) and math.isnan(old.sd)  # a level at which a line overtakes: its own interval
-            if len(old.rows) > 1 and old.source == "rows" and not own:
+            if not math.isnan(old.sd):  # of scores: what a run cost, or from which level on it overtakes, has none
                 low, high = cell_interval(self._home, old, seeds)
                 cell = replace(cell, low=low, high=high)
             if id(old) in marked:

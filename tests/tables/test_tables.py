@@ -546,6 +546,17 @@ def test_files_are_written_and_every_cell_is_followed_to_its_row(home):
     assert {took[name] for name in ("protocol", "setting", "split", "metric")} == {""}
 
 
+def test_what_a_line_took_to_make_has_no_interval_of_a_score(home):
+    """Two seeds of 3,000 updates took 3,000 updates, and not 2,999.3 to 3,000.7."""
+    for seed, distance in enumerate((1.0, 2.0)):
+        store(home, "rec 0.1", [measured(distance)], seed=seed, gflop=5000.0 + seed)
+    lines = list(csv.DictReader(csv_text(table(home, "table1-pack-small")).splitlines()))
+    costs = [line for line in lines if line["block"] == "How each line was made"]
+    scores = [line for line in lines if line["line"] == "rec 0.1" and line not in costs]
+    assert costs and all(line["low"] == line["high"] == "" for line in costs)
+    assert any(float(line["low"]) < 1.4 < 1.6 < float(line["high"]) for line in scores)
+
+
 def test_published_numbers_are_in_the_csv_as_printed(home):
     beside_paper(home)
     text = csv_text(table(home, "table1-celeba96-paper"))
