@@ -549,7 +549,9 @@ def test_files_are_written_and_every_cell_is_followed_to_its_row(home):
 def test_what_a_line_took_to_make_has_no_interval_of_a_score(home):
     """Two seeds of 3,000 updates took 3,000 updates, and not 2,999.3 to 3,000.7."""
     for seed, distance in enumerate((1.0, 2.0)):
-        store(home, "rec 0.1", [measured(distance)], seed=seed, gflop=5000.0 + seed)
+        each = measured(distance, values=np.full(4, distance, np.float32) + np.float32([-0.1, 0.1, 0.1, -0.1]), n=4)
+        store(home, "rec 0.1", [each], seed=seed, gflop=5000.0 + seed, key=f"{seed}" * 64)
+        keep_values(home, f"{seed}" * 64, [each])
     lines = list(csv.DictReader(csv_text(table(home, "table1-pack-small")).splitlines()))
     costs = [line for line in lines if line["block"] == "How each line was made"]
     scores = [line for line in lines if line["line"] == "rec 0.1" and line not in costs]
