@@ -20,7 +20,7 @@ from mdebench.cli.options import Commands
 from mdebench.cli.runs import compare, doctor, prune, runs, show
 from mdebench.cli.suite import costs, demo, list_, reproduce
 from mdebench.cli.train import judge, pretrain
-from mdebench.cli.views import audit, figures, report, tables
+from mdebench.cli.views import agree, audit, figures, report, tables
 from mdebench.errors import Interrupted, UserError
 from mdebench.version import __version__
 from mdebench.words import shown
@@ -51,7 +51,7 @@ def cli() -> None:
 
 
 for command in (
-    *(pretrain, judge, transfer, occlusion, measure, protocols, check, tables, figures, report, audit),
+    *(pretrain, judge, transfer, occlusion, measure, protocols, check, tables, agree, figures, report, audit),
     *(reproduce, costs, demo, list_, runs, show, compare, prune, doctor, export, embed, complete, data, bench),
 ):
     cli.add_command(command)

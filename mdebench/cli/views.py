@@ -64,6 +64,29 @@ def audit(folder: Path | None, mends: bool, home: Home) -> None:
 
 
 @click.command()
+@click.argument("what", default="table1", metavar="[table1]")
+@existing_home_option
+def agree(what: str, home: Home) -> None:
+    """Say how far our order of the methods of Table 1 agrees with the published one, by readout and alignment level."""
+    if what != "table1":
+        told = "the paper prints numbers of Tables 1 to 3, and an order of pretrained codes in Table 1 alone"
+        raise UserError(f"there is no published order of {what!r} to compare with: {told}")
+    from mdebench.evaluation.displays import displays
+    from mdebench.tables.agreement import FEWEST
+    from mdebench.tables.formats import markdown
+    from mdebench.tables.write import build_tables
+
+    rest = Rest()
+    found = [table for table in build_tables(home, displays(home, rest)) if table.stem.startswith("agreement-")]
+    for table in found:
+        click.echo(markdown(table))
+    if not found:
+        ways = "`mdebench reproduce table1` trains and measures them"
+        raise UserError(f"fewer than {FEWEST} of the methods of Table 1 were measured under {home}; {ways}")
+    rest.end(AS_THEY_CAN)
+
+
+@click.command()
 @existing_home_option
 def figures(home: Home) -> None:
     """Draw every figure that there is data for, as pictures and as CSV."""

@@ -98,9 +98,9 @@ def cell_interval(home: Home, cell: Cell, seeds: Seeds) -> tuple[float, float]:
     """The 95 % interval of a cell of several runs, over people and seeds; of one run, that of its row."""
     if len(cell.rows) == 1:
         return cell.rows[0]["low"], cell.rows[0]["high"]
-    if (sample := _sample(home, cell.rows)) is None:
+    if (found := sample(home, cell.rows)) is None:
         return cell.low, cell.high
-    _, error, degrees, _ = spread(*sample)
+    _, error, degrees, _ = spread(*found)
     wide, fewer = _with_seeds(error, degrees, 1 / len(cell.rows) if _seeded(cell) else 0.0, seeds)
     error, degrees = (error, degrees) if math.isnan(wide) else (wide, fewer)
     half, (least, most) = quantile(degrees) * error, limits(cell.rows[0]["unit"], cell.value)
@@ -238,7 +238,7 @@ def differences(
     """
     if len({_images(row) for row in (*rows, *others)}) != 1:
         return None
-    ours, theirs = _sample(home, rows), _sample(home, others)
+    ours, theirs = sample(home, rows), sample(home, others)
     if ours is None or theirs is None or len(ours[0]) != len(theirs[0]):
         return None
     return ours[0] - theirs[0], ours[1] if ours[1] is not None else theirs[1]
@@ -270,7 +270,7 @@ def _images(row: Row) -> tuple[Any, ...]:
     return tuple(row[name] for name in SAME) + tuple(row["protocol_settings"].get(name) for name in CHOOSING)
 
 
-def _sample(home: Home, rows: Sequence[Row]) -> tuple[NDArray[np.float64], NDArray[np.int64] | None] | None:
+def sample(home: Home, rows: Sequence[Row]) -> tuple[NDArray[np.float64], NDArray[np.int64] | None] | None:
     """The mean of the rows' values on each image (n,) and who is on it (n,); None where any row's were not kept, or are
     damaged (see `damaged_values`)."""
     try:

@@ -30,7 +30,7 @@ def paper_dir() -> Path:
 
 def published(table: int, rows: pd.DataFrame) -> pd.DataFrame:
     """The numbers of one of the paper's tables as printed, all text; those alone that are of the data set of `rows`."""
-    paper = _printed(table)
+    paper = printed_table(table)
     return paper[[all(made_from(note, each) for note in rows["pack_note"]) for each in paper["dataset"]]]
 
 
@@ -41,7 +41,7 @@ def elsewhere(name: str) -> pd.DataFrame:
 
 def occlusions() -> list[str]:
     """The occlusions in the order of the paper's Table 3."""
-    return list(dict.fromkeys(_printed(3)["setting"]))
+    return list(dict.fromkeys(printed_table(3)["setting"]))
 
 
 def made_from(note: str, source: str) -> bool:
@@ -77,7 +77,8 @@ def beside(paper: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(found)
 
 
-def _printed(table: int) -> pd.DataFrame:
+def printed_table(table: int) -> pd.DataFrame:
+    """The numbers of one of the paper's tables as printed, all text."""
     return pd.read_csv(paper_dir() / f"table{table}.csv", dtype=str).fillna("")
 
 

@@ -13,6 +13,7 @@ from mdebench.results.displays import Displays
 from mdebench.results.lines import newest_per_seed, with_lines
 from mdebench.results.paired import damaged_values
 from mdebench.results.rows import read_rows, superseded
+from mdebench.tables.agreement import agreement_table
 from mdebench.tables.formats import csv_text, latex, markdown
 from mdebench.tables.paper import paper_tables
 from mdebench.tables.protocols import protocol_tables
@@ -70,4 +71,5 @@ def build_tables(home: Home, displays: Displays) -> list[Table]:
         lost = rows[old & (rows["dataset"] == dataset) & (rows["scale"] == scale)]
         view = View(home, str(dataset), str(scale), part, lost, twins, displays)
         tables += [*paper_tables(view), *protocol_tables(view)]
+        tables += [agreed] if (agreed := agreement_table(view)) else []
     return tables
