@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, elu, fold, interpolate, max_pool2d, normalize, pad, unfold
+from torch.nn.functional import adaptive_avg_pool2d, fold, interpolate, max_pool2d, normalize, pad, unfold
 
 from mdebench.compute.machine import at_least_float32
 from mdebench.errors import UserError
 from mdebench.methods.contract import Method
 from mdebench.methods.networks import Generator
 from mdebench.settings import Count, choose
+
+from ._elu import elu
 
 BACKBONES = {"native": "the paper's two stages", "mde": "the generator of the Missing Data Encoder, in one stage"}
 CELLS = 4  # per side, of the representation

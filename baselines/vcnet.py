@@ -27,7 +27,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d, elu, interpolate, leaky_relu, softplus
+from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d, interpolate, leaky_relu, softplus
 
 from mdebench.compute.machine import at_least_float32
 from mdebench.errors import UserError
@@ -38,6 +38,8 @@ from mdebench.methods.masks import damage, draw_damage, intact, strange
 from mdebench.methods.networks import Generator
 from mdebench.methods.perceptual import WAYS_ON, Looking, Perceptual
 from mdebench.settings import Count, Rate, Share, Weight, check_phases, choose
+
+from ._elu import ELU, elu
 
 BACKBONES = {"native": "the paper's inpainting network", "mde": "the generator of the Missing Data Encoder"}
 LAYER = "relu3_2"  # of the perceptual network
@@ -161,7 +163,7 @@ class MaskNetwork(nn.Module):
             nn.Upsample(scale_factor=2),
             Residual(w, half),
             nn.Conv2d(half, quarter, 3, padding=1),
-            nn.ELU(),
+            ELU(),
             nn.Conv2d(quarter, 1, 3, padding=1),
         )
 
