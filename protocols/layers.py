@@ -13,14 +13,13 @@ from functools import partial, reduce
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from mdebench.data.pack import Pack
 from mdebench.errors import UserError
 from mdebench.evaluation import tasks
 from mdebench.evaluation.contract import Cost, Subject
-from mdebench.evaluation.passes import Indices, chunks, frozen, load
+from mdebench.evaluation.passes import Indices, chunks, frozen, grid, load
 from mdebench.evaluation.readouts import Readout, converged, probe_seconds
 from mdebench.methods.contract import Stages
 from mdebench.methods.networks import stages_for
@@ -121,12 +120,6 @@ def stage_features(
             found[stage][done : done + len(piece)] = pooled
         done += len(piece)
     return {stage: (features, notes[stage]) for stage, features in found.items()}
-
-
-def grid(features: Tensor, width: int) -> int:
-    """The side, up to that of the maps (N, C, h, w), for which C · side² is nearest to `width`; the smaller of two."""
-    channels = features.shape[1]
-    return min(range(1, min(features.shape[-2:]) + 1), key=lambda side: abs(channels * side**2 - width))
 
 
 def _parts(each: tasks.Scored) -> tuple[Indices, Indices, Indices]:

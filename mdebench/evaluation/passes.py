@@ -94,3 +94,9 @@ def encode(method: Method, images: torch.Tensor) -> torch.Tensor:
     if not isinstance(method, Encodes):
         raise UserError(f"The method {type(method).__module__} has no encoder, choose another run.")
     return codes_of(method, images).float()
+
+
+def grid(features: torch.Tensor, width: int) -> int:
+    """The side, up to that of the maps (N, C, h, w), for which C · side² is nearest to `width`; the smaller of two."""
+    channels = features.shape[1]
+    return min(range(1, min(features.shape[-2:]) + 1), key=lambda side: abs(channels * side**2 - width))
