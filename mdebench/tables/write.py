@@ -17,6 +17,7 @@ from mdebench.tables.agreement import agreement_table
 from mdebench.tables.formats import csv_text, latex, markdown
 from mdebench.tables.paper import paper_tables
 from mdebench.tables.protocols import protocol_tables
+from mdebench.tables.readouts import readouts_table
 from mdebench.tables.says import page, renewed
 from mdebench.tables.view import View
 
@@ -71,5 +72,5 @@ def build_tables(home: Home, displays: Displays) -> list[Table]:
         lost = rows[old & (rows["dataset"] == dataset) & (rows["scale"] == scale)]
         view = View(home, str(dataset), str(scale), part, lost, twins, displays)
         tables += [*paper_tables(view), *protocol_tables(view)]
-        tables += [agreed] if (agreed := agreement_table(view)) else []
+        tables += [made for made in (readouts_table(view), agreement_table(view)) if made]
     return tables
