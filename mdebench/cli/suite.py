@@ -15,6 +15,8 @@ from mdebench.cli.options import (
     jobs_option,
     on_option,
     pack_option,
+    probe_options,
+    probes_asked,
     scale_option,
 )
 from mdebench.errors import UserError
@@ -30,7 +32,14 @@ TRAINED_ON = "Pack to train and measure on; by default toyfaces at the scale's s
 @click.argument("what", type=click.Choice(WHAT))
 @scale_option
 @pack_option(TRAINED_ON)
-@click.option("--seeds", default="0", show_default=True, help="One run for each, such as 0,1,2.")
+@click.option("--seeds", help="One run for each, such as 0,1,2; by default 0, with --budget 0,1,2.")
+@click.option(
+    "--budget",
+    metavar="TIME",
+    help="Have it all done in a time such as 8h or 30m: seeds and updates are chosen for it, with equal operations in"
+    " every run, and what is given up is said.",
+)
+@probe_options
 @click.option(
     "--method", "methods", multiple=True, shell_complete=METHODS, help="Also this method, by name or path; repeatable."
 )
@@ -56,7 +65,10 @@ def reproduce(
     what: str,
     scale: str,
     pack_name: str | None,
-    seeds: str,
+    seeds: str | None,
+    budget: str | None,
+    probe_every: int | None,
+    probe_at: str | None,
     methods: tuple[str, ...],
     protocols: tuple[str, ...],
     jobs: int | None,
@@ -69,17 +81,22 @@ def reproduce(
 
     `families`: every method there is, by both transfers, in Tables 1 and 2 and a chart by what is learned from.
     """
-    size, numbers = choose(scale, SCALES, "scale").size, _seeds(seeds)
+    size, numbers = choose(scale, SCALES, "scale").size, _seeds(seeds or ("0,1,2" if budget else "0"))
+    probes, changed = probes_asked(probe_every, probe_at), parse_overrides(sets)
+    if budget and "updates" in changed:
+        raise UserError("--budget chooses the updates: leave --set updates out, or the budget")
     also = tuple(catalog.method(word).word for word in methods), tuple(catalog.find_protocol(w).word for w in protocols)
     check_pack(home, pack_name)
 
     from mdebench.suite import reproduce as suite_of
+    from mdebench.suite.budget import read_budget
     from mdebench.suite.places import workers
     from mdebench.suite.plan import Order
 
-    order = Order(home, what, scale, pack_name or f"toyfaces{size}", numbers, parse_overrides(sets), *also)
+    seconds = read_budget(budget) if budget else None
+    order = Order(home, what, scale, pack_name or f"toyfaces{size}", numbers, changed, *also, probes=probes)
     with workers(where, jobs) as those:
-        suite_of.reproduce(order, dry_run, new_console(), those)
+        suite_of.reproduce(order, dry_run, new_console(), those, seconds)
 
 
 def _seeds(text: str) -> tuple[int, ...]:

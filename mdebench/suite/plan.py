@@ -25,11 +25,13 @@ from mdebench.evaluation.contract import Cost
 from mdebench.evaluation.judging.judges import judge_id
 from mdebench.evaluation.judging.own_judge import OwnJudge
 from mdebench.home import Home
+from mdebench.results.probes import Schedule
 from mdebench.results.rows import stored_rows, width_is_unknown
 from mdebench.runs import Recipe, Run, other_pack
 from mdebench.settings import SCALES, build, choose
 from mdebench.suite import tasks
 from mdebench.suite.experiments import Measure, Wanted, parts
+from mdebench.suite.inventory.listing import counted
 from mdebench.suite.speed import Speed, measure_speed, slowness
 from mdebench.suite.tasks import Plan, State, Task
 from mdebench.suite.wanted import lacking, references
@@ -46,7 +48,9 @@ class Order:
     """What was asked for: an experiment, where, at what scale, on which pack, for which seeds, with what changed.
 
     `overrides` with a dot are a protocol's ("completion.images"), the others every run's, as in `mdebench pretrain`.
-    `methods` and `protocols`, by name or path, are trained and measured beside those of the experiment.
+    `methods` and `protocols`, by name or path, are trained and measured beside those of the experiment. `gflop`: the
+    operations of every run, which decide its updates; 0: the updates are those asked for. `probes`: when to look at
+    runs on their way.
     """
 
     home: Home
@@ -57,6 +61,8 @@ class Order:
     overrides: Mapping[str, str] = field(default_factory=dict)
     methods: tuple[str, ...] = ()
     protocols: tuple[str, ...] = ()
+    gflop: float = 0.0
+    probes: Schedule | None = None
 
     def of_protocol(self, name: str) -> dict[str, str]:
         """The overrides of one protocol's settings."""
@@ -132,8 +138,14 @@ class _Planner:
         return {key: value for key, value in self.order.of_runs.items() if key in known}
 
     def _add(self, method: str, seed: int, overrides: Mapping[str, str]) -> Recipe:
+        if self.order.gflop and (of_one := self._gflop(method)):
+            overrides = {**overrides, "updates": str(max(1, round(self.order.gflop / of_one)))}
         recipe = recipes.make_recipe(method, self.pack, self.order.scale, seed, overrides)
         return self.recipes.setdefault(recipe.name, recipe)
+
+    def _gflop(self, method: str) -> float:
+        """The operations of an update, 0 of what is not trained."""
+        return counted(self.home, method, self.order.scale, self.console).gflop
 
     def measure(self, wanted: Measure, runs: Sequence[Recipe]) -> None:
         """Measure runs, and the untrained references, by a protocol; what cannot be measured is noted."""
@@ -200,7 +212,7 @@ class _Planner:
 
     def _run_task(self, recipe: Recipe) -> Task:
         run = self.home.run(recipe.name)
-        task = Task("run", recipe.name, "kept", "", 0, partial(tasks.train, recipe, self.order.pack))
+        task = Task("run", recipe.name, "kept", "", 0, partial(tasks.train, recipe, self.order.pack, self.order.probes))
         task = replace(task, needs=(f"pack {self.pack.name}",), run=recipe.name)
         if run.finished:
             if self.drawn and run.info["updates"] and (other := other_pack(run.info, self.pack.hash)):

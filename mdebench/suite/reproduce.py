@@ -19,6 +19,7 @@ from mdebench.files import Damaged, Rest, read_json, reading, write_json
 from mdebench.home import Home
 from mdebench.report.page import write_report
 from mdebench.results.published import paper_dir
+from mdebench.suite import budget
 from mdebench.suite.plan import Order, make_plan
 from mdebench.suite.schedule import makespan
 from mdebench.suite.tasks import Plan
@@ -27,11 +28,17 @@ from mdebench.tables.write import write_tables
 from mdebench.words import duration, tell
 
 
-def reproduce(order: Order, dry_run: bool, console: Console, workers: Workers = ALONE) -> list[str]:
+def reproduce(
+    order: Order, dry_run: bool, console: Console, workers: Workers = ALONE, seconds: float | None = None
+) -> list[str]:
     """Plan an order and, unless `dry_run`, have `workers` carry it out, and write tables, figures and report.
 
-    Returns the titles of the tasks that were done. UserError at the end when some of them failed.
+    With a budget of `seconds` what fits into it. Returns the titles of the tasks that were done. UserError at the end
+    when some of them failed.
     """
+    if seconds is not None:
+        order, done, failed = budget.carry_out(order, seconds, dry_run, console, workers, show)
+        return [] if dry_run else _ended(order, done, failed, console)
     with at_threads(workers.threads):  # so that a job's pace is measured
         plan = make_plan(order, console)
     console.print(f"plan: {order.what} on {plan.tasks[0].name} at scale {order.scale}, {_seeds(order.seeds)}")
@@ -39,6 +46,11 @@ def reproduce(order: Order, dry_run: bool, console: Console, workers: Workers = 
     if dry_run:
         return []
     done, failed = workers.carry_out(plan.missing, order.home, console) if plan.missing else ([], [])
+    return _ended(order, done, failed, console)
+
+
+def _ended(order: Order, done: list[str], failed: list[str], console: Console) -> list[str]:
+    """Write what there is now, and say what failed."""
     write(order, console)
     if failed:
         raise UserError(f"not all was done: {'; '.join(failed)}; the same command tries these again")

@@ -17,7 +17,9 @@ from mdebench.data.pack import open_pack
 from mdebench.evaluation import measuring
 from mdebench.evaluation.judging.judge import Judge
 from mdebench.evaluation.judging.judges import find_judge
+from mdebench.evaluation.probing import Probes
 from mdebench.home import Home
+from mdebench.results.probes import Schedule
 from mdebench.runs import Recipe
 from mdebench.settings import build
 from mdebench.training import recipes
@@ -77,10 +79,12 @@ def train_judge(pack: str, home: Home, console: Console) -> None:
     find_judge(home, open_pack(home.pack(pack)), "own", console)
 
 
-def train(recipe: Recipe, pack_name: str, home: Home, console: Console) -> None:
-    """Do, or go on with, the run of a recipe, on the pack as it now is."""
+def train(recipe: Recipe, pack_name: str, schedule: Schedule | None, home: Home, console: Console) -> None:
+    """Do, or go on with, the run of a recipe, on the pack as it now is; look at it on the way as the schedule says."""
     pack = open_pack(home.pack(pack_name))
-    recipes.train_run(home, replace(recipe, pack_hash=pack.hash), pack, console)
+    recipe = replace(recipe, pack_hash=pack.hash)
+    watch = Probes(home, recipe, pack, schedule, console) if schedule else None
+    recipes.train_run(home, recipe, pack, console, watch)
 
 
 def measure(

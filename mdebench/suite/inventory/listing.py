@@ -82,6 +82,19 @@ def list_methods(home: Home, scale: str, console: Console) -> list[Listed]:
     return listed
 
 
+def counted(home: Home, method: str, scale: str, console: Console) -> Counted:
+    """What is counted of one method at a scale, by name or path; counted now where that was not kept."""
+    entry = catalog.method(method)
+    key, kept = f"{entry.name} {scale}", _kept(home)
+    found = kept.get(key) if not entry.place else None
+    if found is None or found.code != code_hash(entry, scale):
+        with console.status(f"counting the operations of {entry.name}"):
+            found = count(entry, scale)
+        if not entry.place:
+            write_counts(home.results / "counts.json", kept | {key: found})
+    return found
+
+
 def write_counts(path: Path, counts: Mapping[str, Counted]) -> None:
     """Keep counts by "<method> <scale>"."""
     write_json(path, {key: asdict(counted) for key, counted in sorted(counts.items())})
