@@ -16,7 +16,7 @@ def readouts_table(view: View) -> Table | None:
     """A block for each metric that is read by several readouts; None where each is read by the code alone."""
     places = {place for of in READOUTS.values() for place in of.values()}
     rows = view.rows[view.rows["metric"].isin(METRICS) & (view.rows["split"] == "test")]
-    rows = rows[[place in places for place in zip(rows["protocol"], rows["setting"])]]
+    rows = rows[rows.set_index(["protocol", "setting"]).index.isin(places)]
     if not set(rows["protocol"]) - {protocol for protocol, _ in READOUTS[CODE].values()}:
         return None
     settings = {str(line): dict(own["settings"].iloc[0]) for line, own in rows.groupby("line")}

@@ -11,9 +11,10 @@ from scipy.special import entr
 from sklearn.metrics import jaccard_score, log_loss
 
 from mdebench.errors import UserError
-from mdebench.evaluation import maskers, measuring
+from mdebench.evaluation import measuring
 from mdebench.evaluation.displays import displays
 from mdebench.evaluation.scenarios import test_damage
+from mdebench.evaluation.subjects import maskers
 from mdebench.methods.masks import intact
 from mdebench.protocols import blind
 from mdebench.results.published import paper_dir

@@ -149,6 +149,7 @@ def test_colours_follow_the_system_until_the_button_is_used(visit):
     assert background(light) != background(dark)
     light.locator("#theme").click()
     assert background(light) == background(dark)
+    light.wait_for_timeout(500)  # what a page keeps reaches the browser's own process a moment later
     light.reload()
     assert background(light) == background(dark)
     light.locator("#theme").click()

@@ -71,10 +71,10 @@ def test_a_run_that_fails_stops_only_what_needs_it(order, console, monkeypatch):
     monkeypatch.setattr("mdebench.suite.plan.parts", lambda *_: [part])
     real = recipes.train_run
 
-    def train(home, recipe, pack, console):
+    def train(home, recipe, pack, console, watch):
         if recipe.label == "rec 0.1":
             raise UserError("the loss is not finite")
-        return real(home, recipe, pack, console)
+        return real(home, recipe, pack, console, watch)
 
     monkeypatch.setattr(recipes, "train_run", train)
     with pytest.raises(UserError, match=r"not all was done.*rec-S0.1.*not finite.*tries these again"):
