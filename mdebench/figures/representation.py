@@ -2,7 +2,7 @@
 budget each passes raw pixels. Views of `results/probes`."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
+from numpy.typing import NDArray
 
 from mdebench.figures.chart import Chart, Panel
 from mdebench.figures.curves import HEAD
@@ -114,15 +115,14 @@ def _curve(metric: Metric, rows: pd.DataFrame, axis: str, across: Mapping[str, f
 def _budgets(metric: Metric, rows: pd.DataFrame, pixels: pd.Series) -> tuple[Curve, str]:
     """From how many updates on each line's code is read no worse than raw pixels; the mean of its seeds, image by
     image."""
-    sign = -1.0 if metric.better == "higher" else 1.0
-    reference, people = sign * probes.unpacked(pixels["values"]).astype(float), probes.unpacked(pixels["faces"], "<i4")
+    people = probes.unpacked(pixels["faces"], "<i4")
+    reference = _errors(metric, [pixels["values"]])
     cells, said = {}, []
     for line in lines_of(rows):
         own = rows[rows["line"] == line.name]
         steps = [int(step) for step in sorted(set(own["step"]))]
         looks = [own[own["step"] == step]["values"] for step in steps]
-        errors = [sign * np.mean([probes.unpacked(text) for text in texts], axis=0) for texts in looks]
-        found = probes.budget(steps, errors, reference, people)
+        found = probes.budget(steps, [_errors(metric, texts) for texts in looks], reference, people)
         runs = own.drop_duplicates("run")[["seed", "run"]].assign(key="").to_dict("records")
         cells[line.name, found.how] = Cell(
             value=found.value, low=found.low, high=found.high, n=len(reference), rows=tuple(runs), source="rows"
@@ -131,6 +131,12 @@ def _budgets(metric: Metric, rows: pd.DataFrame, pixels: pd.Series) -> tuple[Cur
     told = f"{metric.title}: raw pixels are passed by {'; '.join(said)}."
     shown = Metric(f"{BUDGET}/{metric.name}", f"{metric.title}: updates until raw pixels are passed")
     return Curve(shown, cells, axis=BUDGET), told
+
+
+def _errors(metric: Metric, looks: Iterable[str]) -> NDArray[np.float64]:
+    """The error on each image, the mean of several seeds; of an accuracy what it lacks of 100 %."""
+    values = np.mean([probes.unpacked(text).astype(float) for text in looks], axis=0)
+    return np.asarray(100 - values if metric.better == "higher" else values, np.float64)
 
 
 def _in_words(found: Budget) -> str:

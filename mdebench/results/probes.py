@@ -112,6 +112,7 @@ def table(home: Home) -> pd.DataFrame:
 
 def budget(steps: Sequence[int], errors: Sequence[Floats], reference: Floats, people: NDArray[np.int64]) -> Budget:
     """From how many updates on the mean of `errors` (n,), one of each of `steps`, is at most that of `reference` (n,).
+    Errors are not below 0.
 
     Between two probes the mean is taken to be linear in the logarithm of the updates; beyond the last one it goes on as
     a + b · updates^-c, fitted by least squares to all probes but that of update 0 (three at least; a within [0, the
@@ -147,7 +148,7 @@ def _extrapolated(steps: Floats, curve: Floats, level: float) -> tuple[float, st
     """Where a + b · n^-c, the curve of least squares over a, b > 0 and c > 0, comes down to the level."""
     nowhere = math.inf, "out of reach"
     steps, curve = steps[steps > 0], curve[steps > 0]
-    if len(steps) < 3:
+    if len(steps) < 3 or curve.min() <= 0:
         return nowhere
     logs = np.log(steps)
     floors = np.linspace(0, curve.min(), 50, endpoint=False)

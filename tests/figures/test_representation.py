@@ -76,6 +76,23 @@ def test_the_budgets_are_told_in_words_and_numbers(looked):
     assert "rec 0.1 after about 1,000 updates (1,000 to 1,000)" in chart.told and "mae within no reach" in chart.told
 
 
+def test_an_accuracy_is_passed_upwards(home):
+    """From 30 % at 100 to 50 % at 10,000 updates, the 40 % of pixels lie half way; and no curve that stands still."""
+
+    def classes(method, step, right, updates=10_000):
+        found = look(method, step, 0.0, updates=updates)
+        found["measured"][0] |= {"metric": "accuracy", "value": right, "values": probes.packed(np.full(40, right))}
+        return found
+
+    for method, shares in (("rec", (10, 30, 50)), ("mae", (10, 20, 15))):
+        looks = [classes(method, step, right) for step, right in zip(SPENT, shares)]
+        probes.write(probes.path_of(home, f"p-{method}-seed0"), looks)
+    probes.write(probes.path_of(home, "p-pixels-seed0"), [classes("pixels", 0, 40.0, 0)])
+    (chart,) = charts(home)
+    found = {row["line"]: row for row in rows_of(chart) if row["panel"].endswith("raw pixels are passed")}
+    assert float(found["rec 0.1"]["value"]) == pytest.approx(1000) and found["mae"]["setting"] == "out of reach"
+
+
 def test_updates_that_one_seed_lacks_are_left_out(looked):
     probes.write(probes.path_of(looked, "p-rec-seed1"), [look("rec", step, 14.0, 1) for step in (0, 10_000)])
     (chart,) = charts(looked)
