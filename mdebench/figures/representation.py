@@ -78,7 +78,10 @@ def _chart(dataset: str, scale: str, rows: pd.DataFrame) -> Chart:
             panel, words_of_it = _budgets(metric, trained[trained["metric"] == metric.name], pixels.iloc[0])
             panels, told = [*panels, panel], [*told, words_of_it]
     seeds = sorted(set(trained["seed"]))
-    facts = [f"{dataset}: {words(sorted(set(trained['pack_note'])))}", f"seeds {words(map(str, seeds))}"]
+    facts = [
+        f"{dataset}: {words(sorted(set(trained['pack_note'])))}",
+        f"seed{'s' * (len(seeds) > 1)} {words(map(str, seeds))}",
+    ]
     facts += ["lines across: the same probe of what is not trained; budgets: 95 % over the people on the images"]
     facts += ["between probes by the logarithm of updates, beyond the last by a + b · updates^-c"]
     if rows["pack_hash"].nunique() > 1:
