@@ -94,11 +94,13 @@ def carry_out(
 
 def choose_for(order: Order, seconds: float, pace: Callable[[Recipe], Speed], jobs: int, console: Console) -> Chosen:
     """The most seeds, and the operations of a run, that fit; UserError where one seed of one update does not."""
+    begun = time.monotonic()
     full, parts, seen = _gflop_of_scale(order, console), list[list[Task]](), set[str]()
     for seed in order.seeds:  # each seed is done before the next one is begun, which finds done what both need
         missing = make_plan(replace(order, seeds=(seed,), gflop=full), Console(quiet=True), pace).missing
         parts.append([task for task in missing if task.title not in seen])
         seen.update(task.title for task in missing)
+    left = seconds - (time.monotonic() - begun)  # methods were timed for the plan
 
     def takes(count: int, share: float) -> float:
         """Seconds for so many seeds, each run with a share of the scale's operations."""
@@ -109,8 +111,8 @@ def choose_for(order: Order, seconds: float, pace: Callable[[Recipe], Speed], jo
         low, high = 0.0, MOST
         for _ in range(STEPS):
             middle = (low + high) / 2
-            low, high = (middle, high) if takes(count, middle) <= seconds else (low, middle)
-        if low >= LEAST or (count == 1 and takes(1, least) <= seconds):
+            low, high = (middle, high) if takes(count, middle) <= left else (low, middle)
+        if low >= LEAST or (count == 1 and takes(1, least) <= left):
             return Chosen(order.seeds[:count], low * full)
     raise UserError(
         f"{duration(seconds)} are not enough for {order.what} at scale {order.scale} here: measuring one seed alone, "

@@ -115,7 +115,7 @@ def _block(view: View, title: str, readings: Sequence[Reading], family: Family) 
             (
                 Cell(str(len(reading.cells)), len(reading.cells), rows=rows, source="rows"),
                 _cell(tau, tau.over_people, rows),
-                _cell(tau, tau.over_seeds, rows),
+                Cell() if math.isnan(tau.over_seeds[0]) else _cell(tau, tau.over_seeds, rows),
                 _cell(rho, rho.over_people, rows),
                 Cell(rows=rows) if math.isnan(gap) else Cell(f"{gap:.2f} {unit}", gap, rows=rows, source="rows"),
             )

@@ -105,6 +105,15 @@ def test_where_it_runs_late_whole_seeds_are_left_out(order, console, clock):
     assert "left out seed 1 and seed 2" in console.file.getvalue() and clock[0] < 3000
 
 
+def test_the_time_that_timing_takes_is_part_of_the_budget(order, console, clock):
+    def slow_to_time(recipe):
+        clock[0] += 20
+        return SECOND
+
+    quick, slow = choose_for(order, 1400, pace, 2, console), choose_for(order, 1400, slow_to_time, 2, console)
+    assert slow.gflop * len(slow.seeds) < 0.97 * quick.gflop * len(quick.seeds)
+
+
 def test_a_dry_run_does_and_keeps_nothing(order, console, clock):
     carry_out(order, 3000.0, True, console, workers := Idle(clock), lambda *plan: None)
     assert workers.done == [] and not (order.home.results / ".budgets.json").exists()

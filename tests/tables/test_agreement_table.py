@@ -47,6 +47,7 @@ def test_an_order_is_compared_with_the_published_one_reading_by_reading(home):
     }
     probe, head = found["attributes: frozen-probe"], found["attributes: frozen-head-5000"]
     assert (probe["τ"].value, head["τ"].value, head["ρ"].value) == pytest.approx((1, -1, -1))
+    assert probe["τ over seeds"].text == "–"  # one seed of each says nothing of others
     assert probe["Methods"].text == "6" and probe["τ"].text == "1.00 [1.00, 1.00]"
     assert {row["label"] for row in probe["τ"].rows} == set(PAPER)  # what is not trained has no place in the order
     turned = table.blocks[1]
